@@ -1,0 +1,31 @@
+"""Who may import whom: the house of docs/architecture.md as data, from which //:BUILD makes its package groups.
+
+A target with `visibility = ["//:may_import_kernels"]` can be depended on by the rooms listed here and by no other; an
+upward import then fails the build. tests/architecture_test.py shows it failing.
+"""
+
+# Each room, from the ground up, with the rooms that it may import besides itself.
+MAY_IMPORT = {
+    "proto": [],
+    "kernels": [],
+    "optim": ["kernels"],
+    "models": ["kernels"],
+    "data": [],
+    "registry": ["proto", "models"],
+    "train": ["proto", "kernels", "optim", "models", "data", "registry"],
+    "serving": ["proto", "registry", "models"],
+    "benchmarks": ["proto", "kernels", "optim", "models", "data", "registry", "train", "serving"],
+    "tests": ["proto", "kernels", "optim", "models", "data", "registry", "train", "serving", "benchmarks"],
+}
+
+# //:quickstart is the one program above all rooms.
+_ABOVE_ALL = ["//"]
+
+def package_groups():
+    """Declares `may_import_ROOM` for every room."""
+    for room in MAY_IMPORT:
+        clients = [room] + [client for client, rooms in MAY_IMPORT.items() if room in rooms]
+        native.package_group(
+            name = "may_import_" + room,
+            packages = ["//%s/..." % client for client in clients] + _ABOVE_ALL,
+        )

@@ -1,0 +1,74 @@
+"""Tests of the test runner by Bazel's protocol: results file, filter, shards, and no success without a test."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+_CASES = """
+import pytest
+
+@pytest.mark.parametrize("n", range(5))
+def test_number(n):
+    assert n < 5
+
+def test_name():
+    pass
+"""
+
+
+def _run(tmp_path: Path, *arguments: str, source: str = _CASES, **environment: str) -> tuple[int, list[str]]:
+    """Runs the cases and returns the exit code and the names of the cases in the results file."""
+    cases = tmp_path / "cases_test.py"
+    cases.write_text(source)
+    results = tmp_path / "test.xml"
+    done = subprocess.run(
+        [sys.executable, "infra/bazel/pytest_main.py", str(cases), *arguments],
+        env={
+            "PYTHONPATH": os.environ["PYTHONPATH"],
+            "TEST_TMPDIR": str(tmp_path),
+            "XML_OUTPUT_FILE": str(results),
+            **environment,
+        },
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, [case.attrib["name"] for case in ElementTree.parse(results).iter("testcase")]
+
+
+def test_writes_every_case_into_the_results_file(tmp_path: Path) -> None:
+    code, names = _run(tmp_path)
+    assert (code, len(names)) == (0, 6)
+
+
+def test_honours_the_filter(tmp_path: Path) -> None:
+    assert _run(tmp_path, TESTBRIDGE_TEST_ONLY="name") == (0, ["test_name"])
+
+
+def test_hands_arguments_to_pytest(tmp_path: Path) -> None:
+    assert _run(tmp_path, "-k", "name") == (0, ["test_name"])
+
+
+def test_shards_cover_every_case_once(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    shards = [
+        _run(tmp_path, TEST_TOTAL_SHARDS="4", TEST_SHARD_INDEX=str(index), TEST_SHARD_STATUS_FILE=str(status))
+        for index in range(4)
+    ]
+    assert status.exists()
+    assert all(code == 0 for code, _ in shards)
+    assert sorted(name for _, names in shards for name in names) == sorted(_run(tmp_path)[1])
+    assert {len(names) for _, names in shards} == {1, 2}
+
+
+@pytest.mark.parametrize("source", ["def test_fails(): assert False", "import nothing_of_that_name"])
+def test_failure_is_failure(tmp_path: Path, source: str) -> None:
+    assert _run(tmp_path, source=source)[0] != 0
+
+
+def test_no_test_is_failure(tmp_path: Path) -> None:
+    assert _run(tmp_path, source="x = 1")[0] != 0
+    assert _run(tmp_path, TESTBRIDGE_TEST_ONLY="nothing")[0] != 0

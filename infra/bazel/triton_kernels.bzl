@@ -1,0 +1,52 @@
+"""`triton_kernels`: Triton kernels compiled ahead of time; no GPU is needed.
+
+    triton_kernels(
+        name = "cubins",
+        src = "triton_kernels.py",
+    )
+
+The source is a module that imports Triton alone and lists what to compile in `VARIANTS`; triton_compile.py has the form. The
+output is a folder of the target's name with one `VARIANT.sm_ARCH.cubin` each and `metadata.json`, which tells a launcher
+the symbol, the parameters, the warps, the shared memory, and tells a reader the registers and spills.
+"""
+
+def _triton_kernels_impl(ctx):
+    folder = ctx.actions.declare_directory(ctx.label.name)
+    arguments = ctx.actions.args()
+    arguments.add("--src", ctx.file.src)
+    arguments.add_all(ctx.attr.archs, before_each = "--arch")
+    arguments.add_all("--out", [folder], expand_directories = False)
+    ctx.actions.run(
+        executable = ctx.executable._compiler,
+        arguments = [arguments],
+        inputs = [ctx.file.src],
+        outputs = [folder],
+        mnemonic = "TritonCompile",
+        progress_message = "Compiling Triton kernels of %s" % ctx.file.src.short_path,
+        use_default_shell_env = True,
+    )
+    return [DefaultInfo(
+        files = depset([folder]),
+        runfiles = ctx.runfiles(files = [folder]),
+    )]
+
+triton_kernels = rule(
+    implementation = _triton_kernels_impl,
+    attrs = {
+        "archs": attr.string_list(
+            doc = "Compute capabilities to compile for.",
+            default = ["80", "90", "100"],
+        ),
+        "src": attr.label(
+            doc = "The module with the kernels and their VARIANTS.",
+            allow_single_file = [".py"],
+            mandatory = True,
+        ),
+        "_compiler": attr.label(
+            default = "//infra/bazel:triton_compile",
+            executable = True,
+            cfg = "exec",
+        ),
+    },
+    doc = "Compiles Triton kernels to cubins; see the file's docstring.",
+)
