@@ -1,7 +1,7 @@
 """Who may import whom: the house of docs/architecture.md as data, from which //:BUILD makes its package groups.
 
 A target with `visibility = ["//:may_import_kernels"]` can be depended on by the rooms listed here and by no other; an
-upward import then fails the build. tests/architecture_test.py shows it failing.
+upward import then fails the build. architecture_test.py shows it failing.
 """
 
 # Each room, from the ground up, with the rooms that it may import besides itself.

@@ -24,6 +24,9 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+# PyPI's torch for Linux needs gigabytes of CUDA libraries. Where pip finds the build without them, it is taken instead.
+_CPU_BUILD = re.compile(r"^(torch==[\d.]+)(?=\s)", flags=re.MULTILINE)
+
 # Recorded by pip for uninstalling: paths, times and origins of one installation, of no use in a locked environment.
 _INSTALLATION_RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
@@ -72,7 +75,9 @@ def _run(command: Sequence[str | Path], **environment: str) -> None:
         check=False,
     )
     if done.returncode != 0:
-        lines = [line for line in done.stdout.splitlines() if not line.startswith("WARNING: Location")]
+        lines = [
+            line for line in done.stdout.splitlines() if not line.startswith("WARNING: Location")
+        ]
         raise InstallError("\n".join(lines[-40:]))
 
 
@@ -86,18 +91,41 @@ class Pip:
         version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
         self.site_packages = prefix / "lib" / version / "site-packages"
 
+    def finds(self, requirement: str) -> bool:
+        """Whether a requirement is to be had."""
+        command = [self._python, "-m", "pip", "install", "--quiet", "--no-input", "--dry-run"]
+        done = subprocess.run(
+            [*command, "--ignore-installed", "--no-deps", "--only-binary=:all:", requirement],
+            capture_output=True,
+            check=False,
+        )
+        return done.returncode == 0
+
     def install(self, requirements: Path, *options: str, **environment: str) -> None:
         """Installs exactly the requirements, each file checked against its hash."""
         _run(
             [
-                *(self._python, "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"),
+                *(
+                    self._python,
+                    "-m",
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--no-input",
+                    "--disable-pip-version-check",
+                ),
                 *("--root-user-action=ignore", "--ignore-installed", "--no-warn-script-location"),
                 *("--no-deps", "--require-hashes", "--no-compile", "--prefix", self._prefix),
                 *options,
                 *("--requirement", requirements),
             ],
             # A user's pip settings say where to look for files; they must not say where to put them.
-            **{"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONNOUSERSITE": "1", **environment},
+            **{
+                "PIP_USER": "0",
+                "PIP_REQUIRE_VIRTUALENV": "0",
+                "PYTHONNOUSERSITE": "1",
+                **environment,
+            },
         )
 
 
@@ -114,6 +142,9 @@ def install(lock: Path, cuda_lock: Path | None, source_distributions: Sequence[s
     work = Path("installation").absolute()
     pip = Pip(work / "pip", work / "prefix")
     wheels, sources = split_lock(lock.read_text(), source_distributions)
+    torch = _CPU_BUILD.search(wheels)
+    if torch and pip.finds(f"{torch[1]}+cpu"):
+        wheels = _CPU_BUILD.sub(r"\1+cpu", wheels)
     for name, text in (("wheels.txt", wheels), ("sources.txt", sources)):
         (work / name).write_text(text)
 
@@ -167,7 +198,9 @@ def check_clashes(records: dict[str, list[tuple[str, str]]]) -> None:
             owners[path].append((name, digest))
     for path, claims in owners.items():
         if len({digest for _, digest in claims}) > 1:
-            raise InstallError(f"{' and '.join(name for name, _ in claims)} both install {path}, with different content")
+            raise InstallError(
+                f"{' and '.join(name for name, _ in claims)} both install {path}, with different content"
+            )
 
 
 def check_reserved(modules: dict[str, list[str]], reserved: Iterable[str]) -> None:
@@ -196,16 +229,21 @@ def importable(records: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]
         paths = set()
         for path, _ in rows:
             parts = tuple(path.split("/"))
-            if not parts[-1].endswith((".py", ".so")) or not all(part.isidentifier() for part in parts[:-1]):
+            if not parts[-1].endswith((".py", ".so")) or not all(
+                part.isidentifier() for part in parts[:-1]
+            ):
                 continue
             stem = parts[-1].split(".")[0]
             module = parts[:-1] if stem == "__init__" else (*parts[:-1], stem)
             if module:
                 paths.add(module)
         tops[name] = paths
-    owners = collections.Counter(top for paths in tops.values() for top in {path[0] for path in paths})
+    owners = collections.Counter(
+        top for paths in tops.values() for top in {path[0] for path in paths}
+    )
     return {
-        name: sorted({".".join(path[: 2 if owners[path[0]] > 1 else 1]) for path in paths}) for name, paths in tops.items()
+        name: sorted({".".join(path[: 2 if owners[path[0]] > 1 else 1]) for path in paths})
+        for name, paths in tops.items()
     }
 
 
@@ -223,7 +261,14 @@ def _byte_compile(site_packages: Path) -> None:
     subprocess.run(
         [
             *(sys.executable, "-I", "-m", "compileall", "-q", "-q", "-j", "0"),
-            *("--invalidation-mode", "unchecked-hash", "-s", str(site_packages), "-p", "site-packages"),
+            *(
+                "--invalidation-mode",
+                "unchecked-hash",
+                "-s",
+                str(site_packages),
+                "-p",
+                "site-packages",
+            ),
             str(site_packages),
         ],
         check=False,  # a few wheels ship test data that no Python can compile
@@ -240,7 +285,9 @@ def main() -> None:
     options = parser.parse_args()
 
     try:
-        site_packages = install(options.lock, options.cuda_lock, options.source_distributions.split(","))
+        site_packages = install(
+            options.lock, options.cuda_lock, options.source_distributions.split(",")
+        )
         records = _records(site_packages)
         check_clashes(records)
         modules = importable(records)

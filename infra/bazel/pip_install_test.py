@@ -38,7 +38,9 @@ def test_shared_top_level_names_are_listed_one_level_down() -> None:
 
 
 def test_refuses_a_wheel_that_shadows_a_folder_of_the_workspace() -> None:
-    with pytest.raises(pip_install.InstallError, match="kernels-hub installs a top-level module named 'kernels'"):
+    with pytest.raises(
+        pip_install.InstallError, match="kernels-hub installs a top-level module named 'kernels'"
+    ):
         pip_install.check_reserved({"kernels-hub": ["kernels"]}, ["kernels", "models"])
 
 
@@ -55,7 +57,9 @@ def test_reserved_names_are_the_folders_of_the_house() -> None:
         reserved = file.read()
     namespace: dict[str, object] = {}
     with open("infra/bazel/architecture.bzl") as file:
-        exec(file.read().partition("# //:quickstart")[0], namespace)  # Starlark constants are Python
+        exec(
+            file.read().partition("# //:quickstart")[0], namespace
+        )  # Starlark constants are Python
     rooms = namespace["MAY_IMPORT"]
     assert isinstance(rooms, dict)
     assert [room for room in rooms if f'"{room}"' not in reserved] == ["proto"]

@@ -90,7 +90,11 @@ py_imports = aspect(
             cfg = "exec",
         ),
         "_environments": attr.label_list(
-            default = ["@pip//:modules.json", "@pip_clients//:modules.json"],
+            default = [
+                "@pip//:modules.json",
+                "@pip_clients//:modules.json",
+                "@pip_lint//:modules.json",
+            ],
             allow_files = True,
         ),
     },

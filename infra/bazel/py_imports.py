@@ -35,7 +35,9 @@ def imports(source: str) -> Iterator[Import]:
                 yield Import(node.lineno, (alias.name,))
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise ValueError(f"line {node.lineno}: relative import; write it from the root of the workspace")
+                raise ValueError(
+                    f"line {node.lineno}: relative import; write it from the root of the workspace"
+                )
             assert node.module is not None
             for alias in node.names:
                 yield Import(node.lineno, (f"{node.module}.{alias.name}", node.module))
@@ -83,7 +85,11 @@ def check(
     """Yields a sentence for each import that no direct dep of the target covers."""
     for path in sources:
         try:
-            undeclared = [found for found in imports(path.read_text()) if not allowed(found, modules, packages)]
+            undeclared = [
+                found
+                for found in imports(path.read_text())
+                if not allowed(found, modules, packages)
+            ]
         except (SyntaxError, ValueError) as error:
             yield f"{path}: {error}"
             continue
@@ -102,7 +108,9 @@ def main() -> int:
     manifest = json.loads(options.manifest.read_text())
     environments = {path.parent.name: json.loads(path.read_text()) for path in options.environment}
     packages = frozenset(
-        package for environment, name in manifest["distributions"] for package in environments[environment][name]
+        package
+        for environment, name in manifest["distributions"]
+        for package in environments[environment][name]
     )
     problems = sorted(
         set(

@@ -6,13 +6,19 @@ import pytest
 
 from infra.bazel import py_imports
 
-_ENVIRONMENTS = {"pip": {"numpy": ["numpy"], "protobuf": ["google.protobuf", "google._upb"], "jax": ["jax"]}}
+_ENVIRONMENTS = {
+    "pip": {"numpy": ["numpy"], "protobuf": ["google.protobuf", "google._upb"], "jax": ["jax"]}
+}
 
 
 def _problems(tmp_path: Path, source: str, modules: set[str], packages: set[str]) -> list[str]:
     path = tmp_path / "module.py"
     path.write_text(source)
-    return list(py_imports.check("//room:module", [path], frozenset(modules), frozenset(packages), _ENVIRONMENTS))
+    return list(
+        py_imports.check(
+            "//room:module", [path], frozenset(modules), frozenset(packages), _ENVIRONMENTS
+        )
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,7 +34,9 @@ def _problems(tmp_path: Path, source: str, modules: set[str], packages: set[str]
     ],
 )
 def test_accepts_what_is_declared(tmp_path: Path, source: str) -> None:
-    assert not _problems(tmp_path, source, {"kernels.attention.reference"}, {"numpy", "google.protobuf"})
+    assert not _problems(
+        tmp_path, source, {"kernels.attention.reference"}, {"numpy", "google.protobuf"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -38,7 +46,10 @@ def test_accepts_what_is_declared(tmp_path: Path, source: str) -> None:
         ("import os\nfrom jax import numpy", ":2: imports jax; add @pip//:jax"),
         ("def f():\n    import jax.numpy", ":2: imports jax.numpy; add @pip//:jax"),
         ("from google.protobuf import json_format", "imports google.protobuf; add @pip//:protobuf"),
-        ("from kernels.attention import jax_op", "imports kernels.attention; add the target that has this module"),
+        (
+            "from kernels.attention import jax_op",
+            "imports kernels.attention; add the target that has this module",
+        ),
         ("from . import sibling", "line 1: relative import"),
         ("import (", "invalid syntax"),
     ],

@@ -17,7 +17,9 @@ class Shard:
         self._index = index
         self._total = total
 
-    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
         mine = items[self._index :: self._total]
         config.hook.pytest_deselected(items=[item for item in items if item not in mine])
         items[:] = mine
@@ -47,7 +49,9 @@ def _arguments(environ: dict[str, str]) -> list[str]:
 
 def main() -> int:
     environ = dict(os.environ)
-    os.environ.setdefault("HOME", environ["TEST_TMPDIR"])  # Bazel sets none, and libraries cache there
+    os.environ.setdefault(
+        "HOME", environ["TEST_TMPDIR"]
+    )  # Bazel sets none, and libraries cache there
     plugins: list[object] = []
     total = int(environ.get("TEST_TOTAL_SHARDS", "1"))
     if total > 1:
@@ -57,7 +61,10 @@ def main() -> int:
     if code == pytest.ExitCode.NO_TESTS_COLLECTED:
         if total > 1:
             return 0  # more shards than cases; the other shards ran them
-        print("error: no test ran; look at --test_filter and at the names of the test functions", file=sys.stderr)
+        print(
+            "error: no test ran; look at --test_filter and at the names of the test functions",
+            file=sys.stderr,
+        )
     return int(code)
 
 

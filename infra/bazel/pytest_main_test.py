@@ -20,7 +20,9 @@ def test_name():
 """
 
 
-def _run(tmp_path: Path, *arguments: str, source: str = _CASES, **environment: str) -> tuple[int, list[str]]:
+def _run(
+    tmp_path: Path, *arguments: str, source: str = _CASES, **environment: str
+) -> tuple[int, list[str]]:
     """Runs the cases and returns the exit code and the names of the cases in the results file."""
     cases = tmp_path / "cases_test.py"
     cases.write_text(source)
@@ -36,7 +38,9 @@ def _run(tmp_path: Path, *arguments: str, source: str = _CASES, **environment: s
         capture_output=True,
         check=False,
     )
-    return done.returncode, [case.attrib["name"] for case in ElementTree.parse(results).iter("testcase")]
+    return done.returncode, [
+        case.attrib["name"] for case in ElementTree.parse(results).iter("testcase")
+    ]
 
 
 def test_writes_every_case_into_the_results_file(tmp_path: Path) -> None:
@@ -55,7 +59,12 @@ def test_hands_arguments_to_pytest(tmp_path: Path) -> None:
 def test_shards_cover_every_case_once(tmp_path: Path) -> None:
     status = tmp_path / "status"
     shards = [
-        _run(tmp_path, TEST_TOTAL_SHARDS="4", TEST_SHARD_INDEX=str(index), TEST_SHARD_STATUS_FILE=str(status))
+        _run(
+            tmp_path,
+            TEST_TOTAL_SHARDS="4",
+            TEST_SHARD_INDEX=str(index),
+            TEST_SHARD_STATUS_FILE=str(status),
+        )
         for index in range(4)
     ]
     assert status.exists()
@@ -64,7 +73,9 @@ def test_shards_cover_every_case_once(tmp_path: Path) -> None:
     assert {len(names) for _, names in shards} == {1, 2}
 
 
-@pytest.mark.parametrize("source", ["def test_fails(): assert False", "import nothing_of_that_name"])
+@pytest.mark.parametrize(
+    "source", ["def test_fails(): assert False", "import nothing_of_that_name"]
+)
 def test_failure_is_failure(tmp_path: Path, source: str) -> None:
     assert _run(tmp_path, source=source)[0] != 0
 

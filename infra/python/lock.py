@@ -20,7 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 # An environment for pip in which no setting of the user counts, so that it asks its default index.
-_NO_SETTINGS = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_INDEX_URL": ""}
+_NO_SETTINGS = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_FIND_LINKS": "",
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_INDEX_URL": "",
+}
 
 _HEADER = "# Written by `./bazelw run //infra/python:lock` from {source}; edit that file instead.\n"
 
@@ -41,7 +46,9 @@ class Pin:
         return f"{self.name}=={self.version}"
 
     def locked(self) -> str:
-        return " \\\n".join([self.requirement(), *(f"    --hash=sha256:{digest}" for digest in sorted(self.hashes))])
+        return " \\\n".join(
+            [self.requirement(), *(f"    --hash=sha256:{digest}" for digest in sorted(self.hashes))]
+        )
 
 
 Pins = dict[str, Pin]
@@ -61,7 +68,15 @@ def resolve(python: Path, requirements: Iterable[str], *options: str, **environm
     with tempfile.TemporaryDirectory(prefix="lock-") as folder:
         report = Path(folder) / "report.json"
         command = [
-            *(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
+            *(
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-input",
+            ),
             *("--dry-run", "--ignore-installed", "--report", report, *options, *requirements),
         ]
         done = subprocess.run(
@@ -85,7 +100,9 @@ def resolve(python: Path, requirements: Iterable[str], *options: str, **environm
 def _merge_default_index(python: Path, pins: Pins, sources: Sequence[str]) -> None:
     """Adds the hashes of the same versions as pip's default index has them."""
     wheels = [pin.requirement() for pin in pins.values() if pin.name not in sources]
-    for name, pin in resolve(python, wheels, "--no-deps", "--only-binary=:all:", **_NO_SETTINGS).items():
+    for name, pin in resolve(
+        python, wheels, "--no-deps", "--only-binary=:all:", **_NO_SETTINGS
+    ).items():
         pins[name].hashes |= pin.hashes
 
 
@@ -100,13 +117,17 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _render(pins: Pins, source: str) -> str:
-    return _HEADER.format(source=source) + "".join(f"{pins[name].locked()}\n" for name in sorted(pins))
+    return _HEADER.format(source=source) + "".join(
+        f"{pins[name].locked()}\n" for name in sorted(pins)
+    )
 
 
 class Locker:
     """Locks the files of one folder with one installer script and one pip."""
 
-    def __init__(self, folder: Path, installer: Path, reserved: str, sources: Sequence[str], work: Path) -> None:
+    def __init__(
+        self, folder: Path, installer: Path, reserved: str, sources: Sequence[str], work: Path
+    ) -> None:
         self._folder = folder
         self._installer = installer
         self._reserved = reserved
@@ -118,17 +139,27 @@ class Locker:
     def lock(self, name: str) -> None:
         """Resolves, tries and writes `NAME.lock` (and `NAME_torch_cuda.lock` where torch is among the requirements)."""
         source = self._folder / f"{name}.in"
-        wanted = [line for line in source.read_text().splitlines() if line and not line.startswith("#")]
-        built = [line for line in wanted if normalized(re.split(r"[=<>\[ ]", line)[0]) in self._sources]
-        pins = resolve(self._python, [line for line in wanted if line not in built], "--only-binary=:all:")
+        wanted = [
+            line for line in source.read_text().splitlines() if line and not line.startswith("#")
+        ]
+        built = [
+            line for line in wanted if normalized(re.split(r"[=<>\[ ]", line)[0]) in self._sources
+        ]
+        pins = resolve(
+            self._python, [line for line in wanted if line not in built], "--only-binary=:all:"
+        )
         _merge_default_index(self._python, pins, self._sources)
         if built:
             pins |= self._resolve_built(name, built, pins)
         self._try(f"{name}-whole", _render(pins, source.name))
         if "torch" in pins:
-            cuda = resolve(self._python, [pins["torch"].requirement()], "--only-binary=:all:", **_NO_SETTINGS)
+            cuda = resolve(
+                self._python, [pins["torch"].requirement()], "--only-binary=:all:", **_NO_SETTINGS
+            )
             extra = {key: pin for key, pin in cuda.items() if key not in pins}
-            write_atomically(self._folder / f"{name}_torch_cuda.lock", _render(extra, f"{source.name} (torch)"))
+            write_atomically(
+                self._folder / f"{name}_torch_cuda.lock", _render(extra, f"{source.name} (torch)")
+            )
         write_atomically(source.with_suffix(".lock"), _render(pins, source.name))
         print(f"{source.with_suffix('.lock').name}: {len(pins)} distributions")
 
@@ -179,7 +210,9 @@ def main() -> None:
     known = sorted(path.stem for path in folder.glob("*.in"))
     unknown = set(options.names) - set(known)
     if unknown:
-        sys.exit(f"error: no such requirements: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+        sys.exit(
+            f"error: no such requirements: {', '.join(sorted(unknown))}; there are: {', '.join(known)}"
+        )
     sources = [normalized(name) for name in options.source_distributions.split(",")]
     with tempfile.TemporaryDirectory(prefix="lock-") as work:
         locker = Locker(folder, options.installer.resolve(), options.reserved, sources, Path(work))

@@ -1,6 +1,6 @@
-#include "infra/bazel/examples/saxpy.h"
-
 #include <cuda_runtime.h>
+
+#include "infra/bazel/examples/saxpy.h"
 
 namespace {
 

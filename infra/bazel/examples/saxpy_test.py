@@ -20,7 +20,9 @@ def _architectures(binary: bytes) -> set[int]:
     found = set()
     start = binary.find(_FATBIN_MAGIC)
     while start != -1:
-        header_size, size = struct.unpack_from("<HQ", binary[start + 6 : start + 8] + binary[start + 8 : start + 16])
+        header_size, size = struct.unpack_from(
+            "<HQ", binary[start + 6 : start + 8] + binary[start + 8 : start + 16]
+        )
         offset, end = start + header_size, start + header_size + size
         while offset < end:
             kind, entry_header, entry_size = struct.unpack_from("<HxxIQ", binary, offset)

@@ -1,0 +1,116 @@
+"""Checks the style of every file under version control: `./bazelw run //infra/lint`; `-- --fix` mends what it can.
+
+ruff (lint and format), mypy, clang-format and buildifier, all from locked packages, over the files that git tracks or
+would track. Prints nothing of a check that passes but its name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import clang_format
+
+_CONFIG = Path("infra/lint")
+
+# The rules that this Bazel carries itself, which newer ones load from elsewhere.
+_NATIVE = ("cc-binary", "cc-common", "cc-info", "cc-library", "java", "proto", "py", "sh-binary")
+
+
+class Check(NamedTuple):
+    """One tool: which files it reads, and how it is run to check and to mend them."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    check: Sequence[str | Path]
+    fix: Sequence[str | Path]
+
+
+def _checks(buildifier: Path) -> Iterator[Check]:
+    ruff = (sys.executable, "-m", "ruff")
+    settings = ("--config", _CONFIG / "ruff.toml", "--no-cache", "--quiet")
+    yield Check(
+        "ruff check", (".py",), (*ruff, "check", *settings), (*ruff, "check", "--fix", *settings)
+    )
+    yield Check(
+        "ruff format",
+        (".py",),
+        (*ruff, "format", "--diff", *settings),
+        (*ruff, "format", *settings),
+    )
+
+    formatter = Path(clang_format.get_executable("clang-format"))
+    yield Check(
+        "clang-format",
+        (".cc", ".cu", ".h"),
+        (formatter, "--dry-run", "--Werror"),
+        (formatter, "-i"),
+    )
+
+    warnings = "--warnings=-unnamed-macro," + ",".join(f"-native-{rule}" for rule in _NATIVE)
+    starlark = ("BUILD", "WORKSPACE", ".BUILD", ".bzl")
+    yield Check(
+        "buildifier",
+        starlark,
+        (buildifier, "--mode=check", "--lint=warn", warnings),
+        (buildifier, "--mode=fix", "--lint=fix", warnings),
+    )
+
+    mypy = (
+        sys.executable,
+        "-m",
+        "mypy",
+        "--config-file",
+        _CONFIG / "mypy.ini",
+        "--no-error-summary",
+    )
+    yield Check("mypy", (".py",), mypy, mypy)
+
+
+def _tracked() -> list[str]:
+    """Returns every file of the working tree that git does not ignore."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [path for path in listed.stdout.splitlines() if os.path.exists(path)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended")
+    parser.add_argument("--buildifier", type=Path, required=True)
+    options = parser.parse_args()
+    buildifier = options.buildifier.resolve()
+    os.chdir(os.environ["BUILD_WORKSPACE_DIRECTORY"])
+
+    tracked = _tracked()
+    failed = []
+    for check in _checks(buildifier):
+        files = [path for path in tracked if path.endswith(check.suffixes)]
+        command = [*(check.fix if options.fix else check.check), *files]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            failed.append(check.name)
+            print(done.stdout + done.stderr, end="")
+        print(
+            f"{'FAILED' if done.returncode else 'ok':6} {check.name} ({len(files)} files)",
+            flush=True,
+        )
+    if failed and not options.fix:
+        print(
+            "error: see above; `./bazelw run //infra/lint -- --fix` mends most of it",
+            file=sys.stderr,
+        )
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
