@@ -156,6 +156,7 @@ def install(lock: Path, cuda_lock: Path | None, source_distributions: Sequence[s
         pip.install(
             work / "sources.txt",
             "--no-build-isolation",
+            "--use-pep517",  # one way of building, whatever the pip of the machine would choose
             PYTHONPATH=str(pip.site_packages),
             SOURCE_DATE_EPOCH="315532800",
         )
