@@ -1,0 +1,64 @@
+"""Canonical weights to and from the Flax model."""
+
+from collections.abc import Hashable, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from models.config import VisionTransformerConfig
+from models.flax.vit import VisionTransformer
+from models.weights import Weights, WeightsError, check_weights
+
+# Where a weight is in the tree of modules, such as ("blocks", 0, "norm1", "scale").
+ModulePath = tuple[Hashable, ...]
+
+# Flax's leaf name -> the canonical one; a kernel is also transposed, [in, out] to [out, in].
+_LEAF_NAMES = {"kernel": "weight", "scale": "weight"}
+
+
+def to_canonical(model: VisionTransformer) -> Weights:
+    """Copies the model's weights out, bit for bit."""
+    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {
+        _canonical_name(path): _transpose_kernel(path, np.array(param[...]))
+        for path, param in state
+    }
+
+
+def from_canonical(
+    config: VisionTransformerConfig, weights: Mapping[str, np.ndarray]
+) -> VisionTransformer:
+    """Builds the model with a copy of `weights`, bit for bit.
+
+    Raises:
+        WeightsError: The weights do not belong to this model, or are float64 while JAX is in its
+            default 32-bit mode, which would round them.
+    """
+    check_weights(config, weights)
+    abstract = nnx.eval_shape(lambda: VisionTransformer(config, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(abstract)
+    leaves = [
+        (path, param.replace(_to_jax(_transpose_kernel(path, weights[_canonical_name(path)]))))
+        for path, param in nnx.to_flat_state(state)
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+def _canonical_name(path: ModulePath) -> str:
+    *modules, leaf = (str(part) for part in path)
+    return ".".join([*modules, _LEAF_NAMES.get(leaf, leaf)])
+
+
+def _transpose_kernel(path: ModulePath, tensor: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(tensor.T) if path[-1] == "kernel" else tensor
+
+
+def _to_jax(tensor: np.ndarray) -> jnp.ndarray:
+    array = jnp.array(tensor)
+    if array.dtype != tensor.dtype:
+        raise WeightsError(
+            f"weights are {tensor.dtype} but JAX is in 32-bit mode; cast them to float32 or set "
+            "jax_enable_x64"
+        )
+    return array

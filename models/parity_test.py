@@ -1,0 +1,193 @@
+"""The two models are one function: same logits, same gradients, same training, same predictions.
+
+Each framework is the other's oracle: they share the configuration, the weights and the attention
+kernel, and no line of the network.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+import torch.nn.functional as F
+from flax import nnx
+
+from models.config import VisionTransformerConfig
+from models.flax import predict as flax_predict
+from models.flax import weights as flax_weights
+from models.torch import predict as torch_predict
+from models.torch import weights as torch_weights
+from models.weights import Weights, init_weights
+
+# A few hundred rounded operations lie between image and logit; the frameworks order them
+# differently. Values are about 1.
+TOLERANCES = {"float32": 2e-5, "float64": 1e-13}
+
+# Rounding feeds back from step to step, but plain SGD does not amplify it much in so few.
+TRAINING_TOLERANCES = {"float32": 2e-5, "float64": 1e-13}
+NUM_STEPS = 10
+
+CONFIGS = {
+    "digits": VisionTransformerConfig(
+        image_size=8,
+        patch_size=2,
+        num_channels=1,
+        num_classes=10,
+        embed_dim=64,
+        num_heads=4,
+        num_layers=3,
+        mlp_ratio=2,
+    ),
+    "one token, one head": VisionTransformerConfig(
+        image_size=5,
+        patch_size=5,
+        num_channels=3,
+        num_classes=2,
+        embed_dim=17,
+        num_heads=1,
+        num_layers=1,
+        mlp_ratio=1,
+    ),
+    "colour, odd sizes": VisionTransformerConfig(
+        image_size=9,
+        patch_size=3,
+        num_channels=3,
+        num_classes=7,
+        embed_dim=30,
+        num_heads=3,
+        num_layers=2,
+    ),
+}
+each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+each_dtype = pytest.mark.parametrize("dtype", TOLERANCES)
+
+
+def _weights(config: VisionTransformerConfig, dtype: str) -> Weights:
+    """Initial weights with every tensor stirred, so that none hides behind a zero."""
+    rng = np.random.default_rng(1)
+    weights = init_weights(config, seed=0)
+    return {
+        name: (tensor + rng.normal(0.0, 0.1, tensor.shape)).astype(dtype)
+        for name, tensor in weights.items()
+    }
+
+
+def _batch(config: VisionTransformerConfig, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(2)
+    images = rng.random((6, *config.image_shape)).astype(dtype)
+    return images, rng.integers(0, config.num_classes, 6)
+
+
+def _flax_loss(
+    graph: nnx.GraphDef, images: np.ndarray, labels: np.ndarray
+) -> Callable[[nnx.State], jax.Array]:
+    def loss(params: nnx.State) -> jax.Array:
+        logits = nnx.merge(graph, params)(jnp.asarray(images))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    return loss
+
+
+def _assert_all_close(actual: Weights, expected: Weights, tolerance: float) -> None:
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(
+            actual[name], tensor, rtol=tolerance, atol=tolerance, err_msg=name
+        )
+
+
+@each_dtype
+@each_config
+def test_same_logits(config: VisionTransformerConfig, dtype: str) -> None:
+    weights = _weights(config, dtype)
+    images, _ = _batch(config, dtype)
+    torch_logits = torch_weights.from_canonical(config, weights)(torch.tensor(images))
+    with jax.enable_x64(dtype == "float64"):
+        flax_logits = flax_weights.from_canonical(config, weights)(jnp.asarray(images))
+    assert str(flax_logits.dtype) == dtype
+    assert torch_logits.dtype == getattr(torch, dtype)
+    np.testing.assert_allclose(
+        flax_logits,
+        torch_logits.detach(),
+        rtol=TOLERANCES[dtype],
+        atol=TOLERANCES[dtype],
+    )
+
+
+@each_dtype
+@each_config
+def test_same_gradients(config: VisionTransformerConfig, dtype: str) -> None:
+    weights = _weights(config, dtype)
+    images, labels = _batch(config, dtype)
+
+    model = torch_weights.from_canonical(config, weights)
+    F.cross_entropy(model(torch.tensor(images)), torch.tensor(labels)).backward()
+    torch_grads = {name: param.grad.numpy() for name, param in model.named_parameters()}
+
+    with jax.enable_x64(dtype == "float64"):
+        graph, params = nnx.split(flax_weights.from_canonical(config, weights))
+        grads = jax.grad(_flax_loss(graph, images, labels))(params)
+        flax_grads = flax_weights.to_canonical(nnx.merge(graph, grads))
+    _assert_all_close(flax_grads, torch_grads, TOLERANCES[dtype])
+
+
+@each_dtype
+def test_same_weights_after_training(dtype: str) -> None:
+    config = CONFIGS["digits"]
+    weights = _weights(config, dtype)
+    images, labels = _batch(config, dtype)
+    learning_rate = 0.05
+
+    model = torch_weights.from_canonical(config, weights)
+    sgd = torch.optim.SGD(model.parameters(), learning_rate)
+    for _ in range(NUM_STEPS):
+        sgd.zero_grad()
+        F.cross_entropy(model(torch.tensor(images)), torch.tensor(labels)).backward()
+        sgd.step()
+
+    with jax.enable_x64(dtype == "float64"):
+        graph, params = nnx.split(flax_weights.from_canonical(config, weights))
+        gradient = jax.jit(jax.grad(_flax_loss(graph, images, labels)))
+        for _ in range(NUM_STEPS):
+            updates = jax.tree.map(lambda grad: -learning_rate * grad, gradient(params))
+            params = optax.apply_updates(params, updates)
+        flax_trained = flax_weights.to_canonical(nnx.merge(graph, params))
+    _assert_all_close(flax_trained, torch_weights.to_canonical(model), TRAINING_TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3, 8, 33])
+def test_same_predictions_for_any_batch(batch: int) -> None:
+    config = CONFIGS["digits"]
+    weights = _weights(config, "float32")
+    images = np.random.default_rng(3).random((batch, *config.image_shape), dtype=np.float32)
+    images.setflags(write=False)
+    flax_logits = flax_predict.predict_fn(config, weights)(images)
+    torch_logits = torch_predict.predict_fn(config, weights)(images)
+    for logits in (flax_logits, torch_logits):
+        assert logits.shape == (batch, config.num_classes)
+        assert logits.dtype == np.float32
+    tolerance = TOLERANCES["float32"]
+    np.testing.assert_allclose(flax_logits, torch_logits, rtol=tolerance, atol=tolerance)
+
+
+def test_flax_predictions_do_not_depend_on_the_padding() -> None:
+    config = CONFIGS["digits"]
+    predict = flax_predict.predict_fn(config, _weights(config, "float32"))
+    images = np.random.default_rng(4).random((5, *config.image_shape), dtype=np.float32)
+    together = predict(images)
+    alone = np.concatenate([predict(image[np.newaxis]) for image in images])
+    tolerance = TOLERANCES["float32"]
+    np.testing.assert_allclose(together, alone, rtol=tolerance, atol=tolerance)
+
+
+def test_torch_patches_are_those_of_unfold() -> None:
+    """An oracle from outside: `torch.nn.functional.unfold` cuts the same patches."""
+    from models.torch.vit import patchify
+
+    images = torch.rand(2, 6, 6, 3)
+    unfolded = F.unfold(images.permute(0, 3, 1, 2), kernel_size=2, stride=2)
+    expected = unfolded.reshape(2, 3, 4, 9).permute(0, 3, 2, 1).reshape(2, 9, 12)
+    torch.testing.assert_close(patchify(images, 2), expected, rtol=0, atol=0)

@@ -1,0 +1,56 @@
+"""Turns pydantic's validation errors into lines a user can act on."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Describes each problem in one line: the path of the key, what was given, what is accepted.
+
+    Args:
+        error: What `model.model_validate` raised.
+        model: The model that refused its input, needed to list the keys it would have accepted.
+
+    Returns:
+        One line a problem, for example
+        `model.config.embed_dm: unknown key, did you mean 'embed_dim'? (accepted: embed_dim, ...)`.
+    """
+    return [_explain_one(problem, model) for problem in error.errors()]
+
+
+def _explain_one(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
+    loc = problem["loc"]
+    path = ".".join(str(part) for part in loc)
+    prefix = f"{path}: " if path else ""
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        return prefix + _unknown_key(str(loc[-1]), _accepted_keys(model, loc[:-1]))
+    if problem["type"] == "missing":
+        return f"{prefix}missing, but required"
+    if problem["type"] == "model_type":
+        return f"{prefix}expected a section of keys, got {problem['input']!r}"
+    if problem["type"] == "value_error":  # our own validators say themselves what was given
+        return prefix + message
+    return f"{prefix}{_lower_first(message)}, got {problem['input']!r}"
+
+
+def _unknown_key(key: str, accepted: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, accepted, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ""
+    return f"unknown key{hint} (accepted: {', '.join(accepted)})"
+
+
+def _accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
+    """Follows `loc` from `model` down to the nested model and returns its field names."""
+    for key in loc:
+        annotation = model.model_fields[str(key)].annotation
+        candidates = (annotation, *get_args(annotation))  # looks through `Section | None`
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

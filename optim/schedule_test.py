@@ -1,0 +1,60 @@
+"""The schedule has the values of its formula, and optax agrees."""
+
+import math
+
+import optax
+import pytest
+
+from optim.schedule import warmup_cosine
+
+PEAK, NUM_STEPS, WARMUP_STEPS, FINAL_FRACTION = 0.3, 110, 10, 0.1
+
+# optax computes in float32.
+FLOAT32_TOLERANCE = 1e-6
+
+
+def _rate(step: int, final_fraction: float = FINAL_FRACTION) -> float:
+    return warmup_cosine(
+        step,
+        peak=PEAK,
+        num_steps=NUM_STEPS,
+        warmup_steps=WARMUP_STEPS,
+        final_fraction=final_fraction,
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, PEAK / 10),
+        (4, PEAK / 2),
+        (9, PEAK),
+        (10, PEAK),
+        (35, PEAK * (0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2)),  # a quarter of the way down
+        (60, PEAK * 0.55),  # half of it
+        (110, PEAK * 0.1),
+        (10_000, PEAK * 0.1),
+    ],
+)
+def test_known_values(step: int, expected: float) -> None:
+    assert _rate(step) == pytest.approx(expected, rel=1e-12)
+
+
+def test_falls_as_optax_does() -> None:
+    decay = optax.cosine_decay_schedule(PEAK, NUM_STEPS - WARMUP_STEPS, alpha=FINAL_FRACTION)
+    for step in range(WARMUP_STEPS, NUM_STEPS + 5):
+        assert _rate(step) == pytest.approx(
+            float(decay(step - WARMUP_STEPS)), rel=FLOAT32_TOLERANCE
+        )
+
+
+def test_rises_then_falls() -> None:
+    rates = [_rate(step, final_fraction=0.0) for step in range(NUM_STEPS + 1)]
+    assert rates[:WARMUP_STEPS] == sorted(rates[:WARMUP_STEPS])
+    assert rates[WARMUP_STEPS:] == sorted(rates[WARMUP_STEPS:], reverse=True)
+    assert rates[0] > 0.0
+    assert rates[-1] == 0.0
+
+
+def test_without_warmup_starts_at_the_peak() -> None:
+    assert warmup_cosine(0, peak=PEAK, num_steps=5, warmup_steps=0) == PEAK

@@ -1,0 +1,219 @@
+"""From nothing to a served model: train, publish, serve, ask.
+
+    ./bazelw run //:quickstart                         # trains in Flax
+    ./bazelw run //:quickstart -- --framework torch    # trains in PyTorch, through DeepSpeed
+    ./bazelw run //:quickstart -- --keep               # leaves the model serving until Ctrl-C
+
+Trains the vision transformer of config/ on 1,437 real handwritten digits, publishes it as an
+artifact, serves that from Ray Serve behind the gRPC gateway, and sends it the 360 held-out images
+one request at a time. Exits with 1 if fewer than 97% of them are recognised as served.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import typer
+from hpc.artifact.v1 import artifact_pb2
+from rich.console import Console
+
+from data import digits
+from registry.artifact import ArtifactError
+from serving.client import InferenceClient, InferenceError
+from train.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, from_user
+from train.config import load_config
+from train.meter import TrainingError
+from train.progress import show_progress
+from train.publication import require_vacant
+
+REQUIRED_ACCURACY = 0.97
+EXIT_FAILED = 1
+NUM_SAMPLES = 5
+STOP_TIMEOUT_S = 30.0
+
+
+class Framework(StrEnum):
+    """What to train in."""
+
+    FLAX = "flax"
+    TORCH = "torch"
+
+
+class QuickstartError(Exception):
+    """A stage that failed, and where to look."""
+
+
+class Answers(NamedTuple):
+    """What came back: the share of images recognised, and the seconds of every request."""
+
+    accuracy: float
+    latencies_s: np.ndarray
+
+
+def main(
+    framework: Annotated[Framework, typer.Option(help="What to train in.")] = Framework.FLAX,
+    output: Annotated[
+        Path | None, typer.Option(help="New directory for the results.", show_default="in a cache")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
+) -> None:
+    """Train a model on real handwritten digits, serve it, and ask it about unseen ones."""
+    signal.signal(signal.SIGTERM, _interrupt)  # a polite kill shuts down as Ctrl-C does
+    console = Console(highlight=False)
+    try:
+        _run(console, framework, from_user(output) if output else _new_run_dir(), keep)
+    except ArtifactError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_BAD_INPUT) from error
+    except (QuickstartError, TrainingError, InferenceError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    except KeyboardInterrupt:
+        typer.echo("interrupted: everything was shut down", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> None:
+    require_vacant(run_dir)
+    artifact_dir, samples = run_dir / "artifact", run_dir / "samples.npy"
+
+    with _stage(console, f"1  train in {framework} on 1,437 handwritten digits"):
+        artifact = _train(console, framework, artifact_dir)
+    test = digits.load().test
+    np.save(samples, test.images[:NUM_SAMPLES])
+
+    with ExitStack() as stack:
+        with _stage(console, "2  serve the artifact: Ray Serve behind a gRPC gateway"):
+            address = stack.enter_context(_gateway(artifact_dir, run_dir / "gateway.log"))
+        with _stage(console, f"3  ask {address} about {len(test)} unseen digits, one by one"):
+            answers = _ask(address, artifact.name, test)
+        _report(console, answers, artifact_dir)
+        if keep:
+            _wait_for_interrupt(console, address, artifact.name, samples)
+    if answers.accuracy < REQUIRED_ACCURACY:
+        raise QuickstartError(f"fewer than {REQUIRED_ACCURACY:.0%} were recognised as served")
+
+
+def _train(console: Console, framework: Framework, directory: Path) -> artifact_pb2.Artifact:
+    # Only the framework asked for is imported: each takes a second and much memory.
+    if framework is Framework.FLAX:
+        from train.train_flax import train
+    else:
+        from train.train_torch import train
+    config = load_config(Path(__file__).with_name("config") / f"digits_{framework}.yaml")
+    with show_progress(console, config.run.num_steps) as progress:
+        return train(config, directory, [progress])
+
+
+@contextmanager
+def _gateway(artifact_dir: Path, log: Path) -> Iterator[str]:
+    """Runs `//serving:gateway` as a process of its own and yields the address it answers at.
+
+    Raises:
+        QuickstartError: It ended before it was ready.
+    """
+    command = [sys.executable, "-m", "serving.gateway", "--port", "0"]
+    command += ["--artifact", str(artifact_dir)]
+    with (
+        open(log, "wb") as log_file,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log_file,
+            text=True,
+            start_new_session=True,  # Ctrl-C comes to us alone, and we stop it in order
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None  # it is a pipe
+            ready_line = process.stdout.readline()
+            if not ready_line:
+                raise QuickstartError(f"the gateway did not start; see {log}")
+            yield ready_line.split()[-1]
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Lets the gateway drain; a further Ctrl-C does not cut that short."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ask(address: str, model: str, split: digits.Split) -> Answers:
+    """Sends the images of `split` one at a time, each when the answer to the last is there."""
+    predicted, latencies_s = [], []
+    with InferenceClient(address) as client:
+        for image in split.images:
+            start = time.perf_counter()
+            outputs = client.infer(model, {"image": image[np.newaxis]})
+            latencies_s.append(time.perf_counter() - start)
+            predicted.append(outputs["logits"].argmax())
+    return Answers(float(np.mean(predicted == split.labels)), np.array(latencies_s))
+
+
+def _report(console: Console, answers: Answers, artifact_dir: Path) -> None:
+    latencies_s = answers.latencies_s
+    p50_ms, p99_ms = np.percentile(latencies_s, [50, 99]) * 1e3
+    console.print(
+        f"\n   [bold green]{answers.accuracy:.2%}[/] recognised as served\n"
+        f"   latency p50 {p50_ms:.1f} ms, p99 {p99_ms:.1f} ms, "
+        f"{len(latencies_s) / latencies_s.sum():,.0f} requests/s from one caller\n"
+        f"   artifact in {artifact_dir}\n\n"
+        f"[bold]next[/]\n"
+        f"   ./bazelw run //registry:show -- {artifact_dir}\n"
+        f"   ./bazelw run //:quickstart -- --keep\n"
+        f"   ./bazelw run //serving:gateway -- --artifact {artifact_dir}",
+        soft_wrap=True,
+    )
+
+
+def _wait_for_interrupt(console: Console, address: str, model: str, samples: Path) -> None:
+    console.print(
+        f"\n[bold]serving at {address} until Ctrl-C[/]; in another terminal:\n"
+        f"   ./bazelw run //serving:client -- infer --address {address} --model {model} "
+        f"--input {samples}",
+        soft_wrap=True,
+    )
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("stopping")
+
+
+@contextmanager
+def _stage(console: Console, title: str) -> Iterator[None]:
+    """Prints what is about to happen, and then how long it took."""
+    console.print(f"[bold cyan]{title}[/]", soft_wrap=True)
+    start = time.perf_counter()
+    yield
+    console.print(f"[dim]   {time.perf_counter() - start:.1f} s[/]")
+
+
+def _new_run_dir() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "hpc", "quickstart", datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,263 @@
+"""Artifacts on disk: `publish` writes one atomically, `load` trusts nothing it has not verified.
+
+An artifact is a directory that never changes:
+
+    artifact.pb.sha256   digest of artifact.pb, for `sha256sum -c`: the identity of the artifact
+    artifact.pb          the Artifact message, which holds size and digest of every other file
+    model.safetensors    the weights
+
+Digests chain downwards, so each fact is stored once and a flipped bit anywhere is found.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from google.protobuf.message import DecodeError
+from hpc.artifact.v1 import artifact_pb2
+
+from registry.descriptor import canonical_json, check
+from registry.errors import ArtifactError
+
+__all__ = ["ArtifactError", "LoadedArtifact", "load", "publish"]
+
+DESCRIPTOR = "artifact.pb"
+DIGEST = "artifact.pb.sha256"
+WEIGHTS = "model.safetensors"
+
+# A descriptor is a few kilobytes; a larger one is not read, let alone parsed.
+MAX_DESCRIPTOR_BYTES = 16 * 2**20
+
+_DIGEST_LINE = re.compile(rb"([0-9a-f]{64})  artifact\.pb\n")
+
+# What safetensors can read back into numpy. bfloat16 is absent: numpy has no such type.
+_WEIGHT_DTYPES = frozenset(
+    [
+        "float64",
+        "float32",
+        "float16",
+        "int64",
+        "int32",
+        "int16",
+        "int8",
+        "uint64",
+        "uint32",
+        "uint16",
+        "uint8",
+        "bool",
+    ]
+)
+
+
+class LoadedArtifact(NamedTuple):
+    """An artifact whose every byte was verified.
+
+    Attributes:
+        artifact: the descriptor.
+        tensors: weights by canonical name.
+        directory: where it was read from.
+        digest: SHA-256 of the descriptor, which identifies the artifact with all its files.
+    """
+
+    artifact: artifact_pb2.Artifact
+    tensors: dict[str, np.ndarray]
+    directory: Path
+    digest: str
+
+
+def publish(
+    directory: Path, artifact: artifact_pb2.Artifact, tensors: Mapping[str, np.ndarray]
+) -> artifact_pb2.Artifact:
+    """Writes a new artifact to `directory`, which appears complete or not at all.
+
+    Args:
+        directory: must not exist, or be empty. Missing parents are made.
+        artifact: complete but for `files`, which is filled in; `config_json` is made canonical.
+        tensors: weights by canonical name, of any memory layout.
+
+    Returns:
+        The descriptor as written.
+
+    Raises:
+        ArtifactError: a field breaks a rule of the schema, a weight has a dtype that cannot be
+            stored, or the directory is taken or cannot be written.
+    """
+    described = artifact_pb2.Artifact()
+    described.CopyFrom(artifact)
+    del described.files[:]
+    check(described)
+    described.model.config_json = canonical_json(described.model.config_json)
+
+    weights = _serialize(tensors)
+    described.files.add(path=WEIGHTS, size_bytes=len(weights), sha256=_sha256(weights))
+    descriptor = described.SerializeToString(deterministic=True)
+    digest_line = f"{_sha256(descriptor)}  {DESCRIPTOR}\n".encode()
+    contents = {WEIGHTS: weights, DESCRIPTOR: descriptor, DIGEST: digest_line}
+    try:
+        _write_directory(directory.absolute(), contents)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot publish to {directory}: {error.strerror}; "
+            "choose a directory that is new or empty and can be written"
+        ) from error
+    return described
+
+
+def load(directory: Path) -> LoadedArtifact:
+    """Reads an artifact; the bytes that were verified are the bytes that are parsed.
+
+    Raises:
+        ArtifactError: no artifact there, or a file is missing, unlisted, not a plain file, of
+            another size or digest than recorded, or states something against the schema.
+    """
+    found = _plain_files(directory)
+    for name in (DIGEST, DESCRIPTOR):
+        if name not in found:
+            raise ArtifactError(f"no artifact at {directory}: {name} is missing")
+
+    line = _DIGEST_LINE.fullmatch(_read(directory / DIGEST, MAX_DESCRIPTOR_BYTES))
+    if line is None:
+        raise _corrupt(directory / DIGEST, "it is not '<64 hexadecimal digits>  artifact.pb'")
+    digest = line[1].decode()
+    descriptor = _read(directory / DESCRIPTOR, MAX_DESCRIPTOR_BYTES)
+    _verify(directory / DESCRIPTOR, descriptor, digest)
+    artifact = _parse(directory, descriptor)
+
+    listed = {file.path for file in artifact.files}
+    _compare_files(directory, found - {DIGEST, DESCRIPTOR}, listed)
+    verified = {file.path: _read_verified(directory, file) for file in artifact.files}
+    if WEIGHTS not in verified:
+        raise ArtifactError(f"no artifact at {directory}: its descriptor lists no {WEIGHTS}")
+    try:
+        tensors = safetensors.numpy.load(verified[WEIGHTS])
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise _corrupt(directory / WEIGHTS, f"not safetensors with numpy types: {error}") from error
+    return LoadedArtifact(artifact, tensors, directory, digest)
+
+
+def _serialize(tensors: Mapping[str, np.ndarray]) -> bytes:
+    if not tensors:
+        raise ArtifactError("there are no tensors to publish; pass the model's weights")
+    for name, tensor in tensors.items():
+        if tensor.dtype.name not in _WEIGHT_DTYPES:
+            raise ArtifactError(
+                f"tensor {name!r} is {tensor.dtype}; expected one of {sorted(_WEIGHT_DTYPES)}"
+            )
+    # safetensors copies the memory behind an array and ignores its strides.
+    return safetensors.numpy.save({n: np.asarray(t, order="C") for n, t in tensors.items()})
+
+
+def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes `contents` under a temporary name beside `directory`, then renames it into place."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # A rename would replace an empty directory but keep a full one, so this check is for the
+    # message alone; the rename below stays right if someone else is first.
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise ArtifactError(
+            f"{directory} exists and is not empty; artifacts never change: choose a new directory"
+        )
+    assembled = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
+    assembled.mkdir()
+    try:
+        for name, content in contents.items():
+            with (assembled / name).open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        _fsync_directory(assembled)
+        assembled.rename(directory)
+    except BaseException:
+        shutil.rmtree(assembled, ignore_errors=True)
+        raise
+    _fsync_directory(directory.parent)
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain_files(directory: Path) -> set[str]:
+    """Relative paths of all files below `directory`; refuses links, sockets and the like."""
+    found = set()
+    try:
+        if not directory.is_dir():
+            raise ArtifactError(f"no artifact at {directory}: there is no such directory")
+        for path in directory.rglob("*"):
+            mode = path.lstat().st_mode
+            if stat.S_ISREG(mode):
+                found.add(path.relative_to(directory).as_posix())
+            elif not stat.S_ISDIR(mode):
+                raise _corrupt(path, "it is neither a plain file nor a directory")
+    except OSError as error:
+        raise ArtifactError(f"cannot read {directory}: {error.strerror}") from error
+    return found
+
+
+def _parse(directory: Path, descriptor: bytes) -> artifact_pb2.Artifact:
+    try:
+        artifact = artifact_pb2.Artifact.FromString(descriptor)
+    except DecodeError as error:
+        raise _corrupt(directory / DESCRIPTOR, "it is not an Artifact message") from error
+    try:
+        check(artifact)
+    except ArtifactError as error:
+        raise _corrupt(directory / DESCRIPTOR, str(error)) from error
+    return artifact
+
+
+def _compare_files(directory: Path, found: set[str], listed: set[str]) -> None:
+    if missing := sorted(listed - found):
+        raise ArtifactError(f"artifact {directory} is incomplete: {', '.join(missing)} missing")
+    if unlisted := sorted(found - listed):
+        raise ArtifactError(
+            f"artifact {directory} holds files that it does not list: {', '.join(unlisted)}; "
+            "remove them or publish again"
+        )
+
+
+def _read_verified(directory: Path, file: artifact_pb2.File) -> bytes:
+    path = directory / file.path
+    size_bytes = path.stat().st_size
+    if size_bytes != file.size_bytes:
+        raise _corrupt(path, f"expected {file.size_bytes} bytes, found {size_bytes}")
+    content = _read(path, file.size_bytes)
+    _verify(path, content, file.sha256)
+    return content
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
+    if len(content) > max_bytes:
+        raise _corrupt(path, f"it is larger than {max_bytes} bytes")
+    return content
+
+
+def _verify(path: Path, content: bytes, expected: str) -> None:
+    actual = _sha256(content)
+    if actual != expected:
+        raise _corrupt(path, f"expected SHA-256 {expected}, found {actual}")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _corrupt(path: Path, reason: str) -> ArtifactError:
+    return ArtifactError(f"{path} is corrupt: {reason}; restore it or publish again")

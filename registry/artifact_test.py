@@ -1,0 +1,283 @@
+"""Round trips are exact, publishing is all or nothing, and loading fails closed."""
+
+import hashlib
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hpc.artifact.v1 import artifact_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from registry.artifact import ArtifactError, load, publish
+from registry.example import example_artifact, example_tensors
+
+FILES = ["artifact.pb", "artifact.pb.sha256", "model.safetensors"]
+
+# Three files and their directory; a fifth call, for the parent, follows the rename.
+NUM_FSYNC_BEFORE_RENAME = 4
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    directory = tmp_path / "artifact"
+    publish(directory, example_artifact(), example_tensors())
+    return directory
+
+
+def rewrite_descriptor(directory: Path, edit: Callable[[artifact_pb2.Artifact], object]) -> None:
+    """Edits a descriptor and fixes its digest, as an attacker without a signing key could."""
+    artifact = artifact_pb2.Artifact.FromString((directory / "artifact.pb").read_bytes())
+    edit(artifact)
+    content = artifact.SerializeToString(deterministic=True)
+    (directory / "artifact.pb").write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    (directory / "artifact.pb.sha256").write_text(f"{digest}  artifact.pb\n")
+
+
+def test_round_trip(published: Path) -> None:
+    loaded = load(published)
+    assert loaded.artifact.name == "digits"
+    assert loaded.artifact.training_run == example_artifact().training_run
+    assert loaded.directory == published
+    assert loaded.tensors.keys() == example_tensors().keys()
+    for name, expected in example_tensors().items():
+        assert loaded.tensors[name].dtype == expected.dtype
+        np.testing.assert_array_equal(loaded.tensors[name], expected)
+
+
+def test_publish_returns_what_load_reads(tmp_path: Path) -> None:
+    written = publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    assert load(tmp_path / "artifact").artifact == written
+
+
+def test_records_size_and_digest_of_each_file(published: Path) -> None:
+    assert sorted(path.name for path in published.iterdir()) == FILES
+    (file,) = load(published).artifact.files
+    content = (published / file.path).read_bytes()
+    assert (file.path, file.size_bytes) == ("model.safetensors", len(content))
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_weights_are_plain_safetensors(published: Path) -> None:
+    tensors = safetensors.numpy.load_file(published / "model.safetensors")
+    np.testing.assert_array_equal(tensors["weight"], example_tensors()["weight"])
+
+
+def test_digest_file_is_the_format_of_sha256sum(published: Path) -> None:
+    digest = hashlib.sha256((published / "artifact.pb").read_bytes()).hexdigest()
+    assert (published / "artifact.pb.sha256").read_text() == f"{digest}  artifact.pb\n"
+    assert load(published).digest == digest
+
+
+def test_same_content_gives_same_digest(tmp_path: Path) -> None:
+    tensors = example_tensors()
+    publish(tmp_path / "a", example_artifact(), tensors)
+    publish(tmp_path / "b", example_artifact(), dict(reversed(tensors.items())))
+    assert load(tmp_path / "a").digest == load(tmp_path / "b").digest
+
+
+def test_config_is_made_canonical(tmp_path: Path) -> None:
+    artifact = example_artifact()
+    artifact.model.config_json = '{ "b": 1.0, "a": [9007199254740993] }'
+    written = publish(tmp_path / "artifact", artifact, example_tensors())
+    assert written.model.config_json == '{"a":[9007199254740993],"b":1.0}'
+
+
+@given(
+    array=hnp.arrays(
+        dtype=st.sampled_from([np.float64, np.float32, np.float16, np.int64, np.uint8, np.bool_]),
+        shape=hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4),
+    ),
+    reverse=st.booleans(),
+)
+def test_any_layout_round_trips(
+    tmp_path_factory: pytest.TempPathFactory, array: np.ndarray, reverse: bool
+) -> None:
+    strided = array.T[::-1] if reverse and array.ndim else array.T
+    directory = tmp_path_factory.mktemp("layout") / "artifact"
+    publish(directory, example_artifact(), {"tensor": strided})
+    np.testing.assert_array_equal(load(directory).tensors["tensor"], strided)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("position", [0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0])
+@pytest.mark.parametrize("bit", [0, 5, 7])
+def test_one_flipped_bit_is_found(published: Path, name: str, position: float, bit: int) -> None:
+    path = published / name
+    content = bytearray(path.read_bytes())
+    content[round(position * (len(content) - 1))] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"is corrupt: .*restore it or publish again"):
+        load(published)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("change", [-1, 1])
+def test_truncated_or_extended_file_is_found(published: Path, name: str, change: int) -> None:
+    content = (published / name).read_bytes()
+    (published / name).write_bytes(content[:-1] if change < 0 else content + b"\0")
+    with pytest.raises(ArtifactError, match=name):
+        load(published)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_missing_file_is_named(published: Path, name: str) -> None:
+    (published / name).unlink()
+    with pytest.raises(ArtifactError, match=rf"{name}.* missing"):
+        load(published)
+
+
+@pytest.mark.parametrize("path", ["notes.txt", "deep/er/model.py"])
+def test_unlisted_file_is_refused(published: Path, path: str) -> None:
+    (published / path).parent.mkdir(parents=True, exist_ok=True)
+    (published / path).touch()
+    with pytest.raises(ArtifactError, match=f"does not list: {path}"):
+        load(published)
+
+
+def test_symlink_is_refused(published: Path) -> None:
+    weights = published / "model.safetensors"
+    weights.rename(published.with_name("elsewhere"))
+    weights.symlink_to(published.with_name("elsewhere"))
+    with pytest.raises(ArtifactError, match="neither a plain file nor a directory"):
+        load(published)
+
+
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../b", "a//b", "./a", "", "a\\b"])
+def test_path_outside_the_directory_is_refused(published: Path, path: str) -> None:
+    def edit(artifact: artifact_pb2.Artifact) -> None:
+        artifact.files[0].path = path
+
+    rewrite_descriptor(published, edit)
+    with pytest.raises(ArtifactError, match="is refused; expected a relative path"):
+        load(published)
+
+
+def test_descriptor_is_checked_when_read_back(published: Path) -> None:
+    rewrite_descriptor(published, lambda artifact: artifact.ClearField("outputs"))
+    with pytest.raises(ArtifactError, match=r"artifact\.pb is corrupt: outputs is empty"):
+        load(published)
+
+
+def test_artifact_without_weights_is_refused(published: Path) -> None:
+    rewrite_descriptor(published, lambda artifact: artifact.ClearField("files"))
+    (published / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"lists no model\.safetensors"):
+        load(published)
+
+
+def test_directory_without_artifact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"artifact\.pb\.sha256 is missing"):
+        load(tmp_path)
+    with pytest.raises(ArtifactError, match="no such directory"):
+        load(tmp_path / "absent")
+
+
+def test_existing_content_is_never_replaced(published: Path) -> None:
+    before = load(published).digest
+    with pytest.raises(ArtifactError, match="exists and is not empty; artifacts never change"):
+        publish(published, example_artifact(), example_tensors())
+    assert load(published).digest == before
+
+
+def test_empty_directory_and_missing_parents_are_used(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for directory in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):
+        publish(directory, example_artifact(), example_tensors())
+        load(directory)
+
+
+def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for directory in (tmp_path / "file", tmp_path / "file" / "artifact"):
+        with pytest.raises(ArtifactError, match=r"choose a (new )?directory"):
+            publish(directory, example_artifact(), example_tensors())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({}, "no tensors"),
+        ({"w": np.zeros(2, dtype=complex)}, "tensor 'w' is complex128"),
+        ({"w": np.array(["text"])}, "tensor 'w' is <U4"),
+    ],
+)
+def test_weights_that_cannot_be_stored_are_refused(
+    tmp_path: Path, tensors: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        publish(tmp_path / "artifact", example_artifact(), tensors)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("survived", range(NUM_FSYNC_BEFORE_RENAME))
+def test_failure_while_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    def full_disk() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", after(survived, full_disk))
+    with pytest.raises(ArtifactError, match="No space left on device"):
+        publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("survived", range(NUM_FSYNC_BEFORE_RENAME + 1))
+def test_kill_while_writing_leaves_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    directory = tmp_path / "artifact"
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(os, "fsync", after(survived, kill_myself))
+        publish(directory, example_artifact(), example_tensors())
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+    if survived < NUM_FSYNC_BEFORE_RENAME:
+        assert not directory.exists()
+        publish(directory, example_artifact(), example_tensors())
+    load(directory)
+
+
+def kill_myself() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(survived: int, fail: Callable[[], None]) -> Callable[[int], None]:
+    """An fsync that works `survived` times and then fails."""
+    fsync = os.fsync
+    remaining = iter(range(survived))
+
+    def limited_fsync(descriptor: int) -> None:
+        if next(remaining, None) is None:
+            fail()
+        fsync(descriptor)
+
+    return limited_fsync
+
+
+def test_directory_mode_follows_the_umask(tmp_path: Path) -> None:
+    previous = os.umask(0o027)
+    try:
+        publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    finally:
+        os.umask(previous)
+    assert stat.S_IMODE((tmp_path / "artifact").stat().st_mode) == 0o750
+
+
+def test_artifact_can_be_moved(published: Path, tmp_path: Path) -> None:
+    digest = load(published).digest
+    shutil.move(published, tmp_path / "moved")
+    assert load(tmp_path / "moved").digest == digest

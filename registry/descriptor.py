@@ -1,0 +1,139 @@
+"""The rules an Artifact message obeys before it is published and after it is read back.
+
+Reference: proto/hpc/artifact/v1/artifact.proto states each rule beside its field; Semantic
+Versioning 2.0.0 (semver.org) is the source of `SEMANTIC_VERSION`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from hpc.artifact.v1 import artifact_pb2
+
+from registry.errors import ArtifactError
+
+NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+MAX_NAME_LENGTH = 63
+
+_NUMBER = r"(?:0|[1-9][0-9]*)"
+_PRE_RELEASE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+SEMANTIC_VERSION = re.compile(
+    rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
+    rf"(?:-{_PRE_RELEASE}(?:\.{_PRE_RELEASE})*)?"
+    r"(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?"
+)
+SHA256 = re.compile(r"[0-9a-f]{64}")
+GIT_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}|unknown")
+
+DATATYPES = frozenset(
+    [
+        "BOOL",
+        "UINT8",
+        "UINT16",
+        "UINT32",
+        "UINT64",
+        "INT8",
+        "INT16",
+        "INT32",
+        "INT64",
+        "FP16",
+        "BF16",
+        "FP32",
+        "FP64",
+        "BYTES",
+    ]
+)
+
+
+def check(artifact: artifact_pb2.Artifact) -> None:
+    """Raises ArtifactError, naming the field, if `artifact` breaks a rule of its schema."""
+    _require(
+        len(artifact.name) <= MAX_NAME_LENGTH and NAME.fullmatch(artifact.name),
+        f"name is {artifact.name!r}; expected at most {MAX_NAME_LENGTH} lower-case letters and "
+        "digits joined by single '.', '_' or '-', such as 'digits'",
+    )
+    _require(
+        SEMANTIC_VERSION.fullmatch(artifact.version),
+        f"version is {artifact.version!r}; expected a semantic version such as '1.0.0'",
+    )
+    _require(
+        artifact.framework in (artifact_pb2.FRAMEWORK_FLAX, artifact_pb2.FRAMEWORK_TORCH),
+        f"framework is {artifact.framework}; expected FRAMEWORK_FLAX or FRAMEWORK_TORCH",
+    )
+    _require(artifact.model.architecture, "model.architecture is empty; name the network")
+    canonical_json(artifact.model.config_json)
+    _check_tensors("inputs", artifact.inputs)
+    _check_tensors("outputs", artifact.outputs)
+    for key, value in artifact.metrics.items():
+        _require(math.isfinite(value), f"metrics[{key!r}] is {value}; expected a finite number")
+    _check_run(artifact.training_run)
+    paths = [file.path for file in artifact.files]
+    for path in paths:
+        _check_path(path)
+    _require(paths == sorted(set(paths)), f"files are not sorted by path, each once: {paths}")
+
+
+def canonical_json(text: str) -> str:
+    """The JSON object in `text` in canonical form: sorted keys, no whitespace, ASCII only.
+
+    Raises:
+        ArtifactError: `text` is not a JSON object, or holds NaN or Infinity.
+    """
+    try:
+        value = json.loads(text)
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise ArtifactError(f"model.config_json is not JSON: {error}") from error
+    _require(isinstance(value, dict), "model.config_json is not a JSON object; expected {...}")
+    return canonical
+
+
+def _check_tensors(field: str, tensors: Iterable[artifact_pb2.TensorSpec]) -> None:
+    names = [tensor.name for tensor in tensors]
+    _require(names, f"{field} is empty; an artifact states its whole signature")
+    _require(len(set(names)) == len(names), f"{field} repeats a tensor name: {names}")
+    for tensor in tensors:
+        where = f"{field}[{tensor.name!r}]"
+        _require(tensor.name, f"{field} has a tensor without a name")
+        _require(
+            tensor.datatype in DATATYPES,
+            f"{where}.datatype is {tensor.datatype!r}; expected one of {sorted(DATATYPES)}",
+        )
+        _require(
+            tensor.shape and tensor.shape[0] == -1 and all(d == -1 or d > 0 for d in tensor.shape),
+            f"{where}.shape is {list(tensor.shape)}; expected -1 (the batch), then sizes of at "
+            "least 1 or -1 for any",
+        )
+
+
+def _check_run(run: artifact_pb2.TrainingRun) -> None:
+    _require(
+        GIT_COMMIT.fullmatch(run.git_commit),
+        f"training_run.git_commit is {run.git_commit!r}; expected a commit hash or 'unknown'",
+    )
+    for field in ("config_digest", "data_digest"):
+        digest = getattr(run, field)
+        _require(
+            SHA256.fullmatch(digest),
+            f"training_run.{field} is {digest!r}; expected 64 lower-case hexadecimal digits",
+        )
+    _require(
+        run.started_at.ToNanoseconds() <= run.finished_at.ToNanoseconds(),
+        "training_run.started_at is after finished_at",
+    )
+
+
+def _check_path(path: str) -> None:
+    parts = PurePosixPath(path).parts
+    plain = "\\" not in path and path.isprintable() and path == "/".join(parts)
+    _require(
+        plain and parts and not path.startswith("/") and ".." not in parts,
+        f"file path {path!r} is refused; expected a relative path without '.', '..' or '\\'",
+    )
+
+
+def _require(holds: object, message: str) -> None:
+    if not holds:
+        raise ArtifactError(message)

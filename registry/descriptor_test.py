@@ -1,0 +1,102 @@
+"""Each rule of the schema is enforced, and the message names the field."""
+
+from collections.abc import Callable
+
+import pytest
+from hpc.artifact.v1 import artifact_pb2
+
+from registry.descriptor import SEMANTIC_VERSION, canonical_json, check
+from registry.errors import ArtifactError
+from registry.example import example_artifact
+
+
+def test_example_is_accepted() -> None:
+    check(example_artifact())
+
+
+# Both sets are from the test page of the regular expression that semver.org suggests.
+SEMANTIC_VERSIONS = """
+0.0.4 1.2.3 10.20.30 1.1.2-prerelease+meta 1.1.2+meta 1.0.0-alpha.0valid 1.0.0-0A.is.legal
+1.0.0-alpha-a.b-c-long+build.1-aef.1 1.2.3----RC-SNAPSHOT
+"""
+OTHER_VERSIONS = """
+1 1.2 1.2.3-0123 1.1.2+.123 +invalid alpha 1.0.0-alpha_beta 01.1.1 1.2.3.DEV 1.01.1 v1.2.3 1.2.3-
+9.8.7+meta+meta 1.0.0-alpha..1
+"""
+
+
+@pytest.mark.parametrize("version", SEMANTIC_VERSIONS.split())
+def test_semantic_version_is_accepted(version: str) -> None:
+    assert SEMANTIC_VERSION.fullmatch(version)
+
+
+@pytest.mark.parametrize("version", [*OTHER_VERSIONS.split(), "", "1.2.3\n"])
+def test_other_version_is_refused(version: str) -> None:
+    artifact = example_artifact()
+    artifact.version = version
+    with pytest.raises(ArtifactError, match=r"version is .*expected a semantic version"):
+        check(artifact)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Digits", "a b", "../digits", "a/b", ".a", "a.", "a..b", "digits ", "é", "a" * 64]
+)
+def test_bad_name_is_refused(name: str) -> None:
+    artifact = example_artifact()
+    artifact.name = name
+    with pytest.raises(ArtifactError, match="name is "):
+        check(artifact)
+
+
+def set_metric(artifact: artifact_pb2.Artifact, value: float) -> None:
+    artifact.metrics["loss"] = value
+
+
+def set_shape(artifact: artifact_pb2.Artifact, shape: list[int]) -> None:
+    artifact.inputs[0].shape[:] = shape
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda a: a.ClearField("framework"), "framework is 0; expected FRAMEWORK_FLAX"),
+        (lambda a: a.model.ClearField("architecture"), "model.architecture is empty"),
+        (lambda a: a.model.ClearField("config_json"), "model.config_json is not JSON"),
+        (lambda a: a.ClearField("inputs"), "inputs is empty"),
+        (lambda a: a.ClearField("outputs"), "outputs is empty"),
+        (lambda a: a.inputs.append(a.inputs[0]), "inputs repeats a tensor name"),
+        (lambda a: a.outputs[0].ClearField("name"), "outputs has a tensor without a name"),
+        (lambda a: setattr(a.inputs[0], "datatype", "float32"), "datatype is 'float32'"),
+        (lambda a: set_shape(a, []), r"inputs\['image'\]\.shape is \[\]"),
+        (lambda a: set_shape(a, [1, 8]), "expected -1 .the batch."),
+        (lambda a: set_shape(a, [-1, 0]), "sizes of at least 1"),
+        (lambda a: set_shape(a, [-1, -2]), "sizes of at least 1"),
+        (lambda a: set_metric(a, float("nan")), r"metrics\['loss'\] is nan"),
+        (lambda a: set_metric(a, float("inf")), r"metrics\['loss'\] is inf"),
+        (lambda a: setattr(a.training_run, "git_commit", "main"), "git_commit is 'main'"),
+        (lambda a: setattr(a.training_run, "config_digest", "A" * 64), "config_digest is 'AAA"),
+        (lambda a: setattr(a.training_run, "data_digest", ""), "data_digest is ''"),
+        (lambda a: a.training_run.ClearField("finished_at"), "started_at is after finished_at"),
+        (lambda a: [a.files.add(path="b"), a.files.add(path="a")], "not sorted by path"),
+        (lambda a: [a.files.add(path="a"), a.files.add(path="a")], "not sorted by path, each once"),
+    ],
+)
+def test_broken_rule_is_named(
+    edit: Callable[[artifact_pb2.Artifact], object], message: str
+) -> None:
+    artifact = example_artifact()
+    edit(artifact)
+    with pytest.raises(ArtifactError, match=message):
+        check(artifact)
+
+
+def test_canonical_json_keeps_integers_and_floats_apart() -> None:
+    assert canonical_json('{"b": 1, "a": {"d": 1.0, "c": "é"}}') == (
+        '{"a":{"c":"\\u00e9","d":1.0},"b":1}'
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', '{"a": NaN}', '{"a": -Infinity}'])
+def test_other_json_is_refused(text: str) -> None:
+    with pytest.raises(ArtifactError, match=r"model\.config_json is not"):
+        canonical_json(text)

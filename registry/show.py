@@ -1,0 +1,94 @@
+"""Prints an artifact for a human, after verifying every digest.
+
+bazel run //registry:show -- DIRECTORY
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from hpc.artifact.v1 import artifact_pb2
+from rich.console import Console
+from rich.text import Text
+
+from registry.artifact import ArtifactError, LoadedArtifact, load
+
+KEY_WIDTH = 18
+
+
+def describe(loaded: LoadedArtifact) -> Text:
+    """Everything an artifact says about itself, a section a topic, a line a fact."""
+    artifact = loaded.artifact
+    text = Text.assemble(
+        (f"{artifact.name} {artifact.version}", "bold"),
+        ("  every file verified\n", "green"),
+        f"sha256 {loaded.digest}\n",
+    )
+    inputs = {f"input {tensor.name}": _shape(tensor) for tensor in artifact.inputs}
+    outputs = {f"output {tensor.name}": _shape(tensor) for tensor in artifact.outputs}
+    metrics = {name: f"{value:.6g}" for name, value in sorted(artifact.metrics.items())}
+    files = {file.path: f"{file.size_bytes:,} bytes" for file in artifact.files}
+    _add_section(text, "model", _model(loaded))
+    _add_section(text, "signature", inputs | outputs)
+    _add_section(text, "metrics", metrics)
+    _add_section(text, "training run", _run(artifact.training_run))
+    _add_section(text, "libraries", dict(sorted(artifact.training_run.library_versions.items())))
+    _add_section(text, "files", files)
+    return text
+
+
+def show(
+    directory: Annotated[Path, typer.Argument(help="Directory of the artifact.")],
+) -> None:
+    """Verify an artifact and print what it holds."""
+    try:
+        # `bazel run` starts programs in its own directory, not in the user's.
+        loaded = load(Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), directory))
+    except ArtifactError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    # soft_wrap leaves long digests to the terminal, so that a pipe gets them whole.
+    Console().print(describe(loaded), soft_wrap=True, end="")
+
+
+def _model(loaded: LoadedArtifact) -> dict[str, str]:
+    artifact = loaded.artifact
+    framework = artifact_pb2.Framework.Name(artifact.framework).removeprefix("FRAMEWORK_")
+    num_parameters = sum(tensor.size for tensor in loaded.tensors.values())
+    return {
+        "architecture": artifact.model.architecture,
+        "trained in": framework.lower(),
+        "parameters": f"{num_parameters:,} in {len(loaded.tensors)} tensors",
+        **{key: str(value) for key, value in json.loads(artifact.model.config_json).items()},
+    }
+
+
+def _run(run: artifact_pb2.TrainingRun) -> dict[str, str]:
+    duration_s = (run.finished_at.ToNanoseconds() - run.started_at.ToNanoseconds()) / 1e9
+    return {
+        "started": run.started_at.ToJsonString(),
+        "took": f"{duration_s:.1f} s for {run.steps:,} steps",
+        "host": run.host,
+        "commit": run.git_commit + (" with uncommitted changes" if run.git_dirty else ""),
+        "config sha256": run.config_digest,
+        "data sha256": run.data_digest,
+        "seed": str(run.seed),
+    }
+
+
+def _shape(tensor: artifact_pb2.TensorSpec) -> str:
+    return f"{tensor.datatype} [{', '.join(map(str, tensor.shape))}]"
+
+
+def _add_section(text: Text, title: str, facts: Mapping[str, str]) -> None:
+    text.append(f"\n{title}\n", style="bold cyan")
+    for key, value in facts.items():
+        text.append(f"  {key:<{KEY_WIDTH}} ", style="dim")
+        text.append(f"{value}\n")
+
+
+if __name__ == "__main__":
+    typer.run(show)

@@ -1,0 +1,58 @@
+"""`//registry:show` prints what matters, and one line when it cannot."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from registry.artifact import load, publish
+from registry.example import example_artifact, example_tensors
+from registry.show import show
+
+
+def run(*arguments: str) -> Result:
+    app = typer.Typer(add_completion=False)
+    app.command()(show)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_prints_every_fact(tmp_path: Path) -> None:
+    publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    result = run(str(tmp_path / "artifact"))
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    for fact in [
+        "digits 1.2.3 every file verified",
+        f"sha256 {load(tmp_path / 'artifact').digest}",
+        "architecture vision_transformer",
+        "trained in flax",
+        "parameters 13 in 2 tensors",
+        "embed_dim 16",
+        "input image FP32 [-1, 8, 8, 1]",
+        "output logits FP32 [-1, 10]",
+        "accuracy 0.97",
+        "started 2027-01-15T08:00:00Z",
+        "took 42.0 s for 1,200 steps",
+        f"config sha256 {'a' * 64}",
+        "seed 7",
+        "jax 0.10.2",
+    ]:
+        assert fact in lines
+
+
+def test_relative_path_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
+    assert run("artifact").exit_code == 0
+
+
+def test_corrupt_artifact_is_one_line_and_status_2(tmp_path: Path) -> None:
+    publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    (tmp_path / "artifact" / "model.safetensors").write_bytes(b"")
+    result = run(str(tmp_path / "artifact"))
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "model.safetensors is corrupt" in result.stderr

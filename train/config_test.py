@@ -1,0 +1,131 @@
+"""Configuration files: the presets are valid, and each mistake gets a line of its own."""
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from train.config import ConfigError, TrainConfig, load_config
+from train.example import PRESETS_DIR
+
+PRESETS = sorted(PRESETS_DIR.glob("*.yaml"))
+
+
+def _preset() -> dict:
+    return load_config(PRESETS[0]).model_dump()
+
+
+def _write(path: Path, content: object) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def _refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as error:
+        load_config(path)
+    assert str(path) in str(error.value)
+    return str(error.value)
+
+
+def test_there_are_presets() -> None:
+    assert {path.name for path in PRESETS} >= {"digits_flax.yaml", "digits_torch.yaml"}
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
+    load_config(path)
+    header = path.read_text().partition("\nartifact:")[0]
+    assert f"-- --config config/{path.name} --output" in header
+    assert all(line.startswith("#") for line in header.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("run", "seed", -1, "run.seed: input should be greater than or equal to 0, got -1"),
+        ("run", "num_step", 5, "run.num_step: unknown key, did you mean 'num_steps'?"),
+        ("run", "num_steps", "many", "run.num_steps: input should be a valid integer, got 'many'"),
+        ("run", "num_steps", True, "run.num_steps: input should be a valid integer, got True"),
+        ("data", "source", "cifar", "data.source: input should be 'digits', got 'cifar'"),
+        ("data", "augment", [1], "data.augment: expected a section of keys, got [1]"),
+        ("optim", "beta2", 1.0, "optim.beta2: input should be less than 1, got 1.0"),
+        ("optim", "weight_decay", math.inf, "optim.weight_decay: input should be a finite number"),
+        ("torch", "zero_stage", 4, "torch.zero_stage: input should be 0, 1, 2 or 3, got 4"),
+        ("artifact", "name", "Digits!", "artifact.name: expected at most 63 lower-case letters"),
+        ("artifact", "version", "1.0", "artifact.version: expected a semantic version"),
+        ("schedule", "warmup_steps", 10**6, "schedule.warmup_steps: expected less than run.num"),
+    ],
+)
+def test_refuses(tmp_path: Path, section: str, key: str, value: object, message: str) -> None:
+    content = _preset()
+    content.setdefault(section, {})[key] = value
+    assert message in _refusal(_write(tmp_path / "run.yaml", content))
+
+
+def test_refuses_a_mistake_deep_inside_a_section(tmp_path: Path) -> None:
+    content = _preset()
+    content["model"]["config"]["patch_size"] = 3
+    message = _refusal(_write(tmp_path / "run.yaml", content))
+    assert "model.config: image_size 8 is not a multiple of patch_size 3" in message
+
+
+def test_refuses_a_model_that_does_not_fit_the_data(tmp_path: Path) -> None:
+    content = _preset()
+    content["model"]["config"]["num_classes"] = 11
+    message = _refusal(_write(tmp_path / "run.yaml", content))
+    assert "of 11 classes, but data.source 'digits' has images [8, 8, 1] of 10 classes" in message
+
+
+def test_lists_all_mistakes_one_a_line(tmp_path: Path) -> None:
+    content = _preset()
+    content["run"]["seed"] = "x"
+    content["data"]["colour"] = 1
+    del content["optim"]
+    lines = _refusal(_write(tmp_path / "run.yaml", content)).splitlines()
+    assert len(lines) == 4
+    assert lines[1].startswith("  run.seed: ")
+    assert lines[2].startswith("  data.colour: unknown key (accepted: source, ")
+    assert lines[3] == "  optim: missing, but required"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: {seed: 1}\nrun: {seed: 2}\n", "key 'run' is given twice"),
+        ("run: [1", "not valid YAML"),
+        ("", "holds no sections; expected artifact, run, model"),
+        ("- run", "holds no sections"),
+        ("run: \udcff", "not valid YAML"),
+    ],
+)
+def test_refuses_text_that_is_no_configuration(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert message in _refusal(path)
+
+
+def test_refuses_a_missing_file_and_a_directory(tmp_path: Path) -> None:
+    assert "No such file" in _refusal(tmp_path / "absent.yaml")
+    assert "Is a directory" in _refusal(tmp_path)
+
+
+def test_digest_changes_with_any_value_and_with_nothing_else(tmp_path: Path) -> None:
+    content = _preset()
+    config = TrainConfig.model_validate(content)
+    reordered = dict(reversed(content.items()))
+    assert TrainConfig.model_validate(reordered).digest == config.digest
+    content["optim"]["weight_decay"] += 1e-9
+    assert TrainConfig.model_validate(content).digest != config.digest
+
+
+def test_cannot_be_changed() -> None:
+    config = TrainConfig.model_validate(_preset())
+    with pytest.raises(ValidationError, match="frozen"):
+        config.run.seed = 1
+
+
+def test_presets_of_both_frameworks_are_one_run() -> None:
+    flax, torch = (load_config(PRESETS_DIR / f"digits_{name}.yaml") for name in ("flax", "torch"))
+    assert torch.model_dump(exclude={"torch"}) == flax.model_dump(exclude={"torch"})

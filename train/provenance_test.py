@@ -1,0 +1,66 @@
+"""The recorded origin is the real one."""
+
+import re
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from train import provenance
+from train.provenance import SourceState, source_state
+
+
+def _git(directory: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    command = ["git", *identity, *arguments]
+    return subprocess.run(
+        command, cwd=directory, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BUILD_WORKSPACE_DIRECTORY", str(tmp_path))
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    return tmp_path
+
+
+def test_a_clean_then_a_dirty_checkout(workspace: Path) -> None:
+    _git(workspace, "init", "--quiet")
+    (workspace / "file").write_text("1")
+    _git(workspace, "add", "file")
+    _git(workspace, "commit", "--quiet", "--message", "first")
+    commit = _git(workspace, "rev-parse", "HEAD")
+    assert source_state() == SourceState(commit, dirty=False)
+    (workspace / "file").write_text("2")
+    assert source_state() == SourceState(commit, dirty=True)
+
+
+def test_a_repository_without_a_commit_is_unknown(workspace: Path) -> None:
+    _git(workspace, "init", "--quiet")
+    assert source_state() == SourceState("unknown", dirty=False)
+
+
+def test_a_plain_directory_is_unknown(workspace: Path) -> None:
+    assert source_state() == SourceState("unknown", dirty=False)
+
+
+def test_without_git_it_is_unknown(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(workspace))
+    assert source_state() == SourceState("unknown", dirty=False)
+
+
+def test_outside_bazel_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BUILD_WORKSPACE_DIRECTORY", raising=False)
+    assert source_state() == SourceState("unknown", dirty=False)
+
+
+def test_host_names_cores_system_and_device() -> None:
+    assert re.fullmatch(r".+, \d+ cores, Linux-.+, cpu", provenance.host("cpu"))
+
+
+def test_library_versions_are_the_installed_ones() -> None:
+    versions = provenance.library_versions(["numpy"])
+    assert versions["numpy"] == metadata.version("numpy")
+    assert re.fullmatch(r"3\.\d+\.\d+\S*", versions["python"])

@@ -1,0 +1,101 @@
+"""Trains a model in PyTorch through the DeepSpeed engine and publishes it.
+
+    ./bazelw run //train:torch -- --config config/digits_torch.yaml --output DIR
+
+`train/train_flax.py` is its twin: from one configuration both start with the same weights, see
+the same batches and learning rates, and arrive at the same losses up to rounding.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from hpc.artifact.v1 import artifact_pb2
+from torch import nn
+
+from data import digits
+from models.torch.predict import predict_fn
+from models.torch.weights import from_canonical
+from models.weights import init_weights
+from train import cli
+from train.callbacks import Callback
+from train.config import OptimConfig, TrainConfig
+from train.deepspeed_engine import gather_weights, start_engine
+from train.evaluation import evaluate
+from train.meter import Meter
+from train.publication import publish_model, require_vacant
+from train.recipe import learning_rates, training_batches
+
+
+def train(
+    config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback] = ()
+) -> artifact_pb2.Artifact:
+    """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+
+    Raises:
+        ConfigError: The configuration asks for something that is not done here.
+        ArtifactError: `output_dir` is not empty or cannot be written; raised before training.
+        TrainingError: The loss diverged.
+    """
+    require_vacant(output_dir)
+    if config.torch.num_threads is not None:
+        torch.set_num_threads(config.torch.num_threads)
+    started_at = datetime.now(UTC)
+
+    # Data: everything random was drawn in numpy, so that the other framework sees it too.
+    source = digits.load()
+    batches = training_batches(config, source.train)
+    rates = learning_rates(config)
+
+    # Model and optimizer, driven by DeepSpeed.
+    model_config = config.model.config
+    model = from_canonical(model_config, init_weights(model_config, config.run.seed))
+    engine = start_engine(model, _adamw(config.optim, model), rates, config)
+
+    # Training.
+    meter = Meter(config, rates, callbacks)
+    for step in range(config.run.num_steps):
+        images, labels = (torch.from_numpy(a).to(engine.device) for a in batches.batch(step))
+        logits = engine(images)
+        loss = F.cross_entropy(logits, labels.long(), label_smoothing=config.loss.label_smoothing)
+        engine.backward(loss)
+        engine.step()
+        accuracy = (logits.detach().argmax(dim=-1) == labels).float().mean()
+        meter.record(step, loss.detach(), accuracy)
+
+    # Evaluation and publication.
+    weights = gather_weights(engine)
+    metrics = evaluate(predict_fn(model_config, weights), source.test)
+    for callback in callbacks:
+        callback.on_evaluation(metrics)
+    return publish_model(
+        output_dir,
+        config,
+        weights,
+        metrics,
+        framework="torch",
+        libraries=("torch", "deepspeed"),
+        device=str(engine.device),
+        data_digest=source.digest,
+        started_at=started_at,
+    )
+
+
+def _adamw(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
+    matrices = [param for param in model.parameters() if param.ndim > 1]
+    vectors = [param for param in model.parameters() if param.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=1.0,  # the schedule multiplies it by the rate of each step
+        betas=(config.beta1, config.beta2),
+        eps=config.epsilon,
+    )
+
+
+if __name__ == "__main__":
+    cli.main(train)
