@@ -1,0 +1,224 @@
+"""The gateway as a process, with a real Ray: answers, faults, and a clean end."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import typer
+from inference import grpc_service_pb2 as oip
+from inference import grpc_service_pb2_grpc as oip_grpc
+from typer.testing import CliRunner, Result
+
+from registry.artifact import LoadedArtifact, publish
+from registry.example import example_artifact, example_tensors
+from registry.predictor import predictor
+from serving.client import InferenceError
+from serving.example import example_images, publish_example
+from serving.gateway import main
+from serving.gateway_process import START_S, STOP_S, Gateway, processes_of, running, start
+
+# The same program on the same processor; threads may split the sums differently.
+FLOAT32_ATOL = 1e-5
+# In the other framework, which sums in another order.
+CROSS_FRAMEWORK_ATOL = 1e-4
+
+LARGE_IMAGE = 64  # a batch of 64 such images is 1 MiB, which goes through shared memory
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = STOP_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedArtifact:
+    return publish_example(tmp_path_factory.mktemp("registry") / "artifact")
+
+
+@pytest.fixture(scope="module")
+def gateway(loaded: LoadedArtifact) -> Iterator[Gateway]:
+    with running("--artifact", loaded.directory) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_answers_equal_the_model_in_process(
+    gateway: Gateway, loaded: LoadedArtifact, batch: int
+) -> None:
+    images = example_images(batch)
+    with gateway.client() as client:
+        logits = client.infer("digits", {"image": images})["logits"]
+    np.testing.assert_allclose(logits, predictor(loaded)(images), atol=FLOAT32_ATOL, rtol=0)
+
+
+def test_concurrent_callers_get_their_own_answers(gateway: Gateway, loaded: LoadedArtifact) -> None:
+    images = example_images(48)
+    with gateway.client() as client, ThreadPoolExecutor(12) as callers:
+        answers = callers.map(
+            lambda image: client.infer("digits", {"image": image[np.newaxis]})["logits"][0], images
+        )
+        logits = np.stack(list(answers))
+    expected = predictor(loaded)(images)
+    assert len({row.tobytes() for row in expected}) == len(images)
+    np.testing.assert_allclose(logits, expected, atol=FLOAT32_ATOL, rtol=0)
+
+
+def test_burst_is_answered_or_refused(gateway: Gateway) -> None:
+    images = example_images(1)
+    request = oip.ModelInferRequest(model_name="digits", raw_input_contents=[images.tobytes()])
+    request.inputs.add(name="image", datatype="FP32", shape=images.shape)
+
+    async def burst() -> set[grpc.StatusCode]:
+        async with grpc.aio.insecure_channel(gateway.address) as channel:
+            infer = oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+            calls = [infer(request, timeout=START_S) for _ in range(600)]
+            return {await call.code() for call in calls}
+
+    assert asyncio.run(burst()) <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+    with gateway.client() as client:  # and it is as well as before
+        assert client.infer("digits", {"image": images})["logits"].shape == (1, 10)
+
+
+def test_other_framework_replicas_and_large_batches(tmp_path: Path) -> None:
+    loaded = publish_example(tmp_path / "artifact", LARGE_IMAGE)
+    images = example_images(64, LARGE_IMAGE)
+    arguments = ["--artifact", loaded.directory, "--framework", "torch", "--replicas", 2]
+    with running(*arguments) as gateway, gateway.client() as client:
+        commands = " ".join(processes_of(gateway.process.pid).values())
+        assert commands.count("ray::ServeReplica") == 2
+        assert client.model_metadata("digits").platform == "torch_safetensors"
+        logits = client.infer("digits", {"image": images})["logits"]
+    flax_logits = predictor(loaded, "flax")(images)
+    np.testing.assert_allclose(logits, flax_logits, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
+
+
+def test_killed_replica_comes_back(gateway: Gateway) -> None:
+    processes = processes_of(gateway.process.pid).items()
+    (replica,) = (pid for pid, command in processes if "ray::ServeReplica" in command)
+    os.kill(replica, signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            return client.infer("digits", {"image": example_images(1)})["logits"].size == 10
+        except InferenceError as error:
+            if error.code is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False
+
+    with gateway.client() as client:
+        wait_until(answers, START_S)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_it_and_leaves_nothing(loaded: LoadedArtifact, number: signal.Signals) -> None:
+    with running("--artifact", loaded.directory) as gateway:
+        session = gateway.process.pid
+        commands = " ".join(processes_of(session).values())
+        (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))
+        # A terminal sends Ctrl-C to all processes, a supervisor its signal to one.
+        (os.killpg if number is signal.SIGINT else os.kill)(session, number)
+        stdout, stderr = gateway.process.communicate(timeout=STOP_S)
+    assert gateway.process.returncode == 0
+    assert stdout == ""
+    assert "Traceback" not in stderr
+    wait_until(lambda: not processes_of(session))
+    assert not Path(ray_directory).exists()
+
+
+def test_signal_while_starting_leaves_nothing(loaded: LoadedArtifact) -> None:
+    process = start("--artifact", loaded.directory, "--port", 0)
+    wait_until(lambda: "raylet" in " ".join(processes_of(process.pid).values()), START_S)
+    process.terminate()
+    stdout, stderr = process.communicate(timeout=START_S)
+    assert process.returncode == 0, stderr
+    assert stdout == ""
+    wait_until(lambda: not processes_of(process.pid))
+
+
+def test_occupied_port_is_refused_before_ray_starts(loaded: LoadedArtifact) -> None:
+    with socket.socket() as occupant:
+        occupant.bind(("127.0.0.1", 0))
+        occupant.listen()
+        port = occupant.getsockname()[1]
+        process = start("--artifact", loaded.directory, "--port", port)
+        stdout, stderr = process.communicate(timeout=START_S)
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: the port is in use")
+    assert stderr.count("\n") == 1
+
+
+def refuse(*arguments: object) -> str:
+    """The one line with which the gateway refuses its arguments."""
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    result: Result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_missing_artifact_is_refused(tmp_path: Path) -> None:
+    message = refuse("--artifact", tmp_path / "absent")
+    assert message == f"error: no artifact at {tmp_path}/absent: there is no such directory\n"
+
+
+def test_corrupt_artifact_is_refused(tmp_path: Path) -> None:
+    publish_example(tmp_path / "artifact")
+    weights = tmp_path / "artifact" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert "model.safetensors is corrupt: expected SHA-256" in refuse(
+        "--artifact", tmp_path / "artifact"
+    )
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    message = refuse("--artifact", tmp_path / "artifact")
+    assert message.startswith("error: weights do not fit the model: patch_embed.weight is missing")
+
+
+def test_signature_that_cannot_be_served_is_refused(tmp_path: Path) -> None:
+    loaded = publish_example(tmp_path / "one")
+    two_inputs, text = example_artifact(), example_artifact()
+    two_inputs.inputs.add(name="mask", datatype="BOOL", shape=[-1])
+    text.inputs[0].datatype = "BYTES"
+    publish(tmp_path / "two", two_inputs, loaded.tensors)
+    publish(tmp_path / "text", text, loaded.tensors)
+    assert "digits has 2 inputs and 1 outputs" in refuse("--artifact", tmp_path / "two")
+    assert "datatype BYTES, which cannot be served" in refuse("--artifact", tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--host", "0.0.0.0", "host 0.0.0.0 can be reached from outside"),
+        ("--host", "example.com", "or pass --insecure-bind if the network is trusted"),
+        ("--port", "65536", "port: input should be less than or equal to 65535, got 65536"),
+        ("--framework", "onnx", "framework: input should be 'flax' or 'torch', got 'onnx'"),
+        ("--replicas", "0", "replicas: input should be greater than or equal to 1, got 0"),
+    ],
+)
+def test_bad_option_is_refused(tmp_path: Path, option: str, value: str, message: str) -> None:
+    assert message in refuse("--artifact", tmp_path, option, value)
+
+
+def test_host_that_is_not_ours_is_refused(loaded: LoadedArtifact) -> None:
+    # 192.0.2.0/24 is reserved for documentation (RFC 5737).
+    process = start("--artifact", loaded.directory, "--host", "192.0.2.1", "--insecure-bind")
+    _, stderr = process.communicate(timeout=START_S)
+    assert process.returncode == 2
+    assert stderr.startswith("error: cannot listen on 192.0.2.1:8001")

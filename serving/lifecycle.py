@@ -1,0 +1,83 @@
+"""The life of a gateway: listen, start the replicas, answer, drain, stop."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+
+from serving.cluster import local_cluster
+from serving.config import GatewayConfig
+from serving.errors import StartError
+from serving.model import ServedModel
+from serving.replica import connected, deploy
+from serving.server import GatewayServer
+from serving.service import InferenceService, Predict
+from serving.tensors import zeros
+
+
+async def serve_until_signal(config: GatewayConfig, model: ServedModel) -> None:
+    """Serves until SIGINT or SIGTERM, then drains; a further signal does not cut that short.
+
+    Raises:
+        StartError: the address cannot be listened on, or a replica could not start.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with gateway(config, model) as address:
+        if not stop.is_set():
+            print(f"serving {model.name} {model.version} at {address}", flush=True)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def gateway(config: GatewayConfig, model: ServedModel) -> AsyncIterator[str]:
+    """Serves a model while the context is open, and yields the address once it is ready.
+
+    Raises:
+        StartError: as above; nothing is left running.
+    """
+    service = InferenceService(
+        model, max_batch_size=config.max_batch_size, timeout_s=config.timeout_s
+    )
+    server = GatewayServer(service, config.max_message_bytes)
+    address = await server.start(config.host, config.port)
+    try:
+        async with _replicas(config, model), connected() as predict:
+            await _prove(predict, model, config.timeout_s)
+            await server.open(predict)
+            try:
+                yield address
+            finally:
+                await server.drain(config.drain_s)
+    finally:
+        await server.drain(grace_s=0)
+
+
+async def _prove(predict: Predict, model: ServedModel, timeout_s: float) -> None:
+    """Sends one request the whole way, which also opens the connections for the next ones."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await predict(zeros(model.input))
+    except Exception as error:
+        raise StartError(f"the model did not answer a first request: {error!r}") from error
+
+
+@asynccontextmanager
+async def _replicas(config: GatewayConfig, model: ServedModel) -> AsyncIterator[None]:
+    """Runs the model's replicas in a Ray of their own."""
+    cluster = ExitStack()
+
+    def start() -> None:
+        cluster.enter_context(local_cluster(num_cpus=config.replicas))
+        deploy(model.directory, model.digest, config.framework, config.replicas)
+
+    loop = asyncio.get_running_loop()
+    # Ray blocks, so it has a thread of its own; cluster.py says why it must be one and the same.
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray") as ray_thread:
+        try:
+            await loop.run_in_executor(ray_thread, start)
+            yield
+        finally:
+            await loop.run_in_executor(ray_thread, cluster.close)

@@ -1,0 +1,78 @@
+"""The gRPC server around the servicer: port, limits, health and shutdown.
+
+Health is reported twice, to protocol clients by the servicer and to load balancers and probes by
+grpc.health.v1, for the server as a whole (""), for the service and for the model by name.
+"""
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from inference import grpc_service_pb2, grpc_service_pb2_grpc
+
+from serving.errors import StartError
+from serving.service import InferenceService, Predict
+
+SERVICE_NAME = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+
+
+class GatewayServer:
+    """A gRPC server that starts unready, becomes ready, and drains.
+
+    Args:
+        service: answers the calls.
+        max_message_bytes: largest message accepted; a larger one gets RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(self, service: InferenceService, max_message_bytes: int) -> None:
+        self._service = service
+        self._health_names = ("", SERVICE_NAME, service.model_name)
+        self._health = health_aio.HealthServicer()
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
+                # By default a second server could listen on the same port and take half the calls.
+                ("grpc.so_reuseport", 0),
+                # Clients behind a NAT ping to keep idle connections; the default is 5 minutes.
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ]
+        )
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def start(self, host: str, port: int) -> str:
+        """Listens, not yet ready, and returns the address with the port that was bound.
+
+        Raises:
+            StartError: the address is taken or is not one of this machine.
+        """
+        address = f"[{host}]" if ":" in host else host
+        try:
+            bound_port = self._server.add_insecure_port(f"{address}:{port}")
+        except RuntimeError as error:
+            raise StartError(
+                f"cannot listen on {address}:{port}: the port is in use or the host is not of "
+                "this machine; choose another --port, or 0 for any free one"
+            ) from error
+        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        return f"{address}:{bound_port}"
+
+    async def open(self, predict: Predict) -> None:
+        """Answers requests with `predict` and reports ready."""
+        self._service.open(predict)
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self, grace_s: float) -> None:
+        """Reports unready first, so that callers turn away, then lets running requests finish.
+
+        Args:
+            grace_s: requests that take longer are cut off.
+        """
+        await self._health.enter_graceful_shutdown()
+        self._service.close()
+        await self._server.stop(grace_s)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in self._health_names:
+            await self._health.set(name, status)

@@ -1,0 +1,110 @@
+"""The newcomer's first command: it works, it reports, and it leaves nothing behind."""
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from registry.artifact import load
+
+_MARK = "HPC_QUICKSTART_TEST"
+
+
+def _processes_marked(mark: str) -> list[str]:
+    """Command lines of all processes that inherited `mark` in their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            if f"{_MARK}={mark}".encode() in environment.split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it ended meanwhile, or is not ours to look into
+            continue
+    return found
+
+
+@contextmanager
+def _quickstart(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Starts the quickstart; on the way out nothing that it started may be alive."""
+    mark = secrets.token_hex(8)
+    command = [sys.executable, "-m", "quickstart", *map(str, arguments)]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {_MARK: mark},
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+    assert _processes_marked(mark) == []
+
+
+def _lines_until(process: subprocess.Popen[str], pattern: str) -> list[str]:
+    """Reads output up to the line that matches."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if re.search(pattern, line):
+            return lines
+    raise AssertionError(f"no line like {pattern!r} in {lines}; {process.stderr.read()}")
+
+
+def test_trains_serves_answers_and_keeps_serving(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    with _quickstart("--keep", "--output", run_dir) as process:
+        report = _lines_until(process, "recognised as served")
+        recognised = float(re.search(r"([\d.]+)% recognised", report[-1])[1])
+        assert recognised >= 97.0
+
+        artifact = load(run_dir / "artifact").artifact
+        assert f"{artifact.metrics['accuracy']:.2%}" == f"{recognised:.2f}%"
+
+        rest = "\n".join(_lines_until(process, "//serving:client"))
+        assert re.search(r"latency p50 [\d.]+ ms, p99 [\d.]+ ms, \d+ requests/s", rest)
+        assert f"artifact in {run_dir / 'artifact'}\n" in rest
+
+        # The command that it offers for pasting, without Bazel in front.
+        arguments = rest.splitlines()[-1].partition(" -- ")[2].split()
+        answer = subprocess.run(
+            [sys.executable, "-m", "serving.client", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        num_samples = len(np.load(run_dir / "samples.npy"))
+        assert f"[{num_samples}, 10]" in answer.stdout
+
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 0
+    load(run_dir / "artifact")
+
+
+def test_ctrl_c_while_training_leaves_nothing(tmp_path: Path) -> None:
+    with _quickstart("--output", tmp_path / "run") as process:
+        _lines_until(process, "^step ")
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert stderr == "interrupted: everything was shut down\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refuses_a_directory_in_use(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with _quickstart("--output", tmp_path) as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 2
+    assert stdout == ""
+    assert stderr.startswith(f"error: {tmp_path} exists and is not empty")
