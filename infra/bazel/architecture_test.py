@@ -29,7 +29,9 @@ py_library(name = "library", visibility = ["//:may_import_{room}"])
 def _may_import() -> dict[str, list[str]]:
     """Reads MAY_IMPORT, a Starlark constant that is Python as well."""
     namespace: dict[str, dict[str, list[str]]] = {}
-    exec(Path("infra/bazel/architecture.bzl").read_text().partition("# //:quickstart")[0], namespace)
+    exec(
+        Path("infra/bazel/architecture.bzl").read_text().partition("# //:quickstart")[0], namespace
+    )
     return namespace["MAY_IMPORT"]
 
 
@@ -61,7 +63,11 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     """The (importer, imported) pairs of rooms that Bazel refuses."""
     root = tmp_path_factory.mktemp("workspace")
     _make_workspace(root)
-    bazel = [str(root / "bazelw"), f"--output_user_root={os.environ['TEST_TMPDIR']}/bazel", "--max_idle_secs=5"]
+    bazel = [
+        str(root / "bazelw"),
+        f"--output_user_root={os.environ['TEST_TMPDIR']}/bazel",
+        "--max_idle_secs=5",
+    ]
     done = subprocess.run(
         [*bazel, "build", "--nobuild", "--keep_going", "//..."],
         cwd=root,
@@ -75,7 +81,9 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     return {(importer, imported) for imported, importer in re.findall(pattern, done.stderr)}
 
 
-def test_every_edge_that_the_design_does_not_allow_fails_to_build(refused: set[tuple[str, str]]) -> None:
+def test_every_edge_that_the_design_does_not_allow_fails_to_build(
+    refused: set[tuple[str, str]],
+) -> None:
     allowed = _may_import()
     expected = {(a, b) for a in allowed for b in allowed if a != b and b not in allowed[a]}
     assert refused == expected

@@ -93,12 +93,11 @@ class Pip:
 
     def finds(self, requirement: str) -> bool:
         """Whether a requirement is to be had."""
-        command = [self._python, "-m", "pip", "install", "--quiet", "--no-input", "--dry-run"]
-        done = subprocess.run(
-            [*command, "--ignore-installed", "--no-deps", "--only-binary=:all:", requirement],
-            capture_output=True,
-            check=False,
-        )
+        command = [
+            *(str(self._python), "-m", "pip", "install", "--quiet", "--no-input", "--dry-run"),
+            *("--ignore-installed", "--no-deps", "--only-binary=:all:", requirement),
+        ]
+        done = subprocess.run(command, capture_output=True, check=False)
         return done.returncode == 0
 
     def install(self, requirements: Path, *options: str, **environment: str) -> None:

@@ -17,10 +17,13 @@ PyModulesInfo = provider(
 _RULES = ["py_library", "py_binary", "py_test"]
 
 def py_module(file):
-    """Returns the dotted name by which a file is imported, or None.
+    """Names the module in a file.
 
     Args:
       file: A source file or extension module, at its place below the workspace's root.
+
+    Returns:
+      The dotted name by which it is imported, or None if it is no module.
     """
     for suffix in [".py", ".so"]:
         if file.short_path.endswith(suffix):

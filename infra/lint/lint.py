@@ -29,6 +29,7 @@ class Check(NamedTuple):
     suffixes: tuple[str, ...]
     check: Sequence[str | Path]
     fix: Sequence[str | Path]
+    tests: bool = True
 
 
 def _checks(buildifier: Path) -> Iterator[Check]:
@@ -69,7 +70,7 @@ def _checks(buildifier: Path) -> Iterator[Check]:
         _CONFIG / "mypy.ini",
         "--no-error-summary",
     )
-    yield Check("mypy", (".py",), mypy, mypy)
+    yield Check("mypy", (".py",), mypy, mypy, tests=False)
 
 
 def _tracked() -> list[str]:
@@ -94,7 +95,11 @@ def main() -> int:
     tracked = _tracked()
     failed = []
     for check in _checks(buildifier):
-        files = [path for path in tracked if path.endswith(check.suffixes)]
+        files = [
+            path
+            for path in tracked
+            if path.endswith(check.suffixes) and (check.tests or not path.endswith("_test.py"))
+        ]
         command = [*(check.fix if options.fix else check.check), *files]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

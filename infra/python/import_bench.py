@@ -44,7 +44,9 @@ def main() -> int:
                 elapsed = _seconds(python, module, environment)
                 seconds.setdefault((module, side), []).append(elapsed)
 
-    print(f"{'module':8}{'venv':>10}{'locked':>10}{'ratio':>8}   (median seconds of {options.repeats})")
+    print(
+        f"{'module':8}{'venv':>10}{'locked':>10}{'ratio':>8}   (median seconds of {options.repeats})"
+    )
     for module in _MODULES:
         venv, locked = (statistics.median(seconds[module, side]) for side in sides)
         print(f"{module:8}{venv:10.3f}{locked:10.3f}{locked / venv:8.2f}")
