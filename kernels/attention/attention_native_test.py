@@ -1,0 +1,157 @@
+"""The native code itself: one binary for both frameworks, threads, forks, accuracy of exp2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import torch
+
+from kernels.attention import _native, equality, jax_op, torch_op
+from kernels.attention.contract import Sizes
+from kernels.attention.shapes import TEST_SIZES
+
+jax.config.update("jax_enable_x64", True)
+
+# What simd-inl.h promises of Exp2.
+EXP2_MAX_ULP = 2.0
+
+# Prints a digest of out, lse and the gradients of a problem with many tasks in every phase.
+DIGEST = """
+import hashlib
+import numpy as np
+from kernels.attention import _native
+
+sizes = (2, 300, 700, 4, 2, 40)
+rng = np.random.default_rng(0)
+def draw(seq_len, num_heads):
+    return rng.standard_normal((sizes[0], seq_len, num_heads, sizes[5])).astype(np.float32)
+q, k, v, grad_out = draw(300, 4), draw(700, 2), draw(700, 2), draw(300, 4)
+lse = np.empty((2, 4, 300), np.float32)
+def run():
+    results = [np.empty_like(x) for x in (q, lse, q, k, v, lse)]
+    out, lse_out, grad_q, grad_k, grad_v, delta = results
+    def go(function, *arrays):
+        function("float32", sizes, True, 0.3, [x.ctypes.data for x in arrays])
+    go(_native.forward_cpu, q, k, v, out, lse_out)
+    go(_native.backward_cpu, q, k, v, out, lse_out, grad_out, grad_q, grad_k, grad_v, delta)
+    return hashlib.sha256(b"".join(x.tobytes() for x in results)).hexdigest()
+"""
+
+
+def _python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_both_frameworks_load_one_binary() -> None:
+    assert jax_op._native is torch_op._native
+    mapped = {
+        line.split(maxsplit=5)[5].strip()
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "attention/_native" in line
+    }
+    assert len(mapped) == 1, mapped
+
+
+@pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", TEST_SIZES.values(), ids=TEST_SIZES.keys())
+def test_frameworks_agree_bit_for_bit(sizes: Sizes, dtype: torch.dtype, causal: bool) -> None:
+    case = equality.make_case(sizes, dtype, causal)
+    inputs = [x.to(dtype) for x in (case.q, case.k, case.v, case.grad_out)]
+    torch_results = equality.through_torch(*inputs, causal)
+    jax_results = equality.through_jax(*inputs, causal)
+    for name, expected, got in zip(equality.NAMES, torch_results, jax_results, strict=True):
+        assert torch.equal(expected, got), name
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    runs = [_python(DIGEST + "print(run())", HPC_NUM_THREADS=str(n)) for n in (1, 2, 5)]
+    for run in runs:
+        assert run.returncode == 0, run.stderr
+    assert len({run.stdout for run in runs}) == 1
+
+
+def test_forked_child_computes_the_same() -> None:
+    code = """
+import os, sys
+expected = run()
+child = os.fork()
+if child == 0:
+    os._exit(0 if run() == expected else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = _python(DIGEST + code, HPC_NUM_THREADS="3")
+    assert done.returncode == 0, done.stderr
+
+
+def test_concurrent_callers_compute_the_same() -> None:
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool:
+    digests = list(pool.map(lambda _: run(), range(12)))
+assert set(digests) == {run()}
+"""
+    done = _python(DIGEST + code, HPC_NUM_THREADS="3")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "999999999999999999999"])
+def test_bad_number_of_threads_is_named(value: str) -> None:
+    done = _python(
+        "from kernels.attention import _native; _native.num_threads()", HPC_NUM_THREADS=value
+    )
+    assert "ValueError: HPC_NUM_THREADS must be an integer from 1 to" in done.stderr
+    assert value in done.stderr
+
+
+def test_bad_instruction_set_is_named() -> None:
+    done = _python("from kernels.attention import _native; _native.cpu_isa()", HPC_CPU_ISA="sse9")
+    assert "HPC_CPU_ISA must be generic, avx2 or avx512, got 'sse9'" in done.stderr
+
+
+def _exp2(x: np.ndarray) -> np.ndarray:
+    out = np.empty_like(x)
+    _native.exp2_cpu(x.ctypes.data, x.size, out.ctypes.data)
+    return out
+
+
+def test_exp2_is_accurate() -> None:
+    # Every 997th float from -126 to -2^-30 and its negative, and the same towards 0.
+    bits = np.arange(0x30800000, 0x42FC0000, 997, dtype=np.uint32)
+    x = bits.view(np.float32)
+    x = np.concatenate([-x, x])
+    expected = np.exp2(x.astype(np.float64))
+    ulp = np.spacing(expected.astype(np.float32)).astype(np.float64)
+    assert np.max(np.abs(_exp2(x) - expected) / ulp) <= EXP2_MAX_ULP
+
+
+def test_exp2_at_the_edges() -> None:
+    x = np.array([0.0, -0.0, -np.inf, -126.0, -126.1, -1e30, np.nan], dtype=np.float32)
+    expected = np.array([1.0, 1.0, 0.0, 2.0**-126, 0.0, 0.0, np.nan], dtype=np.float32)
+    np.testing.assert_array_equal(_exp2(x), expected)
+
+
+def test_nan_reaches_its_queries_and_no_other() -> None:
+    q, k, v = (torch.randn(1, 70, 1, 16) for _ in range(3))
+    q[0, 3] = torch.nan
+    out = torch_op.attention(q, k, v)
+    assert out[0, 3].isnan().all()
+    assert not out[0, :3].isnan().any() and not out[0, 4:].isnan().any()
+
+
+def test_large_scores_do_not_overflow() -> None:
+    q, k, v = (torch.randn(1, 70, 1, 16) for _ in range(3))
+    out = torch_op.attention(1e4 * q, k, v)
+    # The softmax is then a choice of the best key.
+    best = (q[0, :, 0] @ k[0, :, 0].T).argmax(dim=1)
+    torch.testing.assert_close(out[0, :, 0], v[0, best, 0])

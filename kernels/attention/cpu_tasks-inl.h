@@ -1,0 +1,38 @@
+// The table of tasks of one instruction set (simd-inl.h).
+#ifndef KERNELS_ATTENTION_CPU_TASKS_INL_H_
+#define KERNELS_ATTENTION_CPU_TASKS_INL_H_
+
+#include "kernels/attention/cpu_backward-inl.h"
+
+namespace kernels::attention {
+namespace KERNELS_ISA {
+
+inline void Exp2Task(const float* in, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; i += kLanes<float>) {
+    alignas(kVectorBytes) float lanes[kLanes<float>] = {};
+    const int64_t rest = count - i < kLanes<float> ? count - i : kLanes<float>;
+    std::memcpy(lanes, in + i, rest * sizeof(float));
+    Store(Exp2(Load(lanes)), lanes);
+    std::memcpy(out + i, lanes, rest * sizeof(float));
+  }
+}
+
+template <typename In, typename T>
+constexpr TaskSet kTasks = {ForwardTask<In, T>, DeltaTask<In, T>, BackwardChunkTask<In, T>,
+                            BackwardSumTask<In, T>, Exp2Task};
+
+const TaskSet& Tasks(DType dtype) {
+  switch (dtype) {
+    case DType::kBFloat16:
+      return kTasks<BFloat16, float>;
+    case DType::kFloat64:
+      return kTasks<double, double>;
+    default:
+      return kTasks<float, float>;
+  }
+}
+
+}  // namespace KERNELS_ISA
+}  // namespace kernels::attention
+
+#endif  // KERNELS_ATTENTION_CPU_TASKS_INL_H_

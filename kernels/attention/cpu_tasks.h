@@ -1,0 +1,68 @@
+// The border between the plan (cpu.cc, compiled once) and the tasks (cpu_*-inl.h, compiled once per
+// instruction set).
+#ifndef KERNELS_ATTENTION_CPU_TASKS_H_
+#define KERNELS_ATTENTION_CPU_TASKS_H_
+
+#include <cstdint>
+
+#include "kernels/attention/problem.h"
+
+namespace kernels::attention {
+
+// Queries and keys of one tile of scores. 64 x 64 floats are 16 KiB, so that the scores and the two
+// operands of either product stay in the first-level cache at head_dim 64.
+constexpr int64_t kBlockQ = 64;
+constexpr int64_t kBlockK = 64;
+
+// Keys whose k, v and gradients the backward pass keeps in the second-level cache at once.
+constexpr int64_t kPanelK = 512;
+
+// Rows of tiles start at multiples of 64 bytes: 16 floats.
+constexpr int64_t kPadding = 16;
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
+
+// The backward pass splits the keys of each (batch, key head) into chunks, one task each. A task
+// owns its part of grad_k and grad_v and leaves a partial sum of grad_q, which a second pass adds
+// up in the order of the chunks.
+struct BackwardPlan {
+  int64_t num_chunks;
+  int64_t keys_per_chunk;  // A multiple of kBlockK.
+  // [chunk, batch, head, query block, head_dim padded, kBlockQ], in the accumulation type.
+  void* partial_grad_q;
+};
+
+// Code for one instruction set and one dtype.
+struct TaskSet {
+  // One block of queries of one head.
+  void (*forward)(const Problem&, const ForwardTensors&, int64_t task, void* scratch);
+  // delta of one (batch, query).
+  void (*delta)(const Problem&, const BackwardTensors&, int64_t task);
+  // One chunk of keys of one key head.
+  void (*backward_chunk)(const Problem&, const BackwardTensors&, const BackwardPlan&, int64_t task,
+                         void* scratch);
+  // The sum of grad_q's partial sums for one block of queries of one head.
+  void (*backward_sum)(const Problem&, const BackwardTensors&, const BackwardPlan&, int64_t task,
+                       void* scratch);
+  // out[i] = 2^in[i] for `count` values, as the softmax computes it.
+  void (*exp2)(const float* in, int64_t count, float* out);
+};
+
+// Numbers of elements, of the accumulation type, that a task needs in `scratch`.
+int64_t ForwardScratch(const Problem& problem);
+int64_t BackwardScratch(const Problem& problem, const BackwardPlan& plan);
+
+namespace generic {
+const TaskSet& Tasks(DType dtype);
+}
+namespace avx2 {
+const TaskSet& Tasks(DType dtype);
+}
+namespace avx512 {
+const TaskSet& Tasks(DType dtype);
+}
+
+}  // namespace kernels::attention
+
+#endif  // KERNELS_ATTENTION_CPU_TASKS_H_

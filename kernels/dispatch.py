@@ -1,0 +1,60 @@
+"""The one rule by which every operation chooses its backend.
+
+The device and the dtype choose; `HPC_KERNEL_BACKEND` overrides; what is not supported is an error
+that names what is. Nothing falls back silently.
+"""
+
+import os
+from collections.abc import Mapping
+
+ENVIRONMENT_VARIABLE = "HPC_KERNEL_BACKEND"
+
+# In order of preference, should two backends serve the same device and dtype.
+BACKENDS = ("cpu", "triton", "reference")
+
+# Backends that are never chosen unless asked for by name.
+ON_REQUEST = frozenset({"reference"})
+
+# What an operation's backends can do: backend -> device -> dtypes.
+Support = Mapping[str, Mapping[str, frozenset[str]]]
+
+
+class UnsupportedKernelError(ValueError):
+    """No backend of an operation can serve the request."""
+
+
+def select_backend(operation: str, support: Support, *, device: str, dtype: str) -> str:
+    """Returns the name of the backend that serves `dtype` on `device`.
+
+    Args:
+      operation: name of the operation, for the error message.
+      support: the devices and dtypes of each backend of the operation.
+      device: "cpu" or "cuda".
+      dtype: numpy's name of the dtype, such as "float32" or "bfloat16".
+
+    Raises:
+      UnsupportedKernelError: no backend does, the one that HPC_KERNEL_BACKEND names does not, or
+        there is no backend of that name.
+    """
+    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if requested and requested not in BACKENDS:
+        raise UnsupportedKernelError(
+            f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(BACKENDS)}, got {requested!r}"
+        )
+    candidates = (requested,) if requested else [b for b in BACKENDS if b not in ON_REQUEST]
+    for backend in candidates:
+        if dtype in support.get(backend, {}).get(device, ()):
+            return backend
+    chosen = f" with {ENVIRONMENT_VARIABLE}={requested}" if requested else ""
+    raise UnsupportedKernelError(
+        f"{operation} does not support {dtype} on {device}{chosen}; supported: {_describe(support)}"
+    )
+
+
+def _describe(support: Support) -> str:
+    """One line such as `cpu on cpu: bfloat16, float32; triton on cuda: float16`."""
+    return "; ".join(
+        f"{backend} on {device}: {', '.join(sorted(dtypes))}"
+        for backend in BACKENDS
+        for device, dtypes in sorted(support.get(backend, {}).items())
+    )

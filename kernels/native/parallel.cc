@@ -1,0 +1,143 @@
+#include "kernels/native/parallel.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <thread>
+
+namespace kernels {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+struct Job {
+  TaskFunction function;
+  void* context;
+  int64_t num_tasks;
+  int max_workers;
+  std::atomic<int64_t> next_task{0};
+  // Both guarded by Pool::mutex_. Worker 0 is the caller.
+  int joined = 1;
+  int running = 0;
+
+  void Drain(int worker) {
+    for (int64_t task; (task = next_task.fetch_add(1, std::memory_order_relaxed)) < num_tasks;) {
+      function(context, task, worker);
+    }
+  }
+};
+
+class Pool {
+ public:
+  bool BelongsToThisProcess() const { return owner_ == getpid(); }
+
+  void Start(int num_threads) {
+    // Python expects signals on its own threads.
+    sigset_t all, previous;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &previous);
+    try {
+      for (int i = 1; i < num_threads; ++i) std::thread(&Pool::Work, this).detach();
+    } catch (const std::system_error&) {
+      // A process limit was reached: the threads that did start are enough to be correct.
+    }
+    pthread_sigmask(SIG_SETMASK, &previous, nullptr);
+  }
+
+  // Returns false, having done nothing, when another job is running.
+  bool TryRun(Job& job) {
+    if (busy_.test_and_set(std::memory_order_acquire)) return false;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      job_ = &job;
+    }
+    work_available_.notify_all();
+    job.Drain(0);
+    // Only workers that joined are waited for, so a worker that is slow to wake costs nothing.
+    std::unique_lock<std::mutex> lock(mutex_);
+    job_ = nullptr;
+    work_done_.wait(lock, [&job] { return job.running == 0; });
+    busy_.clear(std::memory_order_release);
+    return true;
+  }
+
+ private:
+  void Work() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      work_available_.wait(lock, [this] { return job_ && job_->joined < job_->max_workers; });
+      Job& job = *job_;
+      const int worker = job.joined++;
+      ++job.running;
+      lock.unlock();
+      job.Drain(worker);
+      lock.lock();
+      if (--job.running == 0) work_done_.notify_one();
+    }
+  }
+
+  const pid_t owner_ = getpid();
+  std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+  std::mutex mutex_;
+  std::condition_variable work_available_, work_done_;
+  Job* job_ = nullptr;
+};
+
+// Never destroyed: its detached threads may outlive static destructors.
+Pool& ProcessPool() {
+  static std::atomic<Pool*> instance{nullptr};
+  Pool* current = instance.load(std::memory_order_acquire);
+  // Threads do not survive fork(), and the parent's mutexes may be held: the child starts afresh.
+  while (current == nullptr || !current->BelongsToThisProcess()) {
+    Pool* fresh = new Pool;
+    if (instance.compare_exchange_strong(current, fresh, std::memory_order_acq_rel)) {
+      fresh->Start(NumThreads());
+      return *fresh;
+    }
+    delete fresh;
+  }
+  return *current;
+}
+
+int AvailableCpus() {
+  cpu_set_t cpus;
+  if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) return std::max(1, CPU_COUNT(&cpus));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+int ReadNumThreads() {
+  const char* text = std::getenv("HPC_NUM_THREADS");
+  if (text == nullptr || *text == '\0') return std::min(AvailableCpus(), kMaxThreads);
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  if (*end != '\0' || value < 1 || value > kMaxThreads) {
+    throw std::invalid_argument("HPC_NUM_THREADS must be an integer from 1 to " +
+                                std::to_string(kMaxThreads) + ", got '" + text + "'");
+  }
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+int NumThreads() {
+  static const int num_threads = ReadNumThreads();
+  return num_threads;
+}
+
+void ParallelFor(int64_t num_tasks, int num_threads, TaskFunction function, void* context) {
+  Job job{function, context, num_tasks, num_threads};
+  const bool alone = num_threads <= 1 || num_tasks <= 1;
+  if (alone || !ProcessPool().TryRun(job)) job.Drain(0);
+}
+
+}  // namespace kernels

@@ -1,0 +1,28 @@
+// A parallel loop over independent tasks on one persistent pool of threads.
+#ifndef KERNELS_NATIVE_PARALLEL_H_
+#define KERNELS_NATIVE_PARALLEL_H_
+
+#include <cstdint>
+
+namespace kernels {
+
+// The number of threads that kernels may use: HPC_NUM_THREADS, else the number of CPUs this process
+// may run on. Read once per process. Throws std::invalid_argument when the variable is malformed.
+int NumThreads();
+
+// Runs one task. `worker` is in [0, num_threads) and no two tasks run at once with the same worker,
+// so it can index per-worker scratch memory.
+using TaskFunction = void (*)(void* context, int64_t task, int worker);
+
+// Calls `function(context, task, worker)` once for each task in [0, num_tasks) and returns when all
+// are done. Tasks start in increasing order but may finish in any order: a task whose result
+// depends on nothing but its index makes the whole loop independent of the number of threads.
+//
+// The caller's thread works too. When the pool is busy with another caller, or the call comes from
+// within a task, the caller does all tasks itself, so calls nest and never deadlock. A forked child
+// gets a pool of its own at its first call.
+void ParallelFor(int64_t num_tasks, int num_threads, TaskFunction function, void* context);
+
+}  // namespace kernels
+
+#endif  // KERNELS_NATIVE_PARALLEL_H_

@@ -1,0 +1,138 @@
+// A small vector layer, compiled once per instruction set.
+//
+// The including file selects the instructions with `#pragma GCC target` and defines KERNELS_ISA,
+// the namespace that keeps the copies apart: without it the linker could pick the AVX-512 copy of
+// an inline function for a machine that has only AVX2. Arithmetic is GCC's own on vector types (+,
+// -,
+// *, comparison, ?:); only what has no operator is written per instruction set.
+#ifndef KERNELS_NATIVE_SIMD_INL_H_
+#define KERNELS_NATIVE_SIMD_INL_H_
+
+#if !defined(KERNELS_ISA) || !defined(KERNELS_VECTOR_BYTES)
+#error \
+    "define KERNELS_ISA (a namespace) and KERNELS_VECTOR_BYTES (64: AVX-512, 32: AVX2, 16: any CPU)"
+#endif
+
+#include <cmath>
+#include <cstdint>
+#include <utility>
+
+namespace kernels {
+namespace KERNELS_ISA {
+
+constexpr int kVectorBytes = KERNELS_VECTOR_BYTES;
+
+template <typename T>
+struct VecOf {
+  typedef T Type __attribute__((vector_size(kVectorBytes), may_alias));
+};
+template <typename T>
+using Vec = typename VecOf<T>::Type;
+
+template <typename T>
+constexpr int kLanes = kVectorBytes / sizeof(T);
+
+// Memory that these touch is aligned to kVectorBytes.
+template <typename T>
+inline Vec<T> Load(const T* p) {
+  return *reinterpret_cast<const Vec<T>*>(p);
+}
+template <typename T>
+inline void Store(Vec<T> v, T* p) {
+  *reinterpret_cast<Vec<T>*>(p) = v;
+}
+template <typename T>
+inline Vec<T> Broadcast(T x) {
+  return x - Vec<T>{};
+}
+
+// a * b + c, fused where the hardware can.
+template <typename V>
+inline V MultiplyAdd(V a, V b, V c) {
+  return a * b + c;
+}
+#if KERNELS_VECTOR_BYTES == 64
+inline Vec<float> MultiplyAdd(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return _mm512_fmadd_ps(a, b, c);
+}
+inline Vec<double> MultiplyAdd(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return _mm512_fmadd_pd(a, b, c);
+}
+#elif KERNELS_VECTOR_BYTES == 32
+inline Vec<float> MultiplyAdd(Vec<float> a, Vec<float> b, Vec<float> c) {
+  return _mm256_fmadd_ps(a, b, c);
+}
+inline Vec<double> MultiplyAdd(Vec<double> a, Vec<double> b, Vec<double> c) {
+  return _mm256_fmadd_pd(a, b, c);
+}
+#endif
+
+// The larger one; b when either is NaN.
+template <typename V>
+inline V Max(V a, V b) {
+  return a > b ? a : b;
+}
+
+// 2^f - 1 = f * q(f) for |f| <= 1/2, minimax in relative error of 2^f: 2.6e-9 before rounding.
+inline Vec<float> Exp2Fraction(Vec<float> f) {
+  Vec<float> q = Broadcast(0x1.470b4ap-13f);
+  q = MultiplyAdd(q, f, Broadcast(0x1.5f7276p-10f));
+  q = MultiplyAdd(q, f, Broadcast(0x1.3b270ep-7f));
+  q = MultiplyAdd(q, f, Broadcast(0x1.c6ae72p-5f));
+  q = MultiplyAdd(q, f, Broadcast(0x1.ebfbe2p-3f));
+  q = MultiplyAdd(q, f, Broadcast(0x1.62e432p-1f));
+  return MultiplyAdd(q, f, Broadcast(1.0f));
+}
+
+// 2^x for x < 128, within 2 ulp. Below -126 the result is 0, never a subnormal: those would slow
+// down every product they enter. NaN stays NaN.
+inline Vec<float> Exp2(Vec<float> x) {
+#if KERNELS_VECTOR_BYTES == 64
+  const __mmask16 keep = _mm512_cmp_ps_mask(x, Broadcast(-126.0f), _CMP_NLT_UQ);
+  const Vec<float> n =
+      _mm512_maskz_roundscale_ps(keep, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return _mm512_maskz_scalef_ps(keep, Exp2Fraction(x - n), n);
+#else
+  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the significand.
+  const Vec<float> magic = Broadcast(0x1.8p23f);
+  const Vec<float> shifted = x + magic;
+  const Vec<float> power = Exp2Fraction(x - (shifted - magic));
+  using Bits = Vec<int32_t>;
+  const Bits exponent = reinterpret_cast<Bits>(shifted) << 23;
+  const Vec<float> result = reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(power) + exponent);
+  return x < -126.0f ? Vec<float>{} : result;
+#endif
+}
+
+// Double precision is there for gradient checks: exact before fast.
+inline Vec<double> Exp2(Vec<double> x) {
+  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::exp2(x[lane]);
+  return x;
+}
+
+// Interleaves the lanes [kFirst, kFirst + kLanes / 2) of a and b: a0 b0 a1 b1 ...
+template <typename T, int kFirst, int... kIndex>
+inline Vec<T> Interleave(Vec<T> a, Vec<T> b, std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(a, b, (kFirst + kIndex / 2 + kIndex % 2 * kLanes<T>)...);
+}
+
+// Transposes the square of kLanes rows in place. Each of log2(kLanes) rounds is a perfect shuffle
+// of the rows, which rotates the bits of (row, column) by one.
+template <typename T>
+inline void Transpose(Vec<T>* rows) {
+  constexpr int kHalf = kLanes<T> / 2;
+  constexpr auto kAll = std::make_integer_sequence<int, kLanes<T>>{};
+  for (int round = kHalf; round > 0; round /= 2) {
+    Vec<T> next[kLanes<T>];
+    for (int i = 0; i < kHalf; ++i) {
+      next[2 * i] = Interleave<T, 0>(rows[i], rows[i + kHalf], kAll);
+      next[2 * i + 1] = Interleave<T, kHalf>(rows[i], rows[i + kHalf], kAll);
+    }
+    for (int i = 0; i < kLanes<T>; ++i) rows[i] = next[i];
+  }
+}
+
+}  // namespace KERNELS_ISA
+}  // namespace kernels
+
+#endif  // KERNELS_NATIVE_SIMD_INL_H_
