@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager
 from serving.cluster import local_cluster
 from serving.config import GatewayConfig
 from serving.errors import StartError
+from serving.errors import StartError
 from serving.model import ServedModel
 from serving.replica import connected, deploy
 from serving.server import GatewayServer
@@ -25,10 +26,15 @@ async def serve_until_signal(config: GatewayConfig, model: ServedModel) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with gateway(config, model) as address:
+    try:
+        async with gateway(config, model) as address:
+            if not stop.is_set():
+                print(f"serving {model.name} {model.version} at {address}", flush=True)
+            await stop.wait()
+    except StartError:
+        # Told to stop in the midst of starting, Ray now and then reports that it could not start.
         if not stop.is_set():
-            print(f"serving {model.name} {model.version} at {address}", flush=True)
-        await stop.wait()
+            raise
 
 
 @asynccontextmanager
