@@ -1,0 +1,114 @@
+"""Ahead-of-time compilation of Triton kernels: outputs, determinism and errors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.bazel import triton_compile
+
+KERNELS = """
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def scale(x_ptr, factor, count, BLOCK: tl.constexpr):
+    index = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = index < count
+    tl.store(x_ptr + index, tl.load(x_ptr + index, mask=mask) * factor, mask=mask)
+
+
+class Variant(NamedTuple):
+    name: str
+    kernel: object
+    signature: dict
+    constexprs: dict
+    num_warps: int = 4
+    num_stages: int = 2
+
+
+VARIANTS = tuple(
+    Variant(f"scale_{block}", scale, {"x_ptr": "*fp32:16", "factor": "fp32", "count": "i32"},
+            {"BLOCK": block})
+    for block in (128, 256)
+)
+"""
+
+
+def _run(source: Path, out: Path, *archs: int, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "HOME"} | env
+    flags = [flag for arch in archs for flag in ("--arch", str(arch))]
+    return subprocess.run(
+        [sys.executable, triton_compile.__file__, "--src", source, *flags, "--out", out],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "kernels_under_test.py"
+    path.write_text(KERNELS)
+    return path
+
+
+def test_compiles_each_variant_for_each_architecture(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = _run(source, out, 90, 80)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "metadata.json").read_text())["cubins"]
+    assert [(m["name"], m["arch"]) for m in found] == [
+        ("scale_128", 80),
+        ("scale_128", 90),
+        ("scale_256", 80),
+        ("scale_256", 90),
+    ]
+    assert {path.name for path in out.iterdir()} == {m["file"] for m in found} | {"metadata.json"}
+    for metadata in found:
+        assert (out / metadata["file"]).read_bytes()[:4] == b"\x7fELF"
+        assert metadata["symbol"] == "scale"
+        assert metadata["parameters"] == [["x_ptr", "*fp32"], ["factor", "fp32"], ["count", "i32"]]
+        assert metadata["constants"] == {"BLOCK": int(metadata["name"].split("_")[1])}
+        assert metadata["num_warps"] == 4
+        assert metadata["registers"] > 0 and metadata["spill_store_bytes"] == 0
+
+
+def test_same_input_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for out in (first, second):
+        assert _run(source, out, 90).returncode == 0
+    for path in first.iterdir():
+        assert path.read_bytes() == (second / path.name).read_bytes()
+        assert str(tmp_path).encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named"),
+        ("x = 1", "must define VARIANTS"),
+        (KERNELS.replace('f"scale_{block}"', '"scale"'), "names in VARIANTS must be unique"),
+        (KERNELS.replace("tl.arange(0, BLOCK)", "tl.arange(0, count)"), "scale_128 for sm_90: "),
+    ],
+)
+def test_bad_source_is_named(text: str, message: str, tmp_path: Path) -> None:
+    source, out = tmp_path / "bad.py", tmp_path / "out"
+    source.write_text(text)
+    done = _run(source, out, 90)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and message in done.stderr
+    assert not out.exists()
+
+
+def test_missing_source_is_named(tmp_path: Path) -> None:
+    done = _run(tmp_path / "none.py", tmp_path / "out", 90)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / 'none.py'}: no such file\n"
