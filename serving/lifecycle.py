@@ -9,7 +9,6 @@ from contextlib import ExitStack, asynccontextmanager
 from serving.cluster import local_cluster
 from serving.config import GatewayConfig
 from serving.errors import StartError
-from serving.errors import StartError
 from serving.model import ServedModel
 from serving.replica import connected, deploy
 from serving.server import GatewayServer
