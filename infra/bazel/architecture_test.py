@@ -1,7 +1,7 @@
 """Shows that Bazel refuses an upward import, for every pair of rooms.
 
-Makes a workspace with one library a room and one library for each possible edge between two rooms, declared with the real
-package groups, and asks a Bazel of its own which of the edges it accepts.
+Makes a workspace with one library a room and one library for each possible edge between two rooms,
+declared with the real package groups, and asks a Bazel of its own which of the edges it accepts.
 """
 
 import os

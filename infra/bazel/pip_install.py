@@ -1,10 +1,10 @@
 """Installs a locked requirements file into ./site-packages and describes it to Bazel.
 
-Run by pip_repository.bzl in the new repository's folder, and by //infra/python:lock to try a lock before it is kept.
-Needs nothing but the standard library. Writes:
+Run by pip_repository.bzl in the new repository's folder, and by //infra/python:lock to try a lock
+before it is kept. Needs nothing but the standard library. Writes:
 
-- `site-packages/`: the merged environment, byte-compiled. Nothing in it depends on where or when it was installed, so two
-  clones share one cache;
+- `site-packages/`: the merged environment, byte-compiled. Nothing in it depends on where or when it
+  was installed, so two clones share one cache;
 - `modules.json`: the importable names of each distribution, for py_imports;
 - `BUILD`: one `py_library` a distribution.
 """
@@ -24,10 +24,12 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-# PyPI's torch for Linux needs gigabytes of CUDA libraries. Where pip finds the build without them, it is taken instead.
+# PyPI's torch for Linux needs gigabytes of CUDA libraries. Where pip finds the build without them,
+# it is taken instead.
 _CPU_BUILD = re.compile(r"^(torch==[\d.]+)(?=\s)", flags=re.MULTILINE)
 
-# Recorded by pip for uninstalling: paths, times and origins of one installation, of no use in a locked environment.
+# Recorded by pip for uninstalling: paths, times and origins of one installation, of no use in a
+# locked environment.
 _INSTALLATION_RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 
 _BUILD_HEADER = """\
@@ -82,7 +84,7 @@ def _run(command: Sequence[str | Path], **environment: str) -> None:
 
 
 class Pip:
-    """A pip that installs under one prefix; it lives in a virtual environment of its own, discarded at the end."""
+    """A pip that installs under one prefix, from a virtual environment of its own."""
 
     def __init__(self, folder: Path, prefix: Path) -> None:
         _run([sys.executable, "-I", "-m", "venv", folder])
@@ -118,7 +120,8 @@ class Pip:
                 *options,
                 *("--requirement", requirements),
             ],
-            # A user's pip settings say where to look for files; they must not say where to put them.
+            # A user's pip settings say where to look for files; they must not say where to put
+            # them.
             **{
                 "PIP_USER": "0",
                 "PIP_REQUIRE_VIRTUALENV": "0",
@@ -129,7 +132,7 @@ class Pip:
 
 
 def _torch_wants_cuda(site_packages: Path) -> bool:
-    """Whether the installed torch is a CUDA build, which cannot be imported without NVIDIA's libraries."""
+    """Whether the installed torch is a CUDA build, which NVIDIA's libraries must accompany."""
     version = site_packages / "torch" / "version.py"
     if not version.exists():
         return False
@@ -168,7 +171,10 @@ def install(lock: Path, cuda_lock: Path | None, source_distributions: Sequence[s
 
 
 def _keep_programs(scripts: Path, destination: Path) -> None:
-    """Moves compiled programs (ruff, ninja) to where their packages look for them; drops scripts, which name this machine."""
+    """Moves compiled programs (ruff, ninja) to where their packages look for them.
+
+    Scripts are dropped: their first line names a path of this machine.
+    """
     for program in sorted(scripts.glob("*")):
         if program.is_file() and program.read_bytes()[:2] != b"#!":
             destination.mkdir(exist_ok=True)
@@ -176,7 +182,7 @@ def _keep_programs(scripts: Path, destination: Path) -> None:
 
 
 def _records(site_packages: Path) -> dict[str, list[tuple[str, str]]]:
-    """Returns the (path, hash) of every file in site-packages that each distribution's RECORD lists."""
+    """Returns the (path, hash) of every file below site-packages in each distribution's RECORD."""
     records = {}
     for distribution in metadata.distributions(path=[str(site_packages)]):
         rows = csv.reader((distribution.read_text("RECORD") or "").splitlines())
@@ -198,9 +204,8 @@ def check_clashes(records: dict[str, list[tuple[str, str]]]) -> None:
             owners[path].append((name, digest))
     for path, claims in owners.items():
         if len({digest for _, digest in claims}) > 1:
-            raise InstallError(
-                f"{' and '.join(name for name, _ in claims)} both install {path}, with different content"
-            )
+            names = " and ".join(name for name, _ in claims)
+            raise InstallError(f"{names} both install {path}, with different content")
 
 
 def check_reserved(modules: dict[str, list[str]], reserved: Iterable[str]) -> None:
@@ -213,15 +218,16 @@ def check_reserved(modules: dict[str, list[str]], reserved: Iterable[str]) -> No
     for name, names in modules.items():
         for module in sorted({module.split(".")[0] for module in names} & taken):
             raise InstallError(
-                f"{name} installs a top-level module named {module!r}, which is a folder of this workspace; "
-                "leave that distribution out, or rename the folder"
+                f"{name} installs a top-level module named {module!r}, which is a folder of this "
+                "workspace; leave that distribution out, or rename the folder"
             )
 
 
 def importable(records: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
     """Returns the names that each distribution makes importable.
 
-    A top-level name that several distributions share (`google`, `nvidia`) is listed one level further down, as in
+    A top-level name that several distributions share (`google`, `nvidia`) is listed one level
+    further down, as in
     `google.protobuf`.
     """
     tops: dict[str, set[tuple[str, ...]]] = {}
@@ -256,7 +262,8 @@ def _strip_records(site_packages: Path) -> None:
 def _byte_compile(site_packages: Path) -> None:
     """Compiles every module; imports then read these files without asking whether a source changed.
 
-    Tests see the environment read-only, so what is not compiled here is compiled again by every test.
+    Tests see the environment read-only, so what is not compiled here is compiled again by every
+    test.
     """
     subprocess.run(
         [

@@ -1,4 +1,7 @@
-"""Tests of what pip_install refuses and how it names things; the installation itself is tested by every other test."""
+"""Tests of what pip_install refuses and how it names things.
+
+The installation itself is tested by every other test.
+"""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Checks that every import of a target's sources is among the modules of the target and of its direct deps.
+"""Checks that a target imports only its own modules and those of its direct deps.
 
 Run by py_imports.bzl for one target at a time.
 """
@@ -95,7 +95,8 @@ def check(
             continue
         for found in undeclared:
             target = owner(found, environments) or "the target that has this module"
-            yield f"{path}:{found.line}: imports {found.candidates[-1]}; add {target} to the deps of {label}"
+            name = found.candidates[-1]
+            yield f"{path}:{found.line}: imports {name}; add {target} to the deps of {label}"
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import pytest
 
 
 class Shard:
-    """Deals the collected cases out to the shards in turn, so that all have as many, give or take one."""
+    """Deals the collected cases out to the shards in turn, so that all have about as many."""
 
     def __init__(self, index: int, total: int) -> None:
         self._index = index

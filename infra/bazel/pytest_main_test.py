@@ -1,4 +1,4 @@
-"""Tests of the test runner by Bazel's protocol: results file, filter, shards, and no success without a test."""
+"""Tests of the runner by Bazel's protocol: results, filter, shards, no success without a test."""
 
 import os
 import subprocess

@@ -1,7 +1,8 @@
-"""Counts test cases over all targets of a Bazel run and prints `N passed, N failed` as the last line.
+"""Counts the test cases of a Bazel run and prints `N passed, N failed` as the last line.
 
-Reads the run's build events, so that it counts what this run tested, cached results included, and nothing that an earlier
-run left behind. Needs nothing but the standard library. Exits with 1 on any failure, and when no test ran.
+Reads the run's build events, so that it counts what this run tested, cached results included, and
+nothing that an earlier run left behind. Needs nothing but the standard library. Exits with 1 on any
+failure, and when no test ran.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ class Counts(NamedTuple):
 
 
 def results(events: Iterable[str]) -> Iterator[tuple[str, str, Path | None]]:
-    """Yields (label, status, results file) of every test action in a stream of build events, one JSON object a line."""
+    """Yields (label, status, results file) of every test action.
+
+    Args:
+      events: Build events, one JSON object a line.
+    """
     for line in events:
         event = json.loads(line)
         if "testResult" not in event:
@@ -51,7 +56,8 @@ def results(events: Iterable[str]) -> Iterator[tuple[str, str, Path | None]]:
 def count(label: str, status: str, xml: Path | None) -> Counts:
     """Counts the cases of one test action.
 
-    An action that failed without a failed case (it crashed, timed out or wrote no results) counts as one failure.
+    An action that failed without a failed case (it crashed, timed out or wrote no results) counts
+    as one failure.
     """
     passed, skipped, failed = 0, 0, []
     if xml and xml.exists():

@@ -1,7 +1,7 @@
-"""Checks the style of every file under version control: `./bazelw run //infra/lint`; `-- --fix` mends what it can.
+"""Checks the style of every file: `./bazelw run //infra/lint`; `-- --fix` mends what it can.
 
-ruff (lint and format), mypy, clang-format and buildifier, all from locked packages, over the files that git tracks or
-would track. Prints nothing of a check that passes but its name.
+ruff (lint and format), mypy, clang-format and buildifier, all from locked packages, over the files
+that git tracks or would track. Prints nothing of a check that passes but its name.
 """
 
 from __future__ import annotations

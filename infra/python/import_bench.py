@@ -1,9 +1,9 @@
-"""Times `import jax` and `import torch` from the locked environment against a plain virtual environment.
+"""Times `import jax` and `import torch` from the lock against a plain virtual environment.
 
     ./bazelw run //infra/python:import_bench -- --venv DIR
 
-DIR is a virtual environment with the same versions installed by pip. Both sides run in turns, each import in a process of
-its own.
+DIR is a virtual environment with the same versions installed by pip. Both sides run in turns, each
+import in a process of its own.
 """
 
 from __future__ import annotations
@@ -44,9 +44,8 @@ def main() -> int:
                 elapsed = _seconds(python, module, environment)
                 seconds.setdefault((module, side), []).append(elapsed)
 
-    print(
-        f"{'module':8}{'venv':>10}{'locked':>10}{'ratio':>8}   (median seconds of {options.repeats})"
-    )
+    heading = f"{'module':8}{'venv':>10}{'locked':>10}{'ratio':>8}"
+    print(f"{heading}   (median seconds of {options.repeats})")
     for module in _MODULES:
         venv, locked = (statistics.median(seconds[module, side]) for side in sides)
         print(f"{module:8}{venv:10.3f}{locked:10.3f}{locked / venv:8.2f}")

@@ -1,9 +1,10 @@
 """Regenerates the locks beside this file: `./bazelw run //infra/python:lock [-- NAME...]`.
 
-For each `NAME.in` it resolves the requirements with pip, tries the result in a temporary folder with the very script that
-the workspace will use, and only then replaces `NAME.lock`. A lock names versions and SHA-256 hashes and no place to
-download from. Where the configured package indexes and pip's own default hold different files of one version (torch's
-CPU build and its CUDA build), both hashes are kept: either file is accepted.
+For each `NAME.in` it resolves the requirements with pip, tries the result in a temporary folder
+with the very script that the workspace will use, and only then replaces `NAME.lock`. A lock names
+versions and SHA-256 hashes and no place to download from. Where the configured package indexes and
+pip's own default hold different files of one version (torch's CPU build and its CUDA build), both
+hashes are kept: either file is accepted.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Locker:
         self._python = work / "pip" / "bin" / "python"
 
     def lock(self, name: str) -> None:
-        """Resolves, tries and writes `NAME.lock` (and `NAME_torch_cuda.lock` where torch is among the requirements)."""
+        """Resolves, tries and writes `NAME.lock`, and with torch in it `NAME_torch_cuda.lock`."""
         source = self._folder / f"{name}.in"
         wanted = [
             line for line in source.read_text().splitlines() if line and not line.startswith("#")
@@ -164,7 +165,7 @@ class Locker:
         print(f"{source.with_suffix('.lock').name}: {len(pins)} distributions")
 
     def _resolve_built(self, name: str, built: Sequence[str], pins: Pins) -> Pins:
-        """Resolves source distributions, whose metadata can only be asked for beside the wheels they build against."""
+        """Resolves source distributions, which must be built beside the wheels to be asked."""
         site_packages = self._try(f"{name}-wheels", _render(pins, name))
         constraints = self._work / "constraints.txt"
         constraints.write_text("".join(f"{pin.requirement()}\n" for pin in pins.values()))
@@ -211,7 +212,8 @@ def main() -> None:
     unknown = set(options.names) - set(known)
     if unknown:
         sys.exit(
-            f"error: no such requirements: {', '.join(sorted(unknown))}; there are: {', '.join(known)}"
+            f"error: no such requirements: {', '.join(sorted(unknown))}; "
+            f"there are: {', '.join(known)}"
         )
     sources = [normalized(name) for name in options.source_distributions.split(",")]
     with tempfile.TemporaryDirectory(prefix="lock-") as work:

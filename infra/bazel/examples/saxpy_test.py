@@ -1,4 +1,4 @@
-"""Shows that cuda_library builds without a GPU: the code for every architecture is there, and the library loads."""
+"""Shows that cuda_library builds without a GPU: code for every architecture, and it loads."""
 
 import ctypes
 import os
@@ -14,8 +14,8 @@ _ELF = 2  # kind of a fatbin entry that is machine code and not PTX
 def _architectures(binary: bytes) -> set[int]:
     """Returns the compute capabilities of the machine code in every fatbin inside a binary.
 
-    A fatbin is a 16-byte header {u32 magic, u16 version, u16 header_size, u64 size} and entries {u16 kind, u16 version,
-    u32 header_size, u64 size, ..., u32 arch at byte 28}.
+    A fatbin is a 16-byte header {u32 magic, u16 version, u16 header_size, u64 size} and entries
+    {u16 kind, u16 version, u32 header_size, u64 size, ..., u32 arch at byte 28}.
     """
     found = set()
     start = binary.find(_FATBIN_MAGIC)
