@@ -3,10 +3,10 @@
     bazel run //kernels/attention:attention_bench -- --dtype float32 --causal
 
 Peers: torch.nn.functional.scaled_dot_product_attention on tensors already transposed to the layout
-that it wants, and jax.nn.dot_product_attention under jit. The runs of all of them alternate, so that
-a busy machine slows all alike; each cell is the median over the repetitions, with half the distance
-between the quartiles. A column's GFLOP/s counts 4 * B * H * Sq * Sk * D operations for the forward
-pass and 2.5 times as many for the backward pass, half of both when causal.
+that it wants, and jax.nn.dot_product_attention under jit. The runs of all of them alternate, so
+that a busy machine slows all alike; each cell is the median over the repetitions, with half the
+distance between the quartiles. GFLOP/s are ours through torch, for 4 * B * H * Sq * Sk * D
+operations of the forward pass and 2.5 times as many of the backward pass, half of both when causal.
 """
 
 import argparse
@@ -35,19 +35,19 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=15, help="timed runs of each step")
     args = parser.parse_args()
     print(f"{args.dtype} on {args.device}, {'causal' if args.causal else 'full'}, ms")
-    print(f"{'sizes':<12}{'pass':<10}{'GFLOP/s':>8}" + "".join(f"{n:>20}" for n in _steps_names()))
+    print(f"{'sizes':<12}{'pass':<10}{'GFLOP/s':>8}" + "".join(f"{n:>20}" for n in _peers()))
     for name, sizes in BENCHMARK_SIZES.items():
         steps = _torch_steps(sizes, args.dtype, args.device, args.causal)
         steps |= _jax_steps(sizes, args.dtype, args.device, args.causal)
         times = _measure(steps, args.repeat)
         for direction in ("forward", "both"):
-            row = {peer: times[peer, direction] for peer in _steps_names()}
+            row = {peer: times[peer, direction] for peer in _peers()}
             speed = _operations(sizes, args.causal, direction) / row["ours, torch"][0] / 1e6
             cells = "".join(f"{median:>12.3f} ± {spread:<5.3f}" for median, spread in row.values())
             print(f"{name:<12}{direction:<10}{speed:>8.0f}{cells}", flush=True)
 
 
-def _steps_names() -> tuple[str, ...]:
+def _peers() -> tuple[str, ...]:
     return ("ours, torch", "torch", "ours, jax", "jax")
 
 

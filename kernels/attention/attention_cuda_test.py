@@ -192,10 +192,12 @@ def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) ->
     assert stderr == "" and not _launches(log)
 
 
-@pytest.mark.parametrize(("capability", "runs"), [(80, True), (86, True), (89, True), (90, True),
-                                                  (100, True), (75, False), (103, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("capability", "runs"),
+    [(80, 1), (86, 1), (89, 1), (90, 1), (100, 1), (75, 0), (103, 0)],
+)
 def test_cubin_is_chosen_by_compute_capability(
-    capability: int, runs: bool, tmp_path: Path, driver: Path
+    capability: int, runs: int, tmp_path: Path, driver: Path
 ) -> None:
     log, stderr = _call(
         "forward_cuda", tmp_path, driver, names=FORWARD, FAKE_CUDA_CAPABILITY=str(capability)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.test_util import check_grads
 
-from kernels.attention import jax_op
+from kernels.attention import contract, jax_op
 from kernels.dispatch import UnsupportedKernelError
 
 jax.config.update("jax_enable_x64", True)
@@ -58,7 +58,10 @@ def test_vmap_is_a_loop(in_axes: tuple[int | None, ...]) -> None:
         for i, (s, axis) in enumerate(zip(shapes, in_axes, strict=True))
     ]
     slices = [
-        [x if axis is None else jnp.take(x, i, axis) for x, axis in zip(arrays, in_axes)]
+        [
+            x if axis is None else jnp.take(x, i, axis)
+            for x, axis in zip(arrays, in_axes, strict=True)
+        ]
         for i in range(3)
     ]
     expected = jnp.stack([jax_op.attention(*x) for x in slices])
@@ -73,7 +76,9 @@ def test_gradient_of_vmap_and_vmap_of_gradient() -> None:
         return jnp.sum(jnp.sin(jax_op.attention(q, k, v, causal=True)))
 
     gradient = jax.grad(loss, argnums=(0, 1, 2))
-    expected = [jnp.stack(x) for x in zip(*(gradient(*x) for x in zip(q, k, v)), strict=True)]
+    expected = [
+        jnp.stack(x) for x in zip(*(gradient(*x) for x in zip(q, k, v, strict=True)), strict=True)
+    ]
     inside = jax.vmap(gradient)(q, k, v)
     outside = jax.grad(lambda *a: jnp.sum(jax.vmap(loss)(*a)), argnums=(0, 1, 2))(q, k, v)
     for want, first, second in zip(expected, inside, outside, strict=True):
@@ -121,8 +126,7 @@ def test_reference_backend_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     gradient = jax.value_and_grad(loss, argnums=(0, 1, 2))
     expected = gradient(*arrays)
     monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
-    for want, got in zip(jax.tree.leaves(expected), jax.tree.leaves(gradient(*arrays))):
-        assert jnp.allclose(got, want)
+    assert jax.tree.all(jax.tree.map(jnp.allclose, gradient(*arrays), expected))
 
 
 @pytest.mark.parametrize(
@@ -146,6 +150,15 @@ def test_bad_dtypes_are_named() -> None:
         jax_op.attention(q, k.astype(jnp.float32), v)
     with pytest.raises(UnsupportedKernelError, match="cpu on cpu: bfloat16, float32, float64"):
         jax_op.attention(*(x.astype(jnp.float16) for x in (q, k, v)))
+
+
+def test_triton_is_not_replaced_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HPC_KERNEL_BACKEND", "triton")
+    with pytest.raises(UnsupportedKernelError, match="on cpu with HPC_KERNEL_BACKEND=triton"):
+        jax_op.attention(*_arrays())
+    monkeypatch.setitem(contract.SUPPORT["triton"], "cpu", frozenset({"float64"}))
+    with pytest.raises(UnsupportedKernelError, match="serves JAX on cuda only"):
+        jax_op.attention(*_arrays())
 
 
 def test_scale_must_be_known_when_traced() -> None:

@@ -14,7 +14,15 @@ from kernels.dispatch import Support, UnsupportedKernelError, select_backend
 TRITON_MAX_HEAD_DIM = 128
 TRITON_HEAD_DIM_MULTIPLE = 8
 
-_TRITON_DTYPES = frozenset({"float16", "bfloat16", "float32"})
+# The devices and dtypes of each backend.
+SUPPORT: Support = {
+    "cpu": {"cpu": frozenset({"float32", "bfloat16", "float64"})},
+    "triton": {"cuda": frozenset({"float16", "bfloat16", "float32"})},
+    "reference": {"cpu": frozenset({"float16", "bfloat16", "float32", "float64"})},
+}
+if os.environ.get("TRITON_INTERPRET") == "1":
+    # Triton's interpreter, for tests. Of bfloat16 it multiplies the bits instead of the values.
+    SUPPORT = {**SUPPORT, "triton": {"cpu": frozenset({"float16", "float32"})}}
 
 
 class Sizes(NamedTuple):
@@ -89,29 +97,13 @@ def resolve_scale(softmax_scale: float | None, head_dim: int) -> float:
     return float(softmax_scale)
 
 
-def support() -> Support:
-    """The devices and dtypes of attention's backends.
-
-    Triton serves the CPU in its interpreter only (TRITON_INTERPRET=1), for tests, and without
-    bfloat16, of which the interpreter multiplies the bits instead of the values.
-    """
-    triton = {"cuda": _TRITON_DTYPES}
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        triton["cpu"] = _TRITON_DTYPES - {"bfloat16"}
-    return {
-        "cpu": {"cpu": frozenset({"float32", "bfloat16", "float64"})},
-        "triton": triton,
-        "reference": {"cpu": frozenset({"float16", "bfloat16", "float32", "float64"})},
-    }
-
-
 def select(device: str, dtype: str, head_dim: int) -> str:
     """Returns the backend for a problem; see `kernels.dispatch.select_backend`.
 
     Raises:
       UnsupportedKernelError: no backend serves it.
     """
-    backend = select_backend("attention", support(), device=device, dtype=dtype)
+    backend = select_backend("attention", SUPPORT, device=device, dtype=dtype)
     if backend == "triton" and head_dim > TRITON_MAX_HEAD_DIM:
         raise UnsupportedKernelError(
             f"attention's triton backend supports head_dim up to {TRITON_MAX_HEAD_DIM}, "

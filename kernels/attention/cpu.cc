@@ -18,6 +18,8 @@ constexpr int64_t kAlignment = 64;
 // Below this many floating-point operations a thread does, waking it costs more than it gains.
 constexpr double kOperationsPerThread = 2e6;
 
+constexpr int64_t kForwardTasksPerThread = 8;
+
 // Tasks that the backward pass aims for, and the most chunks it splits keys into, since each chunk
 // costs memory of the size of q. Fixed, so that results do not depend on the machine.
 constexpr int64_t kBackwardTasks = 64;
@@ -91,28 +93,37 @@ BackwardPlan PlanBackward(const Problem& p) {
   BackwardPlan plan{};
   plan.keys_per_chunk = RoundUp(std::max<int64_t>(CeilDiv(p.seq_k, chunks), 1), kBlockK);
   plan.num_chunks = CeilDiv(p.seq_k, plan.keys_per_chunk);
+  plan.is_whole = plan.num_chunks == 1 && plan.keys_per_chunk <= kPanelK;
   return plan;
 }
 
 }  // namespace
 
-int64_t ForwardScratch(const Problem& p) {
-  const int64_t tile = kBlockQ * RoundUp(p.head_dim, kPadding);
-  return 5 * tile + (kBlockK + 3) * kBlockQ;
+int64_t ForwardScratch(const Problem& p, int64_t blocks_per_task) {
+  const int64_t padded_d = RoundUp(p.head_dim, kPadding);
+  const int64_t shared = (kBlockQ + 2 * kBlockK) * padded_d + kBlockK * kBlockQ;
+  return shared + blocks_per_task * (2 * padded_d + 3) * kBlockQ;
 }
 
 int64_t BackwardScratch(const Problem& p, const BackwardPlan& plan) {
   const int64_t padded_d = RoundUp(p.head_dim, kPadding);
   const int64_t panel = std::min(plan.keys_per_chunk, kPanelK) * padded_d;
-  return 4 * panel + 4 * kBlockQ * padded_d + 2 * (kBlockK + 1) * kBlockQ;
+  return 4 * panel + 5 * kBlockQ * padded_d + 2 * (kBlockK + 1) * kBlockQ;
 }
 
 void ForwardCpu(DType dtype, const Problem& problem, const ForwardTensors& tensors) {
   Check(dtype, problem);
   const TaskSet& tasks = SelectTasks(dtype);
-  const int64_t num_tasks = problem.batch * problem.num_heads * CeilDiv(problem.seq_q, kBlockQ);
-  Run(num_tasks, 2 * ProductOperations(problem), ForwardScratch(problem) * AccumulatorBytes(dtype),
-      [&](int64_t task, void* scratch) { tasks.forward(problem, tensors, task, scratch); });
+  const int64_t heads = problem.batch * problem.num_heads;
+  const int64_t blocks = CeilDiv(problem.seq_q, kBlockQ);
+  // Large tasks as long as there are enough of them; results are the same for any size.
+  const int64_t blocks_per_task = std::clamp<int64_t>(
+      heads * blocks / (kForwardTasksPerThread * NumThreads()), 1, kMaxBlocksPerTask);
+  const int64_t num_tasks = heads * CeilDiv(blocks, blocks_per_task);
+  const int64_t scratch_bytes = ForwardScratch(problem, blocks_per_task) * AccumulatorBytes(dtype);
+  Run(num_tasks, 2 * ProductOperations(problem), scratch_bytes, [&](int64_t task, void* scratch) {
+    tasks.forward(problem, tensors, blocks_per_task, task, scratch);
+  });
 }
 
 void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& tensors) {
@@ -125,8 +136,11 @@ void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& ten
 
   BackwardPlan plan = PlanBackward(problem);
   const int64_t bytes = AccumulatorBytes(dtype);
-  const Memory partial = Allocate(plan.num_chunks * static_cast<int64_t>(elements) * bytes);
-  plan.partial_grad_q = partial.get();
+  Memory partial;
+  if (!plan.is_whole) {
+    partial = Allocate(plan.num_chunks * static_cast<int64_t>(elements) * bytes);
+    plan.partial_grad_q = partial.get();
+  }
   const int64_t scratch_bytes = BackwardScratch(problem, plan) * bytes;
 
   Run(query_blocks, elements, 0, [&](int64_t task, void*) { tasks.delta(problem, tensors, task); });
@@ -134,6 +148,7 @@ void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& ten
       [&](int64_t task, void* scratch) {
         tasks.backward_chunk(problem, tensors, plan, task, scratch);
       });
+  if (plan.is_whole) return;
   Run(query_blocks * problem.num_heads, elements * plan.num_chunks, scratch_bytes,
       [&](int64_t task, void* scratch) {
         tasks.backward_sum(problem, tensors, plan, task, scratch);

@@ -114,6 +114,18 @@ void PackQueries(const Problem& p, const BackwardTensors& t, int64_t batch, int6
   }
 }
 
+// Writes grad_q of one block of queries from its tile [padded_d, kBlockQ].
+template <typename In, typename T>
+void UnpackGradQ(const Problem& p, const BackwardTensors& t, int64_t batch, int64_t head,
+                 int64_t first, int64_t count, const T* columns, T* rows) {
+  const int64_t padded_d = RoundUp(p.head_dim, kPadding);
+  TransposeTile(columns, kBlockQ, padded_d, kBlockQ, T{1}, rows, padded_d);
+  UnpackRows(
+      rows, padded_d, count, p.head_dim, static_cast<T>(p.softmax_scale),
+      static_cast<In*>(t.grad_q) + ((batch * p.seq_q + first) * p.num_heads + head) * p.head_dim,
+      p.num_heads * p.head_dim);
+}
+
 template <typename T>
 T* PartialGradQ(const Problem& p, const BackwardPlan& plan, int64_t chunk, int64_t batch,
                 int64_t head, int64_t block) {
@@ -129,15 +141,21 @@ void BackwardPanel(const Problem& p, const BackwardTensors& t, const BackwardPla
                    T* scratch) {
   const int64_t padded_d = RoundUp(p.head_dim, kPadding), tile = kBlockQ * padded_d;
   const int64_t group = p.num_heads / p.num_kv_heads;
-  T* scores = scratch + 4 * tile;
+  T* whole_grad_q = scratch + 4 * tile;
+  T* scores = whole_grad_q + tile;
   T* grad_scores = scores + kBlockK * kBlockQ;
-  T* rows = grad_scores + kBlockK * kBlockQ;
+  T* lse = grad_scores + kBlockK * kBlockQ;
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t block = 0; block < CeilDiv(p.seq_q, kBlockQ); ++block) {
       const int64_t i0 = block * kBlockQ;
       const int64_t count = p.seq_q - i0 < kBlockQ ? p.seq_q - i0 : kBlockQ;
       const int64_t end_key = VisibleKeys(p, i0 + count);
-      if (end_key <= panel.first) continue;
+      T* grad_q = whole_grad_q;
+      if (plan.is_whole) {
+        std::memset(grad_q, 0, tile * sizeof(T));
+      } else {
+        grad_q = PartialGradQ<T>(p, plan, chunk, batch, head, block);
+      }
       const QueryBlock<T> queries{i0,
                                   count,
                                   RoundUp(count, kLanes<T>),
@@ -145,10 +163,10 @@ void BackwardPanel(const Problem& p, const BackwardTensors& t, const BackwardPla
                                   scratch + tile,
                                   scratch + 2 * tile,
                                   scratch + 3 * tile,
-                                  rows,
-                                  rows + kBlockQ,
-                                  PartialGradQ<T>(p, plan, chunk, batch, head, block)};
-      PackQueries<In>(p, t, batch, head, queries);
+                                  lse,
+                                  lse + kBlockQ,
+                                  grad_q};
+      if (end_key > panel.first) PackQueries<In>(p, t, batch, head, queries);
       for (int64_t j = 0; j < panel.count && panel.first + j < end_key; j += kBlockK) {
         const int64_t num_keys = panel.count - j < kBlockK ? panel.count - j : kBlockK;
         const int64_t offset = j * padded_d;
@@ -157,6 +175,7 @@ void BackwardPanel(const Problem& p, const BackwardTensors& t, const BackwardPla
                                  panel.grad_k + offset, panel.grad_v + offset},
                      scores, grad_scores);
       }
+      if (plan.is_whole) UnpackGradQ<In>(p, t, batch, head, i0, count, grad_q, queries.q_rows);
     }
   }
 }
@@ -173,9 +192,11 @@ void BackwardChunkTask(const Problem& p, const BackwardTensors& t, const Backwar
   const int64_t panel_size = plan.keys_per_chunk < kPanelK ? plan.keys_per_chunk : kPanelK;
   const int64_t panel_tile = panel_size * padded_d;
 
-  const int64_t group = p.num_heads / p.num_kv_heads;
-  std::memset(PartialGradQ<T>(p, plan, chunk, batch, kv_head * group, 0), 0,
-              group * CeilDiv(p.seq_q, kBlockQ) * padded_d * kBlockQ * sizeof(T));
+  if (!plan.is_whole) {
+    const int64_t group = p.num_heads / p.num_kv_heads;
+    std::memset(PartialGradQ<T>(p, plan, chunk, batch, kv_head * group, 0), 0,
+                group * CeilDiv(p.seq_q, kBlockQ) * padded_d * kBlockQ * sizeof(T));
+  }
   T* k_rows = static_cast<T*>(scratch);
   T* v_rows = k_rows + panel_tile;
   T* grad_k = v_rows + panel_tile;
@@ -185,7 +206,8 @@ void BackwardChunkTask(const Problem& p, const BackwardTensors& t, const Backwar
     const int64_t offset = ((batch * p.seq_k + j0) * p.num_kv_heads + kv_head) * d;
     PackRows(static_cast<const In*>(t.k) + offset, stride, count, d, k_rows, padded_d, count);
     PackRows(static_cast<const In*>(t.v) + offset, stride, count, d, v_rows, padded_d, count);
-    std::memset(grad_k, 0, 2 * panel_tile * sizeof(T));
+    std::memset(grad_k, 0, count * padded_d * sizeof(T));
+    std::memset(grad_v, 0, count * padded_d * sizeof(T));
     BackwardPanel<In>(p, t, plan, chunk, batch, kv_head,
                       KeyBlock<T>{j0, count, k_rows, v_rows, grad_k, grad_v}, grad_v + panel_tile);
     UnpackRows(grad_k, padded_d, count, d, static_cast<T>(p.softmax_scale),
@@ -197,22 +219,17 @@ void BackwardChunkTask(const Problem& p, const BackwardTensors& t, const Backwar
 template <typename In, typename T>
 void BackwardSumTask(const Problem& p, const BackwardTensors& t, const BackwardPlan& plan,
                      int64_t task, void* scratch) {
-  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding), tile = padded_d * kBlockQ;
-  const int64_t num_blocks = CeilDiv(p.seq_q, kBlockQ);
-  const int64_t block = task % num_blocks, head = task / num_blocks % p.num_heads;
-  const int64_t batch = task / num_blocks / p.num_heads, i0 = block * kBlockQ;
-  const int64_t count = p.seq_q - i0 < kBlockQ ? p.seq_q - i0 : kBlockQ;
+  const int64_t tile = RoundUp(p.head_dim, kPadding) * kBlockQ;
+  const int64_t num_blocks = CeilDiv(p.seq_q, kBlockQ), first = task % num_blocks * kBlockQ;
+  const int64_t head = task / num_blocks % p.num_heads, batch = task / num_blocks / p.num_heads;
+  const int64_t count = p.seq_q - first < kBlockQ ? p.seq_q - first : kBlockQ;
   T* columns = static_cast<T*>(scratch);
-  T* rows = columns + tile;
   std::memset(columns, 0, tile * sizeof(T));
   for (int64_t chunk = 0; chunk < plan.num_chunks; ++chunk) {
-    const T* partial = PartialGradQ<T>(p, plan, chunk, batch, head, block);
+    const T* partial = PartialGradQ<T>(p, plan, chunk, batch, head, task % num_blocks);
     for (int64_t i = 0; i < tile; ++i) columns[i] += partial[i];
   }
-  TransposeTile(columns, kBlockQ, padded_d, kBlockQ, T{1}, rows, padded_d);
-  UnpackRows(rows, padded_d, count, d, static_cast<T>(p.softmax_scale),
-             static_cast<In*>(t.grad_q) + ((batch * p.seq_q + i0) * p.num_heads + head) * d,
-             p.num_heads * d);
+  UnpackGradQ<In>(p, t, batch, head, first, count, columns, columns + tile);
 }
 
 }  // namespace KERNELS_ISA

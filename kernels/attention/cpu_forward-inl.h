@@ -86,62 +86,112 @@ void FinishSoftmax(int64_t num_queries, int64_t lanes, Softmax<T> state, T* lse)
   }
 }
 
+// A block of queries of one head and its results so far.
+template <typename T>
+struct ForwardBlock {
+  int64_t first, count, lanes, end_key;  // It sees no key from end_key on.
+  T* q_columns;                          // [padded_d, kBlockQ], scaled.
+  T* out_columns;                        // [padded_d, kBlockQ], not yet normalised.
+  Softmax<T> softmax;
+};
+
+// Sets a block up in `memory`; `rows` is scratch.
 template <typename In, typename T>
-void ForwardTask(const Problem& p, const ForwardTensors& t, int64_t task, void* scratch) {
-  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding);
-  const int64_t num_blocks = CeilDiv(p.seq_q, kBlockQ);
-  // Under a causal mask the last block has the most keys: starting with it evens out the threads.
-  const int64_t block = num_blocks - 1 - task % num_blocks;
-  const int64_t head = task / num_blocks % p.num_heads, batch = task / num_blocks / p.num_heads;
-  const int64_t kv_head = head / (p.num_heads / p.num_kv_heads);
-  const int64_t q_stride = p.num_heads * d, kv_stride = p.num_kv_heads * d;
-  const int64_t i0 = block * kBlockQ;
-  const int64_t num_queries = p.seq_q - i0 < kBlockQ ? p.seq_q - i0 : kBlockQ;
-  const int64_t lanes = RoundUp(num_queries, kLanes<T>), vectors = lanes / kLanes<T>;
-  const int64_t q_offset = ((batch * p.seq_q + i0) * p.num_heads + head) * d;
+ForwardBlock<T> BeginBlock(const Problem& p, const In* q, int64_t first, T* rows, T* memory) {
+  const int64_t padded_d = RoundUp(p.head_dim, kPadding), tile = kBlockQ * padded_d;
+  const int64_t count = p.seq_q - first < kBlockQ ? p.seq_q - first : kBlockQ;
+  T* lanes = memory + 2 * tile;
+  const ForwardBlock<T> block{first,
+                              count,
+                              RoundUp(count, kLanes<T>),
+                              VisibleKeys(p, first + count),
+                              memory,
+                              memory + tile,
+                              {lanes, lanes + kBlockQ, lanes + 2 * kBlockQ}};
+  const int64_t stride = p.num_heads * p.head_dim;
+  PackRows(q + first * stride, stride, count, p.head_dim, rows, padded_d, block.lanes);
+  TransposeTile(rows, padded_d, block.lanes, padded_d, static_cast<T>(p.softmax_scale * kLog2E),
+                block.q_columns, kBlockQ);
+  std::memset(block.out_columns, 0, tile * sizeof(T));
+  for (int64_t i = 0; i < block.lanes; ++i) {
+    block.softmax.max[i] = static_cast<T>(-kInfinity);
+    block.softmax.sum[i] = 0;
+  }
+  return block;
+}
+
+// Takes the keys [first_key, first_key + num_keys) into a block's results.
+template <typename T>
+void FoldKeys(const Problem& p, Rows<T> k, Rows<T> v, int64_t first_key, int64_t num_keys,
+              const ForwardBlock<T>& block, T* scores) {
+  const int64_t d = p.head_dim, vectors = block.lanes / kLanes<T>;
+  Multiply<Previous::kOverwrite, T>({k.data, k.stride, 1}, num_keys, d, block.q_columns, kBlockQ,
+                                    vectors, scores, kBlockQ);
+  Mask(p, first_key, num_keys, block.first, block.lanes, static_cast<T>(-kInfinity), scores);
+  UpdateSoftmax(scores, num_keys, block.lanes, block.softmax);
+  Multiply<Previous::kScaleAndAdd, T>({v.data, 1, v.stride}, d, num_keys, scores, kBlockQ, vectors,
+                                      block.out_columns, kBlockQ, block.softmax.rescale);
+}
+
+// Writes a block's out and lse; `rows` is scratch.
+template <typename In, typename T>
+void EndBlock(const Problem& p, const ForwardBlock<T>& block, T* rows, In* out, T* lse) {
+  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding), stride = p.num_heads * d;
+  FinishSoftmax(block.count, block.lanes, block.softmax, lse + block.first);
+  for (int64_t c = 0; c < d; ++c) {
+    for (int64_t i = 0; i < block.lanes; ++i) {
+      block.out_columns[c * kBlockQ + i] *= block.softmax.rescale[i];
+    }
+  }
+  TransposeTile(block.out_columns, kBlockQ, padded_d, block.lanes, T{1}, rows, padded_d);
+  UnpackRows(rows, padded_d, block.count, d, T{1}, out + block.first * stride, stride);
+}
+
+template <typename In, typename T>
+void ForwardTask(const Problem& p, const ForwardTensors& t, int64_t blocks_per_task, int64_t task,
+                 void* scratch) {
+  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding), tile = kBlockQ * padded_d;
+  const int64_t queries_per_task = blocks_per_task * kBlockQ;
+  const int64_t num_parts = CeilDiv(p.seq_q, queries_per_task);
+  // Under a causal mask the last queries have the most keys: starting with them evens out the
+  // threads.
+  const int64_t begin = (num_parts - 1 - task % num_parts) * queries_per_task;
+  const int64_t end = begin + queries_per_task < p.seq_q ? begin + queries_per_task : p.seq_q;
+  const int64_t head = task / num_parts % p.num_heads, batch = task / num_parts / p.num_heads;
+  const int64_t kv_head = head / (p.num_heads / p.num_kv_heads), kv_stride = p.num_kv_heads * d;
+  const int64_t q_offset = (batch * p.seq_q * p.num_heads + head) * d;
   const int64_t kv_offset = (batch * p.seq_k * p.num_kv_heads + kv_head) * d;
 
-  T* rows = static_cast<T*>(scratch);        // [kBlockQ, padded_d]
-  T* q_columns = rows + kBlockQ * padded_d;  // [padded_d, kBlockQ]
-  T* out_columns = q_columns + kBlockQ * padded_d;
-  T* k_rows = out_columns + kBlockQ * padded_d;  // [kBlockK, padded_d]
+  T* rows = static_cast<T*>(scratch);  // [kBlockQ, padded_d]
+  T* k_rows = rows + tile;             // [kBlockK, padded_d]
   T* v_rows = k_rows + kBlockK * padded_d;
   T* scores = v_rows + kBlockK * padded_d;  // [kBlockK, kBlockQ]
-  Softmax<T> softmax{scores + kBlockK * kBlockQ, scores + (kBlockK + 1) * kBlockQ,
-                     scores + (kBlockK + 2) * kBlockQ};
-
-  PackRows(static_cast<const In*>(t.q) + q_offset, q_stride, num_queries, d, rows, padded_d, lanes);
-  TransposeTile(rows, padded_d, lanes, padded_d, static_cast<T>(p.softmax_scale * kLog2E),
-                q_columns, kBlockQ);
-  std::memset(out_columns, 0, padded_d * kBlockQ * sizeof(T));
-  for (int64_t i = 0; i < lanes; ++i) {
-    softmax.max[i] = static_cast<T>(-kInfinity);
-    softmax.sum[i] = 0;
+  T* memory = scores + kBlockK * kBlockQ;
+  ForwardBlock<T> blocks[kMaxBlocksPerTask] = {};
+  int64_t num_blocks = 0;
+  for (int64_t i = begin; i < end; i += kBlockQ, memory += 2 * tile + 3 * kBlockQ) {
+    blocks[num_blocks++] = BeginBlock(p, static_cast<const In*>(t.q) + q_offset, i, rows, memory);
   }
 
-  const int64_t end_key = VisibleKeys(p, i0 + num_queries);
-  for (int64_t j0 = 0; j0 < end_key; j0 += kBlockK) {
-    const int64_t num_keys = end_key - j0 < kBlockK ? end_key - j0 : kBlockK;
-    const int64_t offset = kv_offset + j0 * kv_stride;
-    const Rows<T> k =
-        ReadRows(static_cast<const In*>(t.k) + offset, kv_stride, num_keys, d, k_rows, padded_d);
-    const Rows<T> v =
-        ReadRows(static_cast<const In*>(t.v) + offset, kv_stride, num_keys, d, v_rows, padded_d);
-    Multiply<Previous::kOverwrite, T>({k.data, k.stride, 1}, num_keys, d, q_columns, kBlockQ,
-                                      vectors, scores, kBlockQ);
-    Mask(p, j0, num_keys, i0, lanes, static_cast<T>(-kInfinity), scores);
-    UpdateSoftmax(scores, num_keys, lanes, softmax);
-    Multiply<Previous::kScaleAndAdd, T>({v.data, 1, v.stride}, d, num_keys, scores, kBlockQ,
-                                        vectors, out_columns, kBlockQ, softmax.rescale);
+  const int64_t end_key = blocks[num_blocks - 1].end_key;
+  for (int64_t j = 0; j < end_key; j += kBlockK) {
+    const int64_t num_keys = end_key - j < kBlockK ? end_key - j : kBlockK;
+    const int64_t offset = kv_offset + j * kv_stride;
+    const Rows<T> k = ReadRows(static_cast<const In*>(t.k) + offset, kv_stride, num_keys, d,
+                               num_blocks > 1, k_rows, padded_d);
+    const Rows<T> v = ReadRows(static_cast<const In*>(t.v) + offset, kv_stride, num_keys, d,
+                               num_blocks > 1, v_rows, padded_d);
+    for (int64_t b = 0; b < num_blocks; ++b) {
+      const int64_t visible = blocks[b].end_key - j;
+      if (visible <= 0) continue;
+      FoldKeys(p, k, v, j, visible < num_keys ? visible : num_keys, blocks[b], scores);
+    }
   }
 
-  T* lse = static_cast<T*>(t.lse) + (batch * p.num_heads + head) * p.seq_q + i0;
-  FinishSoftmax(num_queries, lanes, softmax, lse);
-  for (int64_t c = 0; c < d; ++c) {
-    for (int64_t i = 0; i < lanes; ++i) out_columns[c * kBlockQ + i] *= softmax.rescale[i];
+  T* lse = static_cast<T*>(t.lse) + (batch * p.num_heads + head) * p.seq_q;
+  for (int64_t b = 0; b < num_blocks; ++b) {
+    EndBlock(p, blocks[b], rows, static_cast<In*>(t.out) + q_offset, lse);
   }
-  TransposeTile(out_columns, kBlockQ, padded_d, lanes, T{1}, rows, padded_d);
-  UnpackRows(rows, padded_d, num_queries, d, T{1}, static_cast<In*>(t.out) + q_offset, q_stride);
 }
 
 }  // namespace KERNELS_ISA

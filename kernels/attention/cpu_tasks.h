@@ -14,6 +14,10 @@ namespace kernels::attention {
 constexpr int64_t kBlockQ = 64;
 constexpr int64_t kBlockK = 64;
 
+// Blocks of queries that a task of the forward pass may go through with one copy of each block of
+// keys.
+constexpr int64_t kMaxBlocksPerTask = 4;
+
 // Keys whose k, v and gradients the backward pass keeps in the second-level cache at once.
 constexpr int64_t kPanelK = 512;
 
@@ -23,20 +27,24 @@ constexpr int64_t kPadding = 16;
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
-// The backward pass splits the keys of each (batch, key head) into chunks, one task each. A task
-// owns its part of grad_k and grad_v and leaves a partial sum of grad_q, which a second pass adds
-// up in the order of the chunks.
+// The backward pass splits the keys of each (batch, key head) into chunks, one task each, which
+// owns its part of grad_k and grad_v. When one panel holds all keys, the task writes grad_q too.
+// Otherwise it leaves a partial sum of grad_q, which a second pass adds up in the order of the
+// chunks.
 struct BackwardPlan {
   int64_t num_chunks;
   int64_t keys_per_chunk;  // A multiple of kBlockK.
-  // [chunk, batch, head, query block, head_dim padded, kBlockQ], in the accumulation type.
+  bool is_whole;           // There is one chunk of at most kPanelK keys.
+  // Unless is_whole: [chunk, batch, head, query block, head_dim padded, kBlockQ], in the type of
+  // the sums.
   void* partial_grad_q;
 };
 
 // Code for one instruction set and one dtype.
 struct TaskSet {
-  // One block of queries of one head.
-  void (*forward)(const Problem&, const ForwardTensors&, int64_t task, void* scratch);
+  // `blocks_per_task` blocks of queries of one head.
+  void (*forward)(const Problem&, const ForwardTensors&, int64_t blocks_per_task, int64_t task,
+                  void* scratch);
   // delta of one (batch, query).
   void (*delta)(const Problem&, const BackwardTensors&, int64_t task);
   // One chunk of keys of one key head.
@@ -50,7 +58,7 @@ struct TaskSet {
 };
 
 // Numbers of elements, of the accumulation type, that a task needs in `scratch`.
-int64_t ForwardScratch(const Problem& problem);
+int64_t ForwardScratch(const Problem& problem, int64_t blocks_per_task);
 int64_t BackwardScratch(const Problem& problem, const BackwardPlan& plan);
 
 namespace generic {

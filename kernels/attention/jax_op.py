@@ -4,7 +4,8 @@
     out = jax_op.attention(q, k, v, causal=True)
 
 Works under jit, grad and vmap (which folds into the batch), and runs the same native code as
-`torch_op`. Under sharding the call is opaque: wrap it in `jax.shard_map` over batch or heads.
+`torch_op`. Under jit the backend is chosen when the function is traced. Under sharding the call is
+opaque: wrap it in `jax.shard_map` over batch or heads.
 """
 
 import functools
@@ -15,6 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels.attention import _native, contract, cubin_loader, reference
+from kernels.dispatch import UnsupportedKernelError
+
+# A function of arrays [batch, ...] that gives several.
+Function = Callable[..., tuple[jax.Array, ...]]
 
 for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
@@ -52,9 +57,12 @@ def attention(
     q, k, v = map(jnp.asarray, (q, k, v))
     sizes = contract.check_shapes(q.shape, k.shape, v.shape)
     contract.check_dtypes(q.dtype.name, k.dtype.name, v.dtype.name)
-    backend = contract.select(_device(q), q.dtype.name, sizes.head_dim)
+    device = _device(q)
+    backend = contract.select(device, q.dtype.name, sizes.head_dim)
     scale = contract.resolve_scale(softmax_scale, sizes.head_dim)
     if backend == "triton":
+        if device != "cuda":
+            raise UnsupportedKernelError("attention's triton backend serves JAX on cuda only")
         cubin_loader.ensure_registered()
     if padding := contract.head_padding(backend, sizes.head_dim):
         widths = ((0, 0), (0, 0), (0, 0), (0, padding))
@@ -76,7 +84,8 @@ def _device(x: jax.Array) -> str:
 def _attention(
     q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, softmax_scale: float, backend: str
 ) -> jax.Array:
-    return _forward(causal, softmax_scale, backend)(q, k, v)[0]
+    out, _ = _forward(causal, softmax_scale, backend)(q, k, v)
+    return out
 
 
 def _attention_fwd(q, k, v, causal, softmax_scale, backend):  # type: ignore[no-untyped-def]
@@ -91,8 +100,8 @@ def _attention_bwd(causal, softmax_scale, backend, residuals, grad_out):  # type
 _attention.defvjp(_attention_fwd, _attention_bwd)
 
 
-def _fold_vmap(function: Callable[..., tuple[jax.Array, ...]]) -> Callable[..., tuple]:
-    """Makes vmap of a function of arrays [batch, ...] fold the mapped axis into the batch."""
+def _fold_vmap(function: Function) -> Function:
+    """Makes vmap of a function fold the mapped axis into the batch."""
     mapped = jax.custom_batching.custom_vmap(function)
 
     @mapped.def_vmap
@@ -110,7 +119,7 @@ def _fold_vmap(function: Callable[..., tuple[jax.Array, ...]]) -> Callable[..., 
 
 # Cached, so that a function traced twice is one function to JAX.
 @functools.cache
-def _forward(causal: bool, softmax_scale: float, backend: str) -> Callable[..., tuple]:
+def _forward(causal: bool, softmax_scale: float, backend: str) -> Function:
     """(q, k, v) -> (out, lse [batch, num_heads, seq_q])."""
 
     def forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
@@ -125,7 +134,7 @@ def _forward(causal: bool, softmax_scale: float, backend: str) -> Callable[..., 
 
 
 @functools.cache
-def _backward(causal: bool, softmax_scale: float, backend: str) -> Callable[..., tuple]:
+def _backward(causal: bool, softmax_scale: float, backend: str) -> Function:
     """(q, k, v, out, lse, grad_out) -> (grad_q, grad_k, grad_v)."""
 
     def backward(q, k, v, out, lse, grad_out):  # type: ignore[no-untyped-def]

@@ -111,4 +111,5 @@ def _sum_groups(x: Array, num_kv_heads: int) -> Array:
     """[B, S, H, D] -> [B, S, G, D]: the inverse of `_repeat_heads` for gradients."""
     batch, seq_len, num_heads, head_dim = x.shape
     groups = (batch, seq_len, num_kv_heads, num_heads // num_kv_heads, head_dim)
-    return x.reshape(groups).sum(axis=3)
+    summed: Array = x.reshape(groups).sum(axis=3)
+    return summed

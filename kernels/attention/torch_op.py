@@ -13,6 +13,14 @@ from kernels.attention import _native, contract, cubin_loader, reference
 
 _ALIGNMENT_BYTES = 16
 
+# Looked up several times a call; str(dtype) takes a microsecond.
+_DTYPE_NAMES = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+
 
 def attention(
     q: torch.Tensor,
@@ -53,8 +61,8 @@ def attention(
     scale = contract.resolve_scale(softmax_scale, sizes.head_dim)
     if padding := contract.head_padding(backend, sizes.head_dim):
         q, k, v = (torch.nn.functional.pad(x, (0, padding)) for x in (q, k, v))
-        return _forward(q, k, v, causal, scale)[0][..., : sizes.head_dim]
-    return _forward(q, k, v, causal, scale)[0]
+    out: torch.Tensor = _forward(q, k, v, causal, scale)[0]
+    return out[..., : sizes.head_dim] if padding else out
 
 
 @torch.library.custom_op("hpc::attention_forward", mutates_args=())
@@ -63,7 +71,7 @@ def _forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns out and lse [batch, num_heads, seq_q]."""
     q, k, v = map(_prepare, (q, k, v))
-    out, lse = _forward_fake(q, k, v, causal, softmax_scale)
+    out, lse = _empty_results(q)
     _run("forward", (q, k, v, out, lse), causal, softmax_scale)
     return out, lse
 
@@ -80,8 +88,8 @@ def _backward(
     softmax_scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the gradients of q, k and v."""
-    q, k, v, out, grad_out = map(_prepare, (q, k, v, out, grad_out))
-    grads = _backward_fake(q, k, v, out, lse, grad_out, causal, softmax_scale)
+    q, k, v, out, lse, grad_out = map(_prepare, (q, k, v, out, lse, grad_out))
+    grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     delta = torch.empty_like(lse)
     _run("backward", (q, k, v, out, lse, grad_out, *grads, delta), causal, softmax_scale)
     return grads
@@ -91,9 +99,7 @@ def _backward(
 def _forward_fake(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool, softmax_scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    batch, seq_q, num_heads, _ = q.shape
-    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
-    return q.new_empty(q.shape), q.new_empty((batch, num_heads, seq_q), dtype=lse_dtype)
+    return _empty_results(q)
 
 
 @_backward.register_fake
@@ -124,12 +130,20 @@ def _gradients(ctx, grad_out, grad_lse):  # type: ignore[no-untyped-def]
 _forward.register_autograd(_gradients, setup_context=_setup_context)
 
 
+def _empty_results(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Makes out and lse, contiguous whatever the layout of q."""
+    batch, seq_q, num_heads, _ = q.shape
+    lse_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
+    return q.new_empty(q.shape), q.new_empty((batch, num_heads, seq_q), dtype=lse_dtype)
+
+
 def _run(
     direction: str, tensors: tuple[torch.Tensor, ...], causal: bool, softmax_scale: float
 ) -> None:
     """Runs "forward" or "backward" on tensors in the order of problem.h."""
-    q, k, v = tensors[:3]
-    sizes = contract.check_shapes(q.shape, k.shape, v.shape)
+    q, k = tensors[:2]
+    batch, seq_q, num_heads, head_dim = q.shape
+    sizes = contract.Sizes(batch, seq_q, k.shape[1], num_heads, k.shape[2], head_dim)
     dtype = _dtype_name(q)
     backend = contract.select(q.device.type, dtype, sizes.head_dim)
     addresses = [x.data_ptr() for x in tensors]
@@ -154,12 +168,14 @@ def _run(
 def _run_reference(
     direction: str, tensors: tuple[torch.Tensor, ...], causal: bool, softmax_scale: float
 ) -> None:
-    arrays = [x.double().numpy() for x in tensors]
-    options = {"causal": causal, "softmax_scale": softmax_scale}
+    q, k, v, *_ = (x.double().numpy() for x in tensors)
+    results: tuple[reference.Array, ...]
     if direction == "forward":
-        results, outputs = reference.forward(*arrays[:3], **options), tensors[3:5]
+        outputs = tensors[3:5]
+        results = reference.forward(q, k, v, causal=causal, softmax_scale=softmax_scale)
     else:
-        results, outputs = reference.backward(*arrays[:3], arrays[5], **options), tensors[6:9]
+        outputs, grad_out = tensors[6:9], tensors[5].double().numpy()
+        results = reference.backward(q, k, v, grad_out, causal=causal, softmax_scale=softmax_scale)
     for output, result in zip(outputs, results, strict=True):
         output.copy_(torch.from_numpy(result))
 
@@ -171,4 +187,4 @@ def _prepare(x: torch.Tensor) -> torch.Tensor:
 
 
 def _dtype_name(x: torch.Tensor) -> str:
-    return str(x.dtype).removeprefix("torch.")
+    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
@@ -20,19 +21,40 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
+// How often a worker comes for tasks, on average: often enough for all to end together.
+constexpr int64_t kTurnsPerWorker = 16;
+
+// To sleep and be woken takes as long as a small job, so a thread first looks around for a while.
+constexpr auto kSpinTime = std::chrono::microseconds(200);
+
+// Waits for a condition, letting other threads have the CPU; returns whether it came true in time.
+template <typename Condition>
+bool SpinUntil(const Condition& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    sched_yield();
+  }
+  return true;
+}
+
 struct Job {
   TaskFunction function;
   void* context;
   int64_t num_tasks;
   int max_workers;
+  // Tasks that a worker takes at once: neighbours often write to the same lines of the cache.
+  int64_t grain;
   std::atomic<int64_t> next_task{0};
-  // Both guarded by Pool::mutex_. Worker 0 is the caller.
+  // Both change under Pool::mutex_ only. Worker 0 is the caller.
   int joined = 1;
-  int running = 0;
+  std::atomic<int> running{0};
 
   void Drain(int worker) {
-    for (int64_t task; (task = next_task.fetch_add(1, std::memory_order_relaxed)) < num_tasks;) {
-      function(context, task, worker);
+    for (int64_t first;
+         (first = next_task.fetch_add(grain, std::memory_order_relaxed)) < num_tasks;) {
+      const int64_t end = std::min(first + grain, num_tasks);
+      for (int64_t task = first; task < end; ++task) function(context, task, worker);
     }
   }
 };
@@ -60,22 +82,33 @@ class Pool {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       job_ = &job;
+      num_jobs_.fetch_add(1, std::memory_order_release);
     }
     work_available_.notify_all();
     job.Drain(0);
-    // Only workers that joined are waited for, so a worker that is slow to wake costs nothing.
-    std::unique_lock<std::mutex> lock(mutex_);
-    job_ = nullptr;
-    work_done_.wait(lock, [&job] { return job.running == 0; });
+    Close(job);
     busy_.clear(std::memory_order_release);
     return true;
   }
 
  private:
+  // Waits for the workers that joined; one that is slow to wake finds the job gone and costs
+  // nothing.
+  void Close(Job& job) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      job_ = nullptr;
+    }
+    if (SpinUntil([&job] { return job.running.load(std::memory_order_acquire) == 0; })) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    work_done_.wait(lock, [&job] { return job.running == 0; });
+  }
+
   void Work() {
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
       work_available_.wait(lock, [this] { return job_ && job_->joined < job_->max_workers; });
+      const int64_t job_number = num_jobs_.load(std::memory_order_relaxed);
       Job& job = *job_;
       const int worker = job.joined++;
       ++job.running;
@@ -83,6 +116,9 @@ class Pool {
       job.Drain(worker);
       lock.lock();
       if (--job.running == 0) work_done_.notify_one();
+      lock.unlock();
+      SpinUntil([&] { return num_jobs_.load(std::memory_order_acquire) != job_number; });
+      lock.lock();
     }
   }
 
@@ -91,6 +127,7 @@ class Pool {
   std::mutex mutex_;
   std::condition_variable work_available_, work_done_;
   Job* job_ = nullptr;
+  std::atomic<int64_t> num_jobs_{0};
 };
 
 // Never destroyed: its detached threads may outlive static destructors.
@@ -135,7 +172,8 @@ int NumThreads() {
 }
 
 void ParallelFor(int64_t num_tasks, int num_threads, TaskFunction function, void* context) {
-  Job job{function, context, num_tasks, num_threads};
+  const int64_t grain = std::max<int64_t>(num_tasks / (kTurnsPerWorker * num_threads), 1);
+  Job job{function, context, num_tasks, num_threads, grain};
   const bool alone = num_threads <= 1 || num_tasks <= 1;
   if (alone || !ProcessPool().TryRun(job)) job.Drain(0);
 }

@@ -1,16 +1,15 @@
 // A small vector layer, compiled once per instruction set.
 //
-// The including file selects the instructions with `#pragma GCC target` and defines KERNELS_ISA,
-// the namespace that keeps the copies apart: without it the linker could pick the AVX-512 copy of
-// an inline function for a machine that has only AVX2. Arithmetic is GCC's own on vector types (+,
-// -,
-// *, comparison, ?:); only what has no operator is written per instruction set.
+// The including file selects the instructions with `#pragma GCC target` and defines
+// KERNELS_VECTOR_BYTES (64: AVX-512, 32: AVX2, 16: any CPU) and KERNELS_ISA, the namespace that
+// keeps the copies apart: without it the linker could pick the AVX-512 copy of an inline function
+// for a machine that has only AVX2. Arithmetic is by GCC's own operators on vector types; only what
+// has no operator is written per instruction set.
 #ifndef KERNELS_NATIVE_SIMD_INL_H_
 #define KERNELS_NATIVE_SIMD_INL_H_
 
 #if !defined(KERNELS_ISA) || !defined(KERNELS_VECTOR_BYTES)
-#error \
-    "define KERNELS_ISA (a namespace) and KERNELS_VECTOR_BYTES (64: AVX-512, 32: AVX2, 16: any CPU)"
+#error "define KERNELS_ISA and KERNELS_VECTOR_BYTES before including this file"
 #endif
 
 #include <cmath>
