@@ -37,6 +37,6 @@ def pybind_extension(name, srcs, deps = [], copts = [], pyi = None, tags = [], v
     native.py_library(
         name = name,
         data = [shared] + ([pyi] if pyi else []),
-        tags = tags + ["py_module"],
+        tags = tags,
         visibility = visibility,
     )
