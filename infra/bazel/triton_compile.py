@@ -4,16 +4,17 @@
 
 The source defines VARIANTS, a sequence of records with the fields
 
-    name        unique name of the variant
+    name        name of the variant, unique for each architecture
     kernel      a function decorated with @triton.jit
     signature   {parameter: type} in launch order, such as {"x_ptr": "*bf16:16", "n": "i32"}; a
                 number after the colon promises that the value is divisible by it
     constexprs  {parameter: value} for the rest of the parameters
     num_warps, num_stages
+    archs       the compute capabilities that the record is for; without the field, all
 
-and is executed alone, so it imports nothing but Triton and the standard library. The output is one
-`<name>.sm_<arch>.cubin` for each variant and architecture and a `metadata.json` that says all that
-a launcher needs. The same input gives the same bytes.
+and imports nothing but Triton, the standard library and files of the repository, whose root is the
+working directory. The output is one `<name>.sm_<arch>.cubin` for each variant and architecture and
+a `metadata.json` that says all that a launcher needs. The same input gives the same bytes.
 """
 
 import argparse
@@ -76,28 +77,34 @@ def compile_all(source: Path, archs: list[int], jobs: int) -> list[Compiled]:
     with tempfile.TemporaryDirectory(prefix="triton_compile_") as cache:
         os.environ["TRITON_CACHE_DIR"] = cache
         os.environ.pop("TRITON_INTERPRET", None)
-        names = variant_names(source)
-        tasks = [(source, name, arch) for name in names for arch in archs]
+        tasks = [(source, name, arch) for arch in archs for name in variant_names(source, arch)]
         # Spawned: Triton starts threads, which do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
             return list(pool.map(_compile_task, tasks))
 
 
-def variant_names(source: Path) -> list[str]:
-    """Returns the names in VARIANTS, in order.
+def variant_names(source: Path, arch: int) -> list[str]:
+    """Returns the names in VARIANTS of those for an architecture, in order.
 
     Raises:
       CompileError: the file cannot be loaded, has no VARIANTS, or a name occurs twice.
     """
-    names = [variant.name for variant in load(source).VARIANTS]
+    names = [variant.name for variant in _variants(source, arch)]
     if len(set(names)) != len(names):
         raise CompileError(f"{source}: names in VARIANTS must be unique")
     return names
 
 
+def _variants(source: Path, arch: int) -> list[Any]:
+    return [v for v in load(source).VARIANTS if arch in getattr(v, "archs", (arch,))]
+
+
 def load(source: Path) -> ModuleType:
     """Executes a kernel source as a module of its own."""
+    root = os.getcwd()
+    if root not in sys.path:
+        sys.path.append(root)  # Last: no file of the repository hides a module of Python's.
     if not source.is_file():
         raise CompileError(f"{source}: no such file")
     spec = importlib.util.spec_from_file_location(source.stem, source)
@@ -115,7 +122,7 @@ def load(source: Path) -> ModuleType:
 
 def _compile_task(task: tuple[Path, str, int]) -> Compiled:
     source, name, arch = task
-    variant = next(v for v in load(source).VARIANTS if v.name == name)
+    variant = next(v for v in _variants(source, arch) if v.name == name)
     try:
         return compile_variant(variant, arch)
     except Exception as error:

@@ -3,10 +3,11 @@
     triton_kernels(
         name = "cubins",
         src = "triton_kernels.py",
+        imports = ["triton_tiles.py"],
     )
 
-The source is a module that imports Triton alone and lists what to compile in `VARIANTS`; triton_compile.py has the form. The
-output is a folder of the target's name with one `VARIANT.sm_ARCH.cubin` each and `metadata.json`, which tells a launcher
+The source is a module that imports Triton and files of its own and lists what to compile in `VARIANTS`; triton_compile.py
+has the form. The output is a folder of the target's name with one `VARIANT.sm_ARCH.cubin` each and `metadata.json`, which tells a launcher
 the symbol, the parameters, the warps, the shared memory, and tells a reader the registers and spills.
 """
 
@@ -19,7 +20,7 @@ def _triton_kernels_impl(ctx):
     ctx.actions.run(
         executable = ctx.executable._compiler,
         arguments = [arguments],
-        inputs = [ctx.file.src],
+        inputs = [ctx.file.src] + ctx.files.imports,
         outputs = [folder],
         mnemonic = "TritonCompile",
         progress_message = "Compiling Triton kernels of %s" % ctx.file.src.short_path,
@@ -36,6 +37,10 @@ triton_kernels = rule(
         "archs": attr.string_list(
             doc = "Compute capabilities to compile for.",
             default = ["80", "90", "100"],
+        ),
+        "imports": attr.label_list(
+            doc = "The files of this workspace that src imports.",
+            allow_files = [".py"],
         ),
         "src": attr.label(
             doc = "The module with the kernels and their VARIANTS.",

@@ -19,7 +19,10 @@ import clang_format
 _CONFIG = Path("infra/lint")
 
 # The rules that this Bazel carries itself, which newer ones load from elsewhere.
-_NATIVE = ("cc-binary", "cc-common", "cc-info", "cc-library", "java", "proto", "py", "sh-binary")
+_NATIVE = (
+    *("cc-binary", "cc-common", "cc-info", "cc-library", "cc-test"),
+    *("java", "proto", "py", "sh-binary"),
+)
 
 
 class Check(NamedTuple):
