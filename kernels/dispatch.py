@@ -10,10 +10,11 @@ from collections.abc import Mapping
 ENVIRONMENT_VARIABLE = "HPC_KERNEL_BACKEND"
 
 # In order of preference, should two backends serve the same device and dtype.
-BACKENDS = ("cpu", "triton", "reference")
+BACKENDS = ("cpu", "triton", "cuda", "reference")
 
-# Backends that are never chosen unless asked for by name.
-ON_REQUEST = frozenset({"reference"})
+# Backends that are never chosen unless asked for by name: the CUDA C++ ones have not yet been
+# measured against Triton's on a GPU.
+ON_REQUEST = frozenset({"cuda", "reference"})
 
 # What an operation's backends can do: backend -> device -> dtypes.
 Support = Mapping[str, Mapping[str, frozenset[str]]]
@@ -49,6 +50,29 @@ def select_backend(operation: str, support: Support, *, device: str, dtype: str)
     raise UnsupportedKernelError(
         f"{operation} does not support {dtype} on {device}{chosen}; supported: {_describe(support)}"
     )
+
+
+def explain_backends(operation: str, support: Support, *, device: str, dtype: str) -> str:
+    """Returns, in one line for each backend, why it serves the request or why it does not.
+
+    Raises:
+      UnsupportedKernelError: none does; see `select_backend`.
+    """
+    chosen = select_backend(operation, support, device=device, dtype=dtype)
+    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    lines = []
+    for backend in (chosen, *(b for b in BACKENDS if b != chosen and b in support)):
+        serves = dtype in support[backend].get(device, ())
+        if backend == chosen:
+            why = f"chosen: {ENVIRONMENT_VARIABLE} asks for it" if requested else "chosen"
+        elif not serves:
+            why = f"does not serve {dtype} on {device}"
+        elif requested:
+            why = f"not what {ENVIRONMENT_VARIABLE} asks for"
+        else:
+            why = f"only when {ENVIRONMENT_VARIABLE}={backend} asks for it"
+        lines.append(f"{operation}: {backend}: {why}")
+    return "\n".join(lines)
 
 
 def _describe(support: Support) -> str:

@@ -53,5 +53,5 @@ def test_override_that_cannot_serve_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 def test_unknown_backend_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "Triton")
-    with pytest.raises(UnsupportedKernelError, match="must be one of cpu, triton, reference"):
+    with pytest.raises(UnsupportedKernelError, match="must be one of cpu, triton, cuda, reference"):
         _select("cpu", "float32")

@@ -8,16 +8,17 @@ class CudaError(RuntimeError):
 def forward_cpu(
     dtype: str,
     sizes: Sequence[int],  # contract.Sizes
-    causal: bool,
-    softmax_scale: float,
-    tensors: Sequence[int],  # q, k, v, out, lse
+    options: Sequence[float],  # contract.Options
+    # In the order of problem.h, 0 where there is none: q, k, v, out, lse, rotated_q, rotated_k and
+    # the extras.
+    tensors: Sequence[int],
 ) -> None: ...
 def backward_cpu(
     dtype: str,
     sizes: Sequence[int],
-    causal: bool,
-    softmax_scale: float,
-    # q, k, v, out, lse, grad_out, grad_q, grad_k, grad_v, delta
+    options: Sequence[float],
+    # q, k, v, out, lse, grad_out, grad_lse, grad_q, grad_k, grad_v, grad_slopes, delta, rotated_q,
+    # rotated_k and the extras.
     tensors: Sequence[int],
 ) -> None: ...
 def exp2_cpu(input: int, count: int, output: int) -> None:
@@ -26,8 +27,7 @@ def exp2_cpu(input: int, count: int, output: int) -> None:
 def forward_cuda(
     dtype: str,
     sizes: Sequence[int],
-    causal: bool,
-    softmax_scale: float,
+    options: Sequence[float],
     tensors: Sequence[int],
     device: int,
     stream: int,
@@ -35,8 +35,23 @@ def forward_cuda(
 def backward_cuda(
     dtype: str,
     sizes: Sequence[int],
-    causal: bool,
-    softmax_scale: float,
+    options: Sequence[float],
+    tensors: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def forward_sm90(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
+    tensors: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def backward_sm90(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
     tensors: Sequence[int],
     device: int,
     stream: int,
@@ -60,5 +75,11 @@ def xla_handlers() -> list[tuple[str, str, object]]:
 def cpu_isa() -> str:
     """The vector instructions in use: generic, avx2 or avx512."""
 
+def matrix_isa() -> str:
+    """The matrix instructions in use for bfloat16: none, avx512_bf16 or amx."""
+
+def limit_threads(limit: int) -> None:
+    """From now on, use at most so many threads, unless HPC_NUM_THREADS is set."""
+
 def num_threads() -> int:
-    """The number of threads in use; HPC_NUM_THREADS, else the CPUs of this process."""
+    """The number of threads in use; HPC_NUM_THREADS, else the CPUs of this process or the limit."""

@@ -7,31 +7,62 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from kernels.attention import cubin_loader, triton_kernels
-from kernels.attention.contract import Sizes
+from kernels import cubin_loader
+from kernels.attention import cubin_resources, triton_kernels
+from kernels.attention.contract import Extras, Options, Sizes
+from kernels.attention.triton_kernels import ALIBI, DECODE, FULL, PLAIN
 
-ARCHS = (80, 90, 100)
+ARCHS = triton_kernels.ARCHS
+# Shared memory of a block on the least GPU that runs the cubins of an architecture: those of sm_80
+# run on sm_86 and sm_89, which have less than an A100.
+SHARED_BYTES = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 
 SIZES = Sizes(batch=2, seq_q=200, seq_k=300, num_heads=4, num_kv_heads=2, head_dim=40)
-FORWARD = ("q", "k", "v", "out", "lse")
-BACKWARD = (*FORWARD, "grad_out", "grad_q", "grad_k", "grad_v", "delta")
+CAUSAL = Options(softmax_scale=0.25, window_right=0)
+ROTARY = CAUSAL._replace(rotary_dim=24, rotary_interleaved=True)
+
+# In the order of problem.h.
+WORKSPACE = ("rotated_q", "rotated_k")
+FORWARD = ("q", "k", "v", "out", "lse", *WORKSPACE, *Extras._fields)
+GRADIENTS = ("grad_out", "grad_lse", "grad_q", "grad_k", "grad_v", "grad_slopes", "delta")
+BACKWARD = (*FORWARD[:5], *GRADIENTS, *WORKSPACE, *Extras._fields)
 # Distinct and aligned to 16 bytes; nothing is read from them.
 ADDRESSES = {name: 0x10000 * (i + 1) for i, name in enumerate(BACKWARD)}
+OPTIONAL = {*Extras._fields, *WORKSPACE, "grad_lse", "grad_slopes"}
+ROPE = ("rope_cos", "rope_sin")
 
-# Registers the cubins and runs one call, given as JSON, of the native module.
-CALL = """
+# Registers the cubins and makes calls, given as JSON, of the native module.
+CALLS = """
 import json, sys
-from kernels.attention import _native, cubin_loader
-call = json.loads(sys.argv[1])
-cubin_loader.ensure_registered()
-for device in call.pop("devices"):
-    getattr(_native, call["function"])(**call["arguments"], device=device, stream=0x777)
+from kernels import cubin_loader
+from kernels.attention import _native
+cubin_loader.ensure_registered(_native)
+for call in json.loads(sys.argv[1]):
+    getattr(_native, call["function"])(**call["arguments"], stream=0x777)
 """
+
+
+class Call(NamedTuple):
+    """One call of the native module; of the OPTIONAL arrays it has those that are `given`."""
+
+    function: str = "forward_cuda"
+    dtype: str = "bfloat16"
+    sizes: Sizes = SIZES
+    options: Options = CAUSAL
+    given: tuple[str, ...] = ()
+    device: int = 0
+
+    def addresses(self) -> dict[str, int]:
+        """The address of each array in the order of the struct, 0 for one that is not given."""
+        names = FORWARD if self.function.startswith("forward") else BACKWARD
+        absent = OPTIONAL - set(self.given)
+        return {name: 0 if name in absent else ADDRESSES[name] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -39,32 +70,41 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A driver that records."""
     library = tmp_path_factory.mktemp("driver") / "libfake_cuda.so"
     source = Path(__file__).with_name("fake_cuda.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
     return library
+
+
+def _directory() -> Path:
+    return cubin_loader.directory("kernels.attention")
 
 
 @pytest.fixture(scope="module")
 def by_name() -> dict[tuple[str, int], dict[str, Any]]:
     """The metadata of each cubin by (name, arch)."""
-    return {(m["name"], m["arch"]): m for m in cubin_loader.metadata(cubin_loader.directory())}
+    return {(m["name"], m["arch"]): m for m in cubin_loader.metadata(_directory())}
 
 
-def _call(
-    function: str,
+def _run(
+    calls: list[Call],
     tmp_path: Path,
     driver: Path | str,
-    *,
-    names: tuple[str, ...],
-    dtype: str = "bfloat16",
-    sizes: Sizes = SIZES,
-    devices: tuple[int, ...] = (0,),
-    addresses: dict[str, int] = ADDRESSES,
+    addresses: dict[str, int] | None = None,
     **env: str,
 ) -> tuple[list[str], str]:
-    """Runs one native call against the fake driver; returns its log and the error output."""
-    arguments = {"dtype": dtype, "sizes": sizes, "causal": True, "softmax_scale": 0.25}
-    arguments["tensors"] = [addresses[name] for name in names]
-    request = {"function": function, "arguments": arguments, "devices": devices}
+    """Makes native calls against the fake driver; returns its log and the error output."""
+    requests = [
+        {
+            "function": call.function,
+            "arguments": {
+                "dtype": call.dtype,
+                "sizes": call.sizes,
+                "options": call.options,
+                "tensors": list((call.addresses() | (addresses or {})).values()),
+                "device": call.device,
+            },
+        }
+        for call in calls
+    ]
     log = tmp_path / "log"
     log.write_text("")
     defaults = {
@@ -74,7 +114,7 @@ def _call(
         "FAKE_CUDA_PARAMETERS": _parameter_codes(),
     }
     done = subprocess.run(
-        [sys.executable, "-c", CALL, json.dumps(request)],
+        [sys.executable, "-c", CALLS, json.dumps(requests)],
         env={**os.environ, **defaults, **env},
         capture_output=True,
         text=True,
@@ -99,82 +139,230 @@ def _launches(log: list[str]) -> list[dict[str, str]]:
     return [dict(field.split("=", 1) for field in line) for line in lines]
 
 
-def _expected_arguments(variant: triton_kernels.Variant) -> list[str]:
-    """What the launcher must pass for SIZES: by the kernel's own parameters."""
-    values = {f"{name}_ptr": str(address) for name, address in ADDRESSES.items()}
-    values |= {name: str(size) for name, size in SIZES._asdict().items()}
-    values |= {"causal": "1", "softmax_scale": "0.25"}
-    return [values[name] for name in variant.signature] + ["0", "0"]
+def _arguments(launch: dict[str, str], variant: triton_kernels.Variant) -> dict[str, str]:
+    """The arguments of a launch by the kernel's own parameters, without the scratch at the end."""
+    values = launch["arguments"].rstrip(",").split(",")
+    assert values[-2:] == ["0", "0"]
+    return dict(zip(variant.signature, values[:-2], strict=True))
+
+
+def _expected_arguments(call: Call) -> dict[str, str]:
+    """What the launcher must pass for a call, but for `attention_rotate`."""
+    addresses = call.addresses()
+    sizes, options = call.sizes, call.options
+    everywhere = sizes.seq_q + sizes.seq_k
+    left, right = (everywhere if side < 0 else side for side in options[1:3])
+    threshold = int(options.dropout_rate * 2**32)
+    values: dict[str, float] = {f"{name}_ptr": value for name, value in addresses.items()}
+    values |= sizes._asdict() | options._asdict()
+    values |= {"window_left": left, "window_right": right}
+    values |= {"dropout_threshold": threshold - 2**32 if threshold >= 2**31 else threshold}
+    values |= {"dropout_scale": 1 / (1 - options.dropout_rate)}
+    values |= {"has_alibi": addresses["alibi_slopes"] != 0}
+    values |= {"has_segments": addresses["q_segments"] != 0}
+    values |= {f"has_{name}": addresses.get(name, 0) != 0 for name in ("grad_lse", "grad_slopes")}
+    if addresses["rotated_q"]:
+        values |= {"q_ptr": addresses["rotated_q"], "k_ptr": addresses["rotated_k"]}
+    return {name: f"{float(value):.9g}" for name, value in values.items()}
+
+
+def _assert_launched(
+    launch: dict[str, str], name: str, call: Call, expected: dict[str, str] | None = None
+) -> None:
+    """Asserts the kernel, the block and the arguments of a launch."""
+    variant = _variant(name)
+    expected = _expected_arguments(call) | (expected or {})
+    assert launch["function"] == variant.kernel.__name__
+    assert launch["block"] == f"{32 * variant.num_warps},1,1"
+    assert launch["stream"] == "0x777"
+    got = {k: f"{float(v):.9g}" for k, v in _arguments(launch, variant).items()}
+    assert got == {k: expected[k] for k in variant.signature}
+
+
+def _variant(name: str, arch: int = 90) -> triton_kernels.Variant:
+    return next(v for v in triton_kernels.VARIANTS if v.name == name and arch in v.archs)
+
+
+def _grid(name: str, block: str, seq_len: int, num_heads: int) -> str:
+    blocks = -(-seq_len // _variant(name).constexprs[block])
+    return f"{blocks * num_heads * SIZES.batch},1,1"
 
 
 def test_every_variant_is_compiled_for_every_architecture(
     by_name: dict[tuple[str, int], dict[str, Any]],
 ) -> None:
-    names = {variant.name for variant in triton_kernels.VARIANTS}
-    assert {(name, arch) for name in names for arch in ARCHS} <= by_name.keys()
+    wanted = [(v.name, arch) for v in triton_kernels.VARIANTS for arch in v.archs]
+    assert len(wanted) == len(set(wanted))
+    assert set(wanted) == by_name.keys()
+    assert {arch for _, arch in wanted} == set(ARCHS)
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-@pytest.mark.parametrize("variant", triton_kernels.VARIANTS, ids=lambda v: v.name)
-def test_metadata_agrees_with_the_kernel(
-    variant: triton_kernels.Variant, arch: int, by_name: dict[tuple[str, int], dict[str, Any]]
+def test_metadata_agrees_with_the_kernels(
+    arch: int, by_name: dict[tuple[str, int], dict[str, Any]]
 ) -> None:
-    metadata = by_name[variant.name, arch]
-    wanted = [[name, kind.split(":")[0]] for name, kind in variant.signature.items()]
-    assert metadata["parameters"] == wanted
-    assert metadata["constants"] == variant.constexprs
-    assert metadata["num_warps"] == variant.num_warps
-    assert 0 < metadata["registers"] <= 255
-    image = (cubin_loader.directory() / metadata["file"]).read_bytes()
-    assert image[:4] == b"\x7fELF"
-    # The name of the entry point stands in the ELF's symbol table.
-    assert f".text.{metadata['symbol']}\0".encode() in image
+    for variant in triton_kernels.VARIANTS:
+        if arch not in variant.archs:
+            continue
+        metadata = by_name[variant.name, arch]
+        wanted = [[name, kind.split(":")[0]] for name, kind in variant.signature.items()]
+        assert metadata["parameters"] == wanted
+        assert metadata["constants"] == variant.constexprs
+        assert metadata["num_warps"] == variant.num_warps
+        assert metadata["shared_bytes"] <= SHARED_BYTES[arch], variant.name
+        image = (_directory() / metadata["file"]).read_bytes()
+        assert image[:4] == b"\x7fELF"
+        # The name of the entry point stands in the ELF's symbol table.
+        assert f".text.{metadata['symbol']}\0".encode() in image
+
+
+def test_no_cubin_spills_more_than_recorded() -> None:
+    recorded = cubin_resources.read(Path(__file__).with_name("cubin_resources.json"))
+    found = cubin_resources.from_metadata(cubin_loader.metadata(_directory()))
+    how = "write it again with `python -m kernels.attention.cubin_resources`"
+    assert {(n, a) for n in found for a in found[n]} == {
+        (n, a) for n in recorded for a in recorded[n]
+    }, how
+    worse = [
+        f"{name} for sm_{arch}: {resources}, recorded {recorded[name][arch]}"
+        for name, archs in found.items()
+        for arch, resources in archs.items()
+        if resources.spill_bytes > recorded[name][arch].spill_bytes
+    ]
+    assert not worse, how
 
 
 def test_forward_launch(tmp_path: Path, driver: Path) -> None:
-    log, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD)
+    call = Call()
+    log, stderr = _run([call], tmp_path, driver)
     (launch,) = _launches(log)
-    variant = _variant("attention_fwd_bfloat16_d64")
-    blocks = -(-SIZES.seq_q // variant.constexprs["BLOCK_Q"])
     assert stderr == ""
-    assert launch["function"] == "attention_fwd"
-    assert launch["grid"] == f"{blocks * SIZES.num_heads * SIZES.batch},1,1"
-    assert launch["block"] == f"{32 * variant.num_warps},1,1"
-    assert launch["stream"] == "0x777"
-    assert launch["arguments"].rstrip(",").split(",") == _expected_arguments(variant)
+    name = "attention_fwd_plain_bfloat16_d64"
+    _assert_launched(launch, name, call)
+    assert launch["grid"] == _grid(name, "BLOCK_Q", SIZES.seq_q, SIZES.num_heads)
+
+
+def test_every_option_reaches_the_kernel(tmp_path: Path, driver: Path) -> None:
+    options = Options(0.5, 70, 3, 30.0, 0.75, 24, True)
+    call = Call(options=options, given=Extras._fields)
+    log, stderr = _run([call], tmp_path, driver)
+    (launch,) = _launches(log)
+    assert stderr == ""
+    _assert_launched(launch, "attention_fwd_decode_bfloat16_d64", call)
+
+
+def test_rotation_is_a_pass_of_its_own_with_workspace(tmp_path: Path, driver: Path) -> None:
+    call = Call(options=ROTARY, given=(*WORKSPACE, *ROPE))
+    log, stderr = _run([call], tmp_path, driver)
+    *rotations, launch = _launches(log)
+    assert stderr == ""
+    _assert_launched(launch, "attention_fwd_plain_bfloat16_d64", call)
+    heads = {"q": SIZES.num_heads, "k": SIZES.num_kv_heads}
+    for x, rotation in zip(heads, rotations, strict=True):
+        _assert_rotated(rotation, x, f"rotated_{x}", heads[x], 1)
+
+
+def _assert_rotated(launch: dict[str, str], x: str, to: str, num_heads: int, way: int) -> None:
+    of_queries = x.endswith("q")
+    seq_len = SIZES.seq_q if of_queries else SIZES.seq_k
+    expected = {
+        "x_ptr": ADDRESSES[x],
+        "rotated_ptr": ADDRESSES[to],
+        "seq_len": seq_len,
+        "num_heads": num_heads,
+        "first_row": max(SIZES.seq_k - SIZES.seq_q, 0) if of_queries else 0,
+        "direction": way,
+    }
+    name = "attention_rotate_bfloat16_d64"
+    call = Call(options=ROTARY, given=ROPE)
+    _assert_launched(launch, name, call, {k: f"{v:.9g}" for k, v in expected.items()})
+    assert launch["grid"] == _grid(name, "BLOCK_ROWS", seq_len * num_heads, 1)
 
 
 def test_backward_launches_in_order(tmp_path: Path, driver: Path) -> None:
-    log, stderr = _call("backward_cuda", tmp_path, driver, names=BACKWARD)
-    launches = _launches(log)
+    given = ("alibi_slopes", "grad_slopes", "grad_lse", *WORKSPACE, *ROPE)
+    call = Call("backward_cuda", options=ROTARY, given=given)
+    log, stderr = _run([call], tmp_path, driver)
     assert stderr == ""
+    launches = _launches(log)
+    _assert_rotated(launches[0], "q", "rotated_q", SIZES.num_heads, 1)
+    _assert_rotated(launches[1], "k", "rotated_k", SIZES.num_kv_heads, 1)
     expected = (
-        ("attention_bwd_delta", "BLOCK_Q", SIZES.seq_q, SIZES.num_heads),
-        ("attention_bwd_kv", "BLOCK_K", SIZES.seq_k, SIZES.num_kv_heads),
-        ("attention_bwd_q", "BLOCK_Q", SIZES.seq_q, SIZES.num_heads),
+        ("attention_bwd_delta_bfloat16_d64", "BLOCK_Q", SIZES.seq_q, SIZES.num_heads),
+        ("attention_bwd_q_alibi_bfloat16_d64", "BLOCK_Q", SIZES.seq_q, SIZES.num_heads),
+        ("attention_bwd_kv_alibi_bfloat16_d64", "BLOCK_K", SIZES.seq_k, SIZES.num_kv_heads),
     )
-    for launch, (kernel, block, seq_len, num_heads) in zip(launches, expected, strict=True):
-        variant = _variant(f"{kernel}_bfloat16_d64")
-        blocks = -(-seq_len // variant.constexprs[block])
-        assert launch["function"] == kernel
-        assert launch["grid"] == f"{blocks * num_heads * SIZES.batch},1,1"
-        assert launch["arguments"].rstrip(",").split(",") == _expected_arguments(variant)
+    for launch, (name, block, seq_len, num_heads) in zip(launches[2:5], expected, strict=True):
+        _assert_launched(launch, name, call)
+        assert launch["grid"] == _grid(name, block, seq_len, num_heads)
+    _assert_rotated(launches[5], "grad_q", "grad_q", SIZES.num_heads, -1)
+    _assert_rotated(launches[6], "grad_k", "grad_k", SIZES.num_kv_heads, -1)
+    assert len(launches) == 7
+
+
+def test_the_hopper_backend_refuses_what_it_does_not_serve(tmp_path: Path, driver: Path) -> None:
+    for call in (Call("forward_sm90", dtype="float32"), Call("forward_sm90")):
+        log, stderr = _run([call], tmp_path, driver)
+        assert "ValueError: attention" in stderr
+        assert _launches(log) == []
+
+
+def _flavour_cases() -> Iterator[tuple[Call, int]]:
+    """Calls and the flavour that they need."""
+    for dtype in ("float16", "bfloat16", "float32"):
+        for head_dim in (8, 32, 40, 64, 72, 128, 136, 256):
+            plain = Call(dtype=dtype, sizes=SIZES._replace(head_dim=head_dim))
+            yield plain, PLAIN
+            yield plain._replace(given=("alibi_slopes",)), ALIBI
+            yield plain._replace(options=Options(softmax_scale=0.0)), ALIBI
+            yield plain._replace(given=("q_segments", "kv_segments")), FULL
+            yield plain._replace(options=CAUSAL._replace(softcap=30.0)), FULL
+            dropout = CAUSAL._replace(dropout_rate=0.1)
+            yield plain._replace(options=dropout, given=("dropout_seeds",)), FULL
+            yield plain._replace(sizes=plain.sizes._replace(seq_q=16)), DECODE
+            yield plain._replace(options=CAUSAL._replace(rotary_dim=8), given=ROPE), DECODE
+
+
+def test_flavour_is_chosen_by_the_table(
+    tmp_path: Path, driver: Path, by_name: dict[tuple[str, int], dict[str, Any]]
+) -> None:
+    cases = list(_flavour_cases())
+    # A device for each call, so that each loads its cubin.
+    calls = [call._replace(device=device) for device, (call, _) in enumerate(cases)]
+    log, stderr = _run(calls, tmp_path, driver)
+    assert stderr == ""
+    loaded = [line for line in log if line.startswith("load")]
+    for (call, needed), load in zip(cases, loaded, strict=True):
+        block_d = next(d for d in (32, 64, 128, 256) if d >= call.sizes.head_dim)
+        flavour = triton_kernels.choose_flavour(needed, call.dtype, block_d)
+        name = triton_kernels.variant_name("attention_fwd", flavour, call.dtype, block_d)
+        image = (
+            cubin_loader.directory("kernels.attention") / by_name[name, 90]["file"]
+        ).read_bytes()
+        assert load == f"load fingerprint={_fingerprint(image)}", (call, name)
+
+
+def _fingerprint(image: bytes) -> int:
+    """FNV-1a, as in fake_cuda.c."""
+    digest = 2166136261
+    for byte in image:
+        digest = (digest ^ byte) * 16777619 & 0xFFFFFFFF
+    return digest
 
 
 def test_shared_memory_is_that_of_the_cubin(
     tmp_path: Path, driver: Path, by_name: dict[tuple[str, int], dict[str, Any]]
 ) -> None:
-    sizes = SIZES._replace(head_dim=128)
-    log, _ = _call("forward_cuda", tmp_path, driver, names=FORWARD, sizes=sizes)
-    shared = by_name["attention_fwd_bfloat16_d128", 90]["shared_bytes"]
+    log, _ = _run([Call(sizes=SIZES._replace(head_dim=128))], tmp_path, driver)
+    shared = by_name["attention_fwd_plain_bfloat16_d128", 90]["shared_bytes"]
     assert shared > 48 * 1024
     assert f"attribute function=attention_fwd 8={shared}" in log
     assert _launches(log)[0]["shared"] == str(shared)
 
 
 def test_each_device_loads_a_kernel_once(tmp_path: Path, driver: Path) -> None:
-    log, _ = _call("forward_cuda", tmp_path, driver, names=FORWARD, devices=(0, 1, 0, 1))
-    assert log.count("load elf=ELF") == 2
+    log, _ = _run([Call(device=device) for device in (0, 1, 0, 1)], tmp_path, driver)
+    assert len([line for line in log if line.startswith("load")]) == 2
     assert [line for line in log if line.startswith("retain")] == [
         "retain device=0",
         "retain device=1",
@@ -186,9 +374,7 @@ def test_each_device_loads_a_kernel_once(tmp_path: Path, driver: Path) -> None:
 
 
 def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) -> None:
-    log, stderr = _call(
-        "forward_cuda", tmp_path, driver, names=FORWARD, sizes=SIZES._replace(batch=0)
-    )
+    log, stderr = _run([Call(sizes=SIZES._replace(batch=0))], tmp_path, driver)
     assert stderr == "" and not _launches(log)
 
 
@@ -199,9 +385,7 @@ def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) ->
 def test_cubin_is_chosen_by_compute_capability(
     capability: int, runs: int, tmp_path: Path, driver: Path
 ) -> None:
-    log, stderr = _call(
-        "forward_cuda", tmp_path, driver, names=FORWARD, FAKE_CUDA_CAPABILITY=str(capability)
-    )
+    log, stderr = _run([Call()], tmp_path, driver, FAKE_CUDA_CAPABILITY=str(capability))
     assert len(_launches(log)) == runs
     if not runs:
         wanted = f"not compiled for this GPU, sm_{capability}; it is for sm_80, sm_90, sm_100"
@@ -209,40 +393,44 @@ def test_cubin_is_chosen_by_compute_capability(
 
 
 def test_no_driver_is_a_clean_error(tmp_path: Path) -> None:
-    _, stderr = _call("forward_cuda", tmp_path, "/nonexistent/libcuda.so", names=FORWARD)
+    _, stderr = _run([Call()], tmp_path, "/nonexistent/libcuda.so")
     assert "CudaError: no NVIDIA driver: /nonexistent/libcuda.so" in stderr
 
 
 @pytest.mark.parametrize("function", ["cuInit", "cuModuleLoadData", "cuLaunchKernel"])
 def test_failures_of_the_driver_are_named(function: str, tmp_path: Path, driver: Path) -> None:
-    _, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD, FAKE_CUDA_FAIL=function)
+    _, stderr = _run([Call()], tmp_path, driver, FAKE_CUDA_FAIL=function)
     assert "CudaError: " in stderr
     assert "no kernel image is available (CUDA error 209)" in stderr
 
 
 @pytest.mark.parametrize(
-    ("dtype", "head_dim", "message"),
+    ("call", "message"),
     [
-        ("float64", 64, "takes float16, bfloat16 or float32"),
-        ("float32", 136, "head_dim up to 128 that is a multiple of 8, got 136"),
-        ("float32", 20, "head_dim up to 128 that is a multiple of 8, got 20"),
+        (Call(dtype="float64"), "takes float16, bfloat16 or float32"),
+        (
+            Call(sizes=SIZES._replace(head_dim=264)),
+            "head_dim up to 256 that is a multiple of 8, got 264",
+        ),
+        (
+            Call(sizes=SIZES._replace(head_dim=20)),
+            "head_dim up to 256 that is a multiple of 8, got 20",
+        ),
+        (
+            Call("backward_cuda", options=ROTARY, given=ROPE),
+            "the backward pass of RoPE needs the workspace rotated_q and rotated_k",
+        ),
     ],
 )
 def test_unsupported_problems_are_named(
-    dtype: str, head_dim: int, message: str, tmp_path: Path, driver: Path
+    call: Call, message: str, tmp_path: Path, driver: Path
 ) -> None:
-    sizes = SIZES._replace(head_dim=head_dim)
-    log, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD, dtype=dtype, sizes=sizes)
+    log, stderr = _run([call], tmp_path, driver)
     assert "ValueError: attention on CUDA" in stderr and message in stderr
     assert not _launches(log)
 
 
 def test_misaligned_pointer_is_named(tmp_path: Path, driver: Path) -> None:
-    addresses = {**ADDRESSES, "k": ADDRESSES["k"] + 2}
-    log, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD, addresses=addresses)
+    log, stderr = _run([Call()], tmp_path, driver, addresses={"k": ADDRESSES["k"] + 2})
     assert "k_ptr must be aligned to 16 bytes" in stderr
     assert not _launches(log)
-
-
-def _variant(name: str) -> triton_kernels.Variant:
-    return next(variant for variant in triton_kernels.VARIANTS if variant.name == name)

@@ -1,11 +1,19 @@
-"""Attention as a JAX operation: jit, grad, vmap, lowering and errors."""
+"""Attention as a JAX operation: jit, grad, vmap, sharding, lowering and errors."""
+
+import os
+from typing import Any
+
+# Before JAX starts its CPU backend: four devices to shard over.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from kernels.attention import contract, jax_op
+from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.dispatch import UnsupportedKernelError
 
 jax.config.update("jax_enable_x64", True)
@@ -24,16 +32,116 @@ def _arrays(
     return tuple(jax.random.normal(k, s, dtype) for k, s in zip(keys, shapes, strict=True))
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_gradients_match_finite_differences(causal: bool) -> None:
+# Of each kind of option one, for (2, 5) queries and (2, 7) keys.
+OPTIONS = {
+    "plain": {"softmax_scale": 0.7},
+    "causal": {"causal": True},
+    "rope": {"rope": Rope(100.0, 2, 6, interleaved=True)},
+    "tables": {"rope": RopeTables(*map(jnp.asarray, rope_tables(9, 4)))},
+    "window": {"window": (3, 1)},
+    "segments": {
+        "segment_ids": (jnp.array([[0, 0, 0, 1, -1]] * 2), jnp.array([[0] * 4 + [1] * 3] * 2))
+    },
+    "softcap": {"softcap": 0.8},
+    "dropout": {"dropout_rate": 0.4, "dropout_seed": jnp.array([5, 7])},
+}
+ALL_OPTIONS = {key: value for options in OPTIONS.values() for key, value in options.items()}
+SLOPES = jnp.array([0.5, 0.1, -0.2, 0.0])
+
+
+@pytest.mark.parametrize("options", [*OPTIONS.values(), ALL_OPTIONS], ids=[*OPTIONS, "all"])
+def test_gradients_match_finite_differences(options: dict[str, Any]) -> None:
+    def attention(q, k, v, slopes):  # type: ignore[no-untyped-def]
+        out, lse = jax_op.attention(q, k, v, alibi_slopes=slopes, return_lse=True, **options)
+        return out, jnp.where(jnp.isinf(lse), 0.0, lse)
+
     check_grads(
-        lambda *args: jax_op.attention(*args, causal=causal, softmax_scale=0.7),
-        _arrays(),
+        attention,
+        (*_arrays(), SLOPES),
         order=1,
         modes=["rev"],
         atol=GRADIENT_TOLERANCE,
         rtol=GRADIENT_TOLERANCE,
     )
+
+
+def test_slopes_are_differentiated_only_when_asked() -> None:
+    def loss(q: jax.Array, slopes: jax.Array) -> jax.Array:
+        return jnp.sum(jax_op.attention(q, q, q, alibi_slopes=slopes))
+
+    q = _arrays()[0]
+    for argnums, rows in ((0, "tensor<0xf64>"), (1, "tensor<2x4x5xf64>")):
+        text = jax.jit(jax.grad(loss, argnums)).lower(q, SLOPES).as_text()
+        call = next(line for line in text.splitlines() if "@hpc_attention_backward" in line)
+        # The results: grad_q, grad_k, grad_v, grad_slopes, delta and no workspace.
+        assert f"{rows}, tensor<2x4x5xf64>, tensor<0xf64>, tensor<0xf64>)" in call.split("->")[1]
+
+
+@pytest.mark.parametrize("check_vma", [False, True])
+def test_shards_over_batch_and_heads(check_vma: bool) -> None:
+    q, k, v = _arrays((4, 6, 4, 8), (4, 6, 2, 8))
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    split = P("data", None, "model", None)
+
+    def loss(q, k, v, slopes):  # type: ignore[no-untyped-def]
+        out = jax_op.attention(q, k, v, alibi_slopes=slopes, causal=True, rope=Rope())
+        return jnp.sum(jnp.sin(out), keepdims=True)[:, 0, 0, 0]
+
+    def sharded(q, k, v, slopes):  # type: ignore[no-untyped-def]
+        body = jax.shard_map(
+            lambda *args: loss(*args)[:, None],
+            mesh=mesh,
+            in_specs=(split, split, split, P("model")),
+            out_specs=P("data", "model"),
+            check_vma=check_vma,
+        )
+        return jnp.sum(body(q, k, v, slopes))
+
+    arguments = (q, k, v, SLOPES)
+    step = jax.jit(jax.value_and_grad(sharded, argnums=(0, 1, 2, 3)))
+    placed = [
+        jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
+        for x, spec in zip(arguments, (split, split, split, P("model")), strict=True)
+    ]
+    expected = jax.value_and_grad(lambda *a: jnp.sum(loss(*a)), argnums=(0, 1, 2, 3))(*arguments)
+    assert jax.tree.all(jax.tree.map(jnp.allclose, step(*placed), expected))
+    text = step.lower(*placed).compile().as_text()
+    assert "all-gather" not in text, "the inputs are gathered"
+
+
+def test_seed_may_be_traced() -> None:
+    q, k, v = _arrays((2, 40, 4, 8), (2, 40, 4, 8))
+
+    @jax.jit
+    def run(seed: jax.Array) -> jax.Array:
+        return jax_op.attention(q, k, v, dropout_rate=0.5, dropout_seed=seed)
+
+    eager = jax_op.attention(q, k, v, dropout_rate=0.5, dropout_seed=3)
+    assert jnp.array_equal(run(jnp.uint32(3)), eager)
+    assert jnp.array_equal(run(jnp.uint32(3)), run(jnp.uint32(3)))
+    assert not jnp.array_equal(run(jnp.uint32(3)), run(jnp.uint32(4)))
+    assert run(jax.random.bits(jax.random.key(0), dtype="uint32")).shape == q.shape
+
+
+def test_vmap_of_all_options_is_a_loop() -> None:
+    arrays = [jnp.stack([x, 2 * x, -x]) for x in (*_arrays(), SLOPES)]
+    seeds = jnp.array([[1, 2], [3, 4], [5, 6]])
+
+    def run(q, k, v, slopes, seed):  # type: ignore[no-untyped-def]
+        options = {**ALL_OPTIONS, "dropout_seed": seed}
+        return jax_op.attention(q, k, v, alibi_slopes=slopes, return_lse=True, **options)
+
+    got = jax.vmap(run)(*arrays, seeds)
+    expected = [run(*x) for x in zip(*arrays, seeds, strict=True)]
+    for index, want in enumerate(expected):
+        assert jnp.array_equal(got[0][index], want[0])
+        assert jnp.array_equal(got[1][index], want[1])
+
+
+def test_vmap_over_tables_is_refused() -> None:
+    cos = jnp.ones((3, 7, 4))
+    with pytest.raises(NotImplementedError, match="vmap over the tables of RoPE"):
+        jax.vmap(lambda c: jax_op.attention(*_arrays(), rope=RopeTables(c, c)))(cos)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -148,8 +256,8 @@ def test_bad_dtypes_are_named() -> None:
     q, k, v = _arrays()
     with pytest.raises(TypeError, match="one dtype, got float64, float32 and float64"):
         jax_op.attention(q, k.astype(jnp.float32), v)
-    with pytest.raises(UnsupportedKernelError, match="cpu on cpu: bfloat16, float32, float64"):
-        jax_op.attention(*(x.astype(jnp.float16) for x in (q, k, v)))
+    with pytest.raises(UnsupportedKernelError, match="cpu on cpu: bfloat16, float16, float32"):
+        jax_op.attention(*(x.astype(jnp.complex64) for x in (q, k, v)))
 
 
 def test_triton_is_not_replaced_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,3 +272,29 @@ def test_triton_is_not_replaced_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> N
 def test_scale_must_be_known_when_traced() -> None:
     with pytest.raises(TypeError, match="softmax_scale must be a Python number"):
         jax.jit(lambda q, s: jax_op.attention(q, q, q, softmax_scale=s))(_arrays()[0], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"alibi_slopes": jnp.ones(2)}, ValueError, r"alibi_slopes must be \[num_heads\], \(4,\)"),
+        ({"segment_ids": jnp.zeros((2, 5))}, ValueError, "must be a pair .* here 5 and 7"),
+        (
+            {"segment_ids": (jnp.zeros((2, 5)), jnp.zeros((2, 7)))},
+            TypeError,
+            "segment_ids must be integers, got float64",
+        ),
+        ({"dropout_rate": 0.1}, ValueError, "dropout_rate > 0 needs a dropout_seed"),
+        (
+            {"dropout_rate": 0.1, "dropout_seed": jnp.zeros(3, jnp.uint32)},
+            ValueError,
+            r"dropout_seed must be an integer or \[batch\], \(2,\), got shape \(3,\)",
+        ),
+        ({"rope": RopeTables(jnp.ones((6, 4)), jnp.ones((6, 4)))}, ValueError, "each of 7 pos"),
+    ],
+)
+def test_bad_options_are_named(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        jax_op.attention(*_arrays(), **options)

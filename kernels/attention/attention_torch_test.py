@@ -1,10 +1,14 @@
 """Attention as a PyTorch operator: gradients, compilation, layouts and errors."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from kernels.attention import equality, torch_op
 from kernels.attention.contract import Sizes
+from kernels.attention.rope import Rope, RopeTables, rope_tables
+from kernels.attention.shapes import FEATURES
 from kernels.dispatch import UnsupportedKernelError
 
 
@@ -20,30 +24,131 @@ def _tensors(
     )
 
 
-@pytest.mark.parametrize("causal", [False, True])
-def test_gradcheck(causal: bool) -> None:
-    assert torch.autograd.gradcheck(
-        lambda *args: torch_op.attention(*args, causal=causal, softmax_scale=0.7), _tensors()
+# Of each kind of option one, for (2, 5) queries and (2, 7) keys.
+OPTIONS = {
+    "plain": {"softmax_scale": 0.7},
+    "causal": {"causal": True},
+    "rope": {"rope": Rope(100.0, 2, 6, interleaved=True)},
+    "tables": {"rope": RopeTables(*map(torch.from_numpy, rope_tables(9, 4)))},
+    "window": {"window": (3, 1)},
+    "segments": {
+        "segment_ids": (torch.tensor([[0, 0, 0, 1, -1]] * 2), torch.tensor([[0] * 4 + [1] * 3] * 2))
+    },
+    "softcap": {"softcap": 0.8},
+    "dropout": {"dropout_rate": 0.4, "dropout_seed": torch.tensor([5, -7])},
+}
+ALL_OPTIONS = {key: value for options in OPTIONS.values() for key, value in options.items()}
+
+
+@pytest.mark.parametrize("options", [*OPTIONS.values(), ALL_OPTIONS], ids=[*OPTIONS, "all"])
+def test_gradcheck(options: dict[str, Any]) -> None:
+    slopes = torch.tensor([0.5, 0.1, -0.2, 0.0], dtype=torch.float64, requires_grad=True)
+
+    def attention(q, k, v, slopes):  # type: ignore[no-untyped-def]
+        out, lse = torch_op.attention(q, k, v, alibi_slopes=slopes, return_lse=True, **options)
+        return out, lse.masked_fill(lse.isinf(), 0.0)
+
+    assert torch.autograd.gradcheck(attention, (*_tensors(), slopes))
+
+
+def test_lse_is_the_log_of_the_sum() -> None:
+    q, k, v = _tensors()
+    lse = torch_op.attention(q, k, v, softmax_scale=0.3, return_lse=True)[1]
+    keys = k.repeat_interleave(2, dim=2)
+    scores = 0.3 * torch.einsum("bihd,bjhd->bhij", q, keys)
+    torch.testing.assert_close(lse, torch.logsumexp(scores, dim=-1))
+
+
+def test_two_halves_of_the_keys_merge_through_lse() -> None:
+    q, k, v = _tensors()
+    inputs = (q, k, v)
+    parts = [torch_op.attention(q, k[:, s], v[:, s], return_lse=True) for s in _HALVES]
+    outs, lses = (torch.stack(x) for x in zip(*parts, strict=True))
+    weights = torch.softmax(lses, dim=0).transpose(2, 3).unsqueeze(-1)
+    merged = (weights * outs).sum(dim=0)
+    whole = torch_op.attention(q, k, v)
+    torch.testing.assert_close(merged, whole)
+    expected = torch.autograd.grad(whole.square().sum(), inputs)
+    for want, got in zip(expected, torch.autograd.grad(merged.square().sum(), inputs), strict=True):
+        torch.testing.assert_close(got, want)
+
+
+_HALVES = (slice(0, 3), slice(3, 7))
+
+
+def test_slopes_per_head_and_per_row_agree() -> None:
+    q, k, v = _tensors()
+    slopes = torch.rand(4, dtype=torch.float64, requires_grad=True)
+    rows = slopes.detach().expand(2, 4).clone().requires_grad_()
+    outs = [torch_op.attention(q, k, v, alibi_slopes=s).square().sum() for s in (slopes, rows)]
+    torch.testing.assert_close(outs[0], outs[1])
+    (grad,), (row_grads,) = (
+        torch.autograd.grad(o, s) for o, s in zip(outs, (slopes, rows), strict=True)
     )
+    torch.testing.assert_close(grad, row_grads.sum(dim=0))
+
+
+def test_dropout_drops_that_share_and_keeps_the_mean() -> None:
+    # Values of one: each result is the share of probability that is kept, over 1 - rate.
+    q, k = (torch.randn(4, 64, 8, 16, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    rate = 0.25
+    out = torch_op.attention(
+        q, k, torch.ones_like(k), softmax_scale=0.0, dropout_rate=rate, dropout_seed=1
+    )
+    kept = out[..., 0] * (1 - rate)
+    deviation = (rate * (1 - rate) / (kept.numel() * 64)) ** 0.5
+    assert abs(kept.mean().item() - (1 - rate)) < 5 * deviation
+    # Each row drops independently: its share varies as that of 64 coins does.
+    assert abs(kept.std().item() / (rate * (1 - rate) / 64) ** 0.5 - 1) < 0.1
+
+
+def test_dropout_follows_the_seed() -> None:
+    q, k, v = (x.detach() for x in _tensors((2, 40, 4, 8), (2, 40, 4, 8)))
+
+    def run(seed: int | torch.Tensor) -> torch.Tensor:
+        return torch_op.attention(q, k, v, dropout_rate=0.5, dropout_seed=seed)
+
+    assert torch.equal(run(3), run(3))
+    assert torch.equal(run(3), run(torch.tensor(3)))
+    assert torch.equal(run(-1), run(2**32 - 1))
+    assert not torch.equal(run(3), run(4))
+    same = torch_op.attention(
+        q[:1].repeat(2, 1, 1, 1),
+        k[:1].repeat(2, 1, 1, 1),
+        v[:1].repeat(2, 1, 1, 1),
+        dropout_rate=0.5,
+        dropout_seed=3,
+    )
+    assert not torch.equal(same[0], same[1]), "rows of a batch drop alike"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_operators_are_well_formed(dtype: torch.dtype) -> None:
     q, k, v = _tensors(dtype=dtype)
-    torch.library.opcheck(torch.ops.hpc.attention_forward.default, (q, k, v, True, 0.5))
+    sums = equality.sum_dtype(dtype)
+    slopes = torch.rand(2, 4, dtype=sums, requires_grad=True)
+    cos, sin = (torch.from_numpy(x).to(sums) for x in rope_tables(7, 8))
+    segments = torch.zeros(2, 5, dtype=torch.int32), torch.zeros(2, 7, dtype=torch.int32)
+    seeds = torch.tensor([1, 2], dtype=torch.int32)
+    extras = (slopes, cos, sin, *segments, seeds)
+    options = (0.5, 4, 1, 2.0, 0.1, 8, False)
+    torch.library.opcheck(torch.ops.hpc.attention_forward.default, (q, k, v, *extras, *options))
     detached = [x.detach() for x in (q, k, v)]
-    out, lse = torch.ops.hpc.attention_forward(*detached, True, 0.5)
+    extras = (slopes.detach(), *extras[1:])
+    out, lse = torch.ops.hpc.attention_forward(*detached, *extras, *options)
+    grads = torch.ones_like(out), torch.ones_like(lse)
     torch.library.opcheck(
         torch.ops.hpc.attention_backward.default,
-        (*detached, out, lse, torch.ones_like(out), True, 0.5),
+        (*detached, out, lse, *grads, True, *extras, *options),
     )
 
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_compiles_into_one_graph(backend: str, dynamic: bool) -> None:
+@pytest.mark.parametrize("options", [{"causal": True}, ALL_OPTIONS], ids=["causal", "all"])
+def test_compiles_into_one_graph(backend: str, dynamic: bool, options: dict[str, Any]) -> None:
     def loss(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return torch_op.attention(torch.tanh(q), k, v, causal=True).square().sum()
+        return torch_op.attention(torch.tanh(q), k, v, **options).square().sum()
 
     torch.compiler.reset()
     compiled = torch.compile(loss, backend=backend, fullgraph=True, dynamic=dynamic)
@@ -85,16 +190,15 @@ def test_softmax_scale(scale: float | None) -> None:
     factor = q.shape[-1] ** -0.5 if scale is None else scale
     # The plain implementation divides by the root of head_dim itself.
     folded = q.detach() * factor * q.shape[-1] ** 0.5
-    expected, *_ = equality.plain(folded, k.detach(), v.detach(), torch.ones_like(q), False)
+    expected = torch_op.attention(folded, k, v)
     torch.testing.assert_close(torch_op.attention(q, k, v, softmax_scale=scale), expected)
 
 
 def test_reference_backend_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = equality.make_case(Sizes(2, 5, 7, 4, 2, 8), torch.float64, causal=True)
-    inputs = (case.q, case.k, case.v, case.grad_out, True)
-    expected = equality.through_torch(*inputs)
+    case = equality.make_case(Sizes(2, 5, 7, 4, 2, 8), torch.float64, FEATURES["all"])
+    expected = equality.through_torch(case)
     monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
-    for want, got in zip(expected, equality.through_torch(*inputs), strict=True):
+    for want, got in zip(expected, equality.through_torch(case), strict=True):
         torch.testing.assert_close(got, want)
 
 
@@ -129,8 +233,8 @@ def test_bad_dtypes_are_named() -> None:
         torch_op.attention(q, k.float(), v)
     with pytest.raises(UnsupportedKernelError, match="does not support int32 on cpu"):
         torch_op.attention(*(torch.ones(1, 2, 1, 8, dtype=torch.int32) for _ in range(3)))
-    with pytest.raises(UnsupportedKernelError, match="cpu on cpu: bfloat16, float32, float64"):
-        torch_op.attention(*(x.half() for x in (q, k, v)))
+    with pytest.raises(UnsupportedKernelError, match="cpu on cpu: bfloat16, float16, float32"):
+        torch_op.attention(*(x.to(torch.complex64) for x in (q, k, v)))
 
 
 def test_bad_devices_are_named() -> None:
@@ -139,12 +243,52 @@ def test_bad_devices_are_named() -> None:
         torch_op.attention(q, k.to("meta"), v)
 
 
-@pytest.mark.parametrize("scale", [float("nan"), float("inf")])
-def test_scale_must_be_finite(scale: float) -> None:
-    with pytest.raises(ValueError, match="softmax_scale must be finite"):
-        torch_op.attention(*_tensors(), softmax_scale=scale)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"softmax_scale": float("nan")}, "softmax_scale must be finite, got nan"),
+        ({"window": (-1, None)}, "window's left must be 0 or more, or None for no limit, got -1"),
+        ({"softcap": 0.0}, "softcap must be positive and finite, or None, got 0.0"),
+        ({"dropout_rate": 1.0}, r"dropout_rate must be in \[0, 1\), got 1.0"),
+        ({"dropout_rate": 0.1}, "dropout_rate > 0 needs a dropout_seed"),
+        ({"dropout_seed": 1}, "dropout_seed is given, but dropout_rate is 0"),
+        (
+            {"dropout_rate": 0.1, "dropout_seed": torch.zeros(3, dtype=torch.int64)},
+            r"dropout_seed must be an integer or \[batch\], \(2,\), got shape \(3,\)",
+        ),
+        ({"alibi_slopes": torch.ones(2)}, r"alibi_slopes must be \[num_heads\], \(4,\)"),
+        ({"segment_ids": torch.zeros(2, 5)}, "must be a pair .* here 5 and 7"),
+        (
+            {"segment_ids": (torch.zeros(2, 5), torch.zeros(2, 6))},
+            r"segment_ids of k must be \[batch, seq_len\], \(2, 7\), got shape \(2, 6\)",
+        ),
+        ({"rope": Rope(rotary_dim=10)}, r"from 2 to head_dim \(8\), got 10"),
+        ({"rope": Rope(rotary_dim=3)}, "rotary_dim must be even"),
+        ({"rope": Rope(base=0.0)}, "base must be positive, got 0.0"),
+        ({"rope": RopeTables(torch.ones(6, 4), torch.ones(6, 4))}, "each of 7 positions, got 6"),
+        ({"rope": RopeTables(torch.ones(7, 4), torch.ones(7, 3))}, "must both be"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        torch_op.attention(*_tensors(), **options)
 
 
-def test_scale_must_be_a_number() -> None:
-    with pytest.raises(TypeError, match="softmax_scale must be a Python number"):
-        torch_op.attention(*_tensors(), softmax_scale=torch.tensor(1.0))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"softmax_scale": torch.tensor(1.0)}, "softmax_scale must be a Python number"),
+        ({"softcap": "5"}, "softcap must be a Python number or None, got str"),
+        ({"window": 5}, r"window must be a pair \(left, right\) or None, got 5"),
+        ({"window": (1.5, 2)}, "window's left must be an int or None, got float"),
+        ({"dropout_rate": True}, "dropout_rate must be a Python number, got bool"),
+        ({"rope": (1, 2)}, "rope must be Rope, RopeTables or None, got tuple"),
+        (
+            {"segment_ids": (torch.zeros(2, 5), torch.zeros(2, 7))},
+            "segment_ids must be integers, got float32",
+        ),
+    ],
+)
+def test_options_of_a_wrong_type_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        torch_op.attention(*_tensors(), **options)

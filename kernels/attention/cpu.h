@@ -12,8 +12,8 @@
 
 namespace kernels::attention {
 
-// Both throw std::invalid_argument for an ill-formed problem or float16, and std::bad_alloc when
-// scratch memory cannot be had.
+// Both throw std::invalid_argument for an ill-formed problem and std::bad_alloc when scratch memory
+// cannot be had.
 void ForwardCpu(DType dtype, const Problem& problem, const ForwardTensors& tensors);
 void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& tensors);
 

@@ -6,44 +6,54 @@
 #ifndef KERNELS_ATTENTION_CPU_BACKWARD_INL_H_
 #define KERNELS_ATTENTION_CPU_BACKWARD_INL_H_
 
-#include "kernels/attention/cpu_forward-inl.h"
+#include "kernels/attention/cpu_queries-inl.h"
 
 namespace kernels::attention {
 namespace KERNELS_ISA {
 
+// A sum of products, in parts, so that the additions become vectors.
+template <typename In, typename T>
+T Dot(const In* a, const In* b, int64_t count) {
+  constexpr int kSums = 16;
+  T sums[kSums] = {};
+  int64_t c = 0;
+  for (; c + kSums <= count; c += kSums) {
+    for (int s = 0; s < kSums; ++s) sums[s] += T{Widen(a[c + s])} * Widen(b[c + s]);
+  }
+  for (; c < count; ++c) sums[0] += T{Widen(a[c])} * Widen(b[c]);
+  for (int half = kSums / 2; half > 0; half /= 2) {
+    for (int s = 0; s < half; ++s) sums[s] += sums[s + half];
+  }
+  return sums[0];
+}
+
 template <typename In, typename T>
 void DeltaTask(const Problem& p, const BackwardTensors& t, int64_t task) {
-  constexpr int kSums = 16;
   const int64_t num_blocks = CeilDiv(p.seq_q, kBlockQ), batch = task / num_blocks;
   const int64_t i0 = task % num_blocks * kBlockQ;
   const int64_t i1 = i0 + kBlockQ < p.seq_q ? i0 + kBlockQ : p.seq_q;
   for (int64_t i = i0; i < i1; ++i) {
     for (int64_t head = 0; head < p.num_heads; ++head) {
       const int64_t offset = ((batch * p.seq_q + i) * p.num_heads + head) * p.head_dim;
-      const In* out = static_cast<const In*>(t.out) + offset;
-      const In* grad_out = static_cast<const In*>(t.grad_out) + offset;
-      // Independent sums, so that the additions become vectors.
-      T sums[kSums] = {};
-      int64_t c = 0;
-      for (; c + kSums <= p.head_dim; c += kSums) {
-        for (int s = 0; s < kSums; ++s) sums[s] += T{Widen(out[c + s])} * Widen(grad_out[c + s]);
-      }
-      for (; c < p.head_dim; ++c) sums[0] += T{Widen(out[c])} * Widen(grad_out[c]);
-      for (int half = kSums / 2; half > 0; half /= 2) {
-        for (int s = 0; s < half; ++s) sums[s] += sums[s + half];
-      }
-      static_cast<T*>(t.delta)[(batch * p.num_heads + head) * p.seq_q + i] = sums[0];
+      const int64_t row = (batch * p.num_heads + head) * p.seq_q + i;
+      T delta = Dot<In, T>(static_cast<const In*>(t.out) + offset,
+                           static_cast<const In*>(t.grad_out) + offset, p.head_dim);
+      if (t.grad_lse != nullptr) delta -= static_cast<const T*>(t.grad_lse)[row];
+      static_cast<T*>(t.delta)[row] = delta;
     }
   }
 }
 
 // A block of queries and all that goes with it: rows [query, head_dim], columns transposed.
 template <typename T>
-struct QueryBlock {
-  int64_t first, count, lanes;
+struct BackwardBlock {
+  QueryBlock block;
+  int64_t lanes;
   T *q_rows, *q_columns, *grad_rows, *grad_columns;
   T *lse, *delta;  // lse in units of log2.
+  QueryLanes<T>* features;
   T* grad_q;       // [padded_d, kBlockQ], accumulated.
+  T* grad_slopes;  // [kBlockQ], accumulated; null if not wanted.
 };
 
 // A block of keys: rows [key, head_dim]; the gradients are accumulated.
@@ -54,13 +64,24 @@ struct KeyBlock {
   T *grad_k, *grad_v;
 };
 
-// probabilities: scores -> P; grad: dP -> dS.
+// What all tiles of a task share.
 template <typename T>
-void DifferentiateSoftmax(int64_t num_keys, const QueryBlock<T>& queries, T* probabilities,
-                          T* grad) {
-  for (int64_t lane = 0; lane < queries.lanes; lane += kLanes<T>) {
-    const Vec<T> lse = Load(queries.lse + lane), delta = Load(queries.delta + lane);
-    for (int64_t j = 0; j < num_keys; ++j) {
+struct BackwardContext {
+  const Problem& p;
+  const BackwardTensors& t;
+  const BackwardPlan& plan;
+  ScoreOptions<T> options;
+  int64_t batch, kv_head, chunk, padded_d;
+  T *scores, *grad_scores;  // Scratch [kBlockK, kBlockQ].
+  T* block_memory;          // Scratch for a BackwardBlock.
+};
+
+// DifferentiateScores where nothing but the softmax is to be done.
+template <typename T>
+void DifferentiateSoftmax(const BackwardBlock<T>& b, const Tile& tile, T* probabilities, T* grad) {
+  for (int64_t lane = tile.first_lane; lane < tile.lanes; lane += kLanes<T>) {
+    const Vec<T> lse = Load(b.lse + lane), delta = Load(b.delta + lane);
+    for (int64_t j = 0; j < tile.num_keys; ++j) {
       T* p = probabilities + j * kBlockQ + lane;
       T* g = grad + j * kBlockQ + lane;
       const Vec<T> probability = Exp2(Load(p) - lse);
@@ -71,111 +92,172 @@ void DifferentiateSoftmax(int64_t num_keys, const QueryBlock<T>& queries, T* pro
 }
 
 template <typename T>
-void BackwardTile(const Problem& p, const QueryBlock<T>& queries, const KeyBlock<T>& keys,
-                  T* scores, T* grad_scores) {
-  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding);
-  const int64_t lane_vectors = queries.lanes / kLanes<T>;
-  const int64_t d_vectors = CeilDiv(d, kLanes<T>);
-  Multiply<Previous::kOverwrite, T>({keys.k, padded_d, 1}, keys.count, d, queries.q_columns,
-                                    kBlockQ, lane_vectors, scores, kBlockQ);
-  Multiply<Previous::kOverwrite, T>({keys.v, padded_d, 1}, keys.count, d, queries.grad_columns,
-                                    kBlockQ, lane_vectors, grad_scores, kBlockQ);
-  Mask(p, keys.first, keys.count, queries.first, queries.lanes, static_cast<T>(-kInfinity), scores);
-  DifferentiateSoftmax(keys.count, queries, scores, grad_scores);
-  Multiply<Previous::kAdd, T>({scores, kBlockQ, 1}, keys.count, queries.count, queries.grad_rows,
-                              padded_d, d_vectors, keys.grad_v, padded_d);
-  Multiply<Previous::kAdd, T>({grad_scores, kBlockQ, 1}, keys.count, queries.count, queries.q_rows,
-                              padded_d, d_vectors, keys.grad_k, padded_d);
-  Multiply<Previous::kAdd, T>({keys.k, 1, padded_d}, d, keys.count, grad_scores, kBlockQ,
-                              lane_vectors, queries.grad_q, kBlockQ);
-}
-
-template <typename In, typename T>
-void PackQueries(const Problem& p, const BackwardTensors& t, int64_t batch, int64_t head,
-                 const QueryBlock<T>& block) {
-  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding), stride = p.num_heads * d;
-  const int64_t offset = ((batch * p.seq_q + block.first) * p.num_heads + head) * d;
-  PackRows(static_cast<const In*>(t.q) + offset, stride, block.count, d, block.q_rows, padded_d,
-           block.lanes);
-  PackRows(static_cast<const In*>(t.grad_out) + offset, stride, block.count, d, block.grad_rows,
-           padded_d, block.lanes);
-  TransposeTile(block.q_rows, padded_d, block.lanes, padded_d,
-                static_cast<T>(p.softmax_scale * kLog2E), block.q_columns, kBlockQ);
-  TransposeTile(block.grad_rows, padded_d, block.lanes, padded_d, T{1}, block.grad_columns,
-                kBlockQ);
-  const int64_t row = (batch * p.num_heads + head) * p.seq_q + block.first;
-  const T* lse = static_cast<const T*>(t.lse) + row;
-  const T* delta = static_cast<const T*>(t.delta) + row;
-  for (int64_t i = 0; i < block.lanes; ++i) {
-    // A query that sees no key has lse -inf; with 0 its masked scores still give P = exp2(-inf).
-    const bool finite = i < block.count && lse[i] != static_cast<T>(-kInfinity);
-    block.lse[i] = finite ? lse[i] * static_cast<T>(kLog2E) : T{0};
-    block.delta[i] = i < block.count ? delta[i] : T{0};
+void BackwardTile(const BackwardContext<T>& c, const BackwardBlock<T>& b, const KeyBlock<T>& keys,
+                  const Tile& tile) {
+  const int64_t d = c.p.head_dim, stride = c.padded_d, lane = tile.first_lane;
+  const int64_t vectors = (tile.lanes - lane) / kLanes<T>, d_vectors = CeilDiv(d, kLanes<T>);
+  const int64_t rows = NumRows(b.block);
+  const int64_t queries = (rows < tile.lanes ? rows : tile.lanes) - lane;
+  T* scores = c.scores + lane;
+  T* grad_scores = c.grad_scores + lane;
+  Multiply<Previous::kOverwrite, T>({keys.k, stride, 1}, keys.count, d, b.q_columns + lane, kBlockQ,
+                                    vectors, scores, kBlockQ);
+  Multiply<Previous::kOverwrite, T>({keys.v, stride, 1}, keys.count, d, b.grad_columns + lane,
+                                    kBlockQ, vectors, grad_scores, kBlockQ);
+  if (NeedsFinish(c.options, tile) || c.options.has_dropout || b.grad_slopes != nullptr) {
+    DifferentiateScores(c.options, *b.features, RowTerms<T>{b.lse, b.delta, b.grad_slopes}, tile,
+                        T{1}, c.scores, c.grad_scores);
+  } else {
+    DifferentiateSoftmax(b, tile, c.scores, c.grad_scores);
   }
-}
-
-// Writes grad_q of one block of queries from its tile [padded_d, kBlockQ].
-template <typename In, typename T>
-void UnpackGradQ(const Problem& p, const BackwardTensors& t, int64_t batch, int64_t head,
-                 int64_t first, int64_t count, const T* columns, T* rows) {
-  const int64_t padded_d = RoundUp(p.head_dim, kPadding);
-  TransposeTile(columns, kBlockQ, padded_d, kBlockQ, T{1}, rows, padded_d);
-  UnpackRows(
-      rows, padded_d, count, p.head_dim, static_cast<T>(p.softmax_scale),
-      static_cast<In*>(t.grad_q) + ((batch * p.seq_q + first) * p.num_heads + head) * p.head_dim,
-      p.num_heads * p.head_dim);
+  Multiply<Previous::kAdd, T>({scores, kBlockQ, 1}, keys.count, queries,
+                              b.grad_rows + lane * stride, stride, d_vectors, keys.grad_v, stride);
+  Multiply<Previous::kAdd, T>({grad_scores, kBlockQ, 1}, keys.count, queries,
+                              b.q_rows + lane * stride, stride, d_vectors, keys.grad_k, stride);
+  Multiply<Previous::kAdd, T>({keys.k, 1, stride}, d, keys.count, grad_scores, kBlockQ, vectors,
+                              b.grad_q + lane, kBlockQ);
 }
 
 template <typename T>
-T* PartialGradQ(const Problem& p, const BackwardPlan& plan, int64_t chunk, int64_t batch,
-                int64_t head, int64_t block) {
-  const int64_t tile = RoundUp(p.head_dim, kPadding) * kBlockQ;
-  const int64_t index = (chunk * p.batch + batch) * p.num_heads + head;
-  return static_cast<T*>(plan.partial_grad_q) + (index * CeilDiv(p.seq_q, kBlockQ) + block) * tile;
+KeyBlock<T> Part(const KeyBlock<T>& keys, int64_t skip, int64_t count, int64_t stride) {
+  const int64_t offset = skip * stride;
+  return {keys.first + skip,   count, keys.k + offset, keys.v + offset, keys.grad_k + offset,
+          keys.grad_v + offset};
 }
 
-// The tiles of one panel of keys with all queries of all heads that share it.
+// The tile of a block and some keys, in one piece if all queries see all keys.
+template <typename T>
+void BackwardKeys(const BackwardContext<T>& c, const BackwardBlock<T>& b, const KeyBlock<T>& keys) {
+  const Span span{keys.first, keys.first + keys.count};
+  const TileKind kind = ClassifyTile(c.p, c.plan.segments, c.batch, Queries(b.block), span);
+  if (kind == TileKind::kEmpty) return;
+  if (kind == TileKind::kPartial && keys.count > kSmallestTile) {
+    const int64_t half = RoundUp(CeilDiv(keys.count, 2), kSmallestTile);
+    BackwardKeys(c, b, Part(keys, 0, half, c.padded_d));
+    BackwardKeys(c, b, Part(keys, half, keys.count - half, c.padded_d));
+    return;
+  }
+  const Span lanes = LanesThatSee<T>(c.p, b.block, b.lanes, span);
+  const bool is_masked = kind == TileKind::kPartial;
+  BackwardTile(c, b, keys, {keys.first, keys.count, lanes.end, kBlockQ, is_masked, lanes.begin});
+}
+
+// Sets up all of a block but grad_q and grad_slopes.
 template <typename In, typename T>
-void BackwardPanel(const Problem& p, const BackwardTensors& t, const BackwardPlan& plan,
-                   int64_t chunk, int64_t batch, int64_t kv_head, const KeyBlock<T>& panel,
-                   T* scratch) {
-  const int64_t padded_d = RoundUp(p.head_dim, kPadding), tile = kBlockQ * padded_d;
-  const int64_t group = p.num_heads / p.num_kv_heads;
-  T* whole_grad_q = scratch + 4 * tile;
-  T* scores = whole_grad_q + tile;
-  T* grad_scores = scores + kBlockK * kBlockQ;
-  T* lse = grad_scores + kBlockK * kBlockQ;
-  for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-    for (int64_t block = 0; block < CeilDiv(p.seq_q, kBlockQ); ++block) {
-      const int64_t i0 = block * kBlockQ;
-      const int64_t count = p.seq_q - i0 < kBlockQ ? p.seq_q - i0 : kBlockQ;
-      const int64_t end_key = VisibleKeys(p, i0 + count);
-      T* grad_q = whole_grad_q;
-      if (plan.is_whole) {
-        std::memset(grad_q, 0, tile * sizeof(T));
-      } else {
-        grad_q = PartialGradQ<T>(p, plan, chunk, batch, head, block);
+BackwardBlock<T> PackQueries(const BackwardContext<T>& c, const QueryBlock& block) {
+  const int64_t tile = kBlockQ * c.padded_d;
+  T* memory = c.block_memory;
+  T* lanes = memory + 4 * tile;
+  const BackwardBlock<T> b{block,
+                           RoundUp(NumRows(block), kLanes<T>),
+                           memory,
+                           memory + tile,
+                           memory + 2 * tile,
+                           memory + 3 * tile,
+                           lanes,
+                           lanes + kBlockQ,
+                           reinterpret_cast<QueryLanes<T>*>(lanes + 2 * kBlockQ),
+                           nullptr,
+                           nullptr};
+  PackBlock<In>(c.p, &c.t.extras, block, c.t.q, b.lanes, b.q_rows, c.padded_d);
+  PackBlock<In>(c.p, nullptr, block, c.t.grad_out, b.lanes, b.grad_rows, c.padded_d);
+  TransposeTile(b.q_rows, c.padded_d, b.lanes, c.padded_d, c.options.product_factor, b.q_columns,
+                kBlockQ);
+  TransposeTile(b.grad_rows, c.padded_d, b.lanes, c.padded_d, T{1}, b.grad_columns, kBlockQ);
+  const T* lse = static_cast<const T*>(c.t.lse) + LaneOffset(c.p, block, 0);
+  const T* delta = static_cast<const T*>(c.t.delta) + LaneOffset(c.p, block, 0);
+  for (int64_t i = 0; i < b.lanes; ++i) {
+    // A query that sees no key has lse -inf; with 0 its masked scores still give P = exp2(-inf).
+    const bool sees = i < block.count && lse[i] != static_cast<T>(-kInfinity);
+    b.lse[i] = sees ? lse[i] * static_cast<T>(kLog2E) : T{0};
+    b.delta[i] = sees ? delta[i] : T{0};
+  }
+  DescribeLanes(c.p, c.t.extras, block, b.lanes, b.features);
+  return b;
+}
+
+// What a task accumulates for a block of queries: grad_q [padded_d, kBlockQ], then grad_slopes.
+inline int64_t QuerySums(int64_t padded_d) { return (padded_d + 1) * kBlockQ; }
+
+template <typename T>
+T* PartialSums(const BackwardContext<T>& c, int64_t chunk, const QueryBlock& block) {
+  const int64_t index = (chunk * c.p.batch + c.batch) * c.p.num_heads + block.head;
+  return static_cast<T*>(c.plan.partial_sums) +
+         (index * CeilDiv(c.p.seq_q, kBlockQ) + block.first / kBlockQ) * QuerySums(c.padded_d);
+}
+
+// Writes grad_q and grad_slopes of a block of queries; `rows` is scratch.
+template <typename In, typename T>
+void UnpackQuerySums(const BackwardContext<T>& c, const QueryBlock& block, const T* sums, T* rows) {
+  TransposeTile(sums, kBlockQ, c.padded_d, kBlockQ, T{1}, rows, c.padded_d);
+  RotateRows(c.p, c.t.extras, Turn::kInverse, FirstQueryRow(c.p) + block.first, block.count, rows,
+             c.padded_d);
+  UnpackBlock<In>(c.p, block, rows, c.padded_d, static_cast<T>(c.p.softmax_scale), c.t.grad_q);
+  if (c.t.grad_slopes == nullptr) return;
+  std::memcpy(static_cast<T*>(c.t.grad_slopes) + LaneOffset(c.p, block, 0),
+              sums + c.padded_d * kBlockQ, block.count * sizeof(T));
+}
+
+inline QueryBlock BlockOf(const Problem& p, int64_t batch, int64_t head, int64_t index) {
+  const int64_t first = index * kBlockQ;
+  return {batch, head, 1, first, p.seq_q - first < kBlockQ ? p.seq_q - first : kBlockQ};
+}
+
+// The blocks of queries whose sums a chunk of keys contributes to; all of them if it is the only
+// one.
+inline Span BlocksOfChunk(const Problem& p, const BackwardPlan& plan, int64_t chunk) {
+  if (plan.is_whole) return {0, CeilDiv(p.seq_q, kBlockQ)};
+  const int64_t begin = chunk * plan.keys_per_chunk, end = begin + plan.keys_per_chunk;
+  const Span queries = QueriesInWindow(p, {begin, end < p.seq_k ? end : p.seq_k});
+  return {queries.begin / kBlockQ, CeilDiv(queries.end, kBlockQ)};
+}
+
+// The tiles of one panel of keys with a block of queries.
+template <typename In, typename T>
+void BackwardPanelBlock(const BackwardContext<T>& c, const KeyBlock<T>& panel,
+                        const QueryBlock& block, T* sums) {
+  const Span seen = VisibleKeys(c.p, c.plan.segments, c.batch, Queries(block));
+  const int64_t panel_end = panel.first + panel.count;
+  const int64_t end = seen.end < panel_end ? seen.end : panel_end;
+  int64_t j = seen.begin > panel.first ? seen.begin : panel.first;
+  if (j >= end) return;
+  BackwardBlock<T> b = PackQueries<In>(c, block);
+  b.grad_q = sums;
+  if (c.t.grad_slopes != nullptr) b.grad_slopes = sums + c.padded_d * kBlockQ;
+  while (j < end) {
+    const int64_t limit = (j / kBlockK + 1) * kBlockK, next = limit < end ? limit : end;
+    BackwardKeys(c, b, Part(panel, j - panel.first, next - j, c.padded_d));
+    j = next;
+  }
+}
+
+// One panel of keys with all queries of all heads that share it.
+template <typename In, typename T>
+void BackwardPanel(const BackwardContext<T>& c, const KeyBlock<T>& panel, T* whole_sums, T* rows) {
+  const int64_t group = c.p.num_heads / c.p.num_kv_heads;
+  const Span blocks = BlocksOfChunk(c.p, c.plan, c.chunk);
+  for (int64_t head = c.kv_head * group; head < (c.kv_head + 1) * group; ++head) {
+    for (int64_t index = blocks.begin; index < blocks.end; ++index) {
+      const QueryBlock block = BlockOf(c.p, c.batch, head, index);
+      if (!c.plan.is_whole) {
+        BackwardPanelBlock<In>(c, panel, block, PartialSums(c, c.chunk, block));
+        continue;
       }
-      const QueryBlock<T> queries{i0,
-                                  count,
-                                  RoundUp(count, kLanes<T>),
-                                  scratch,
-                                  scratch + tile,
-                                  scratch + 2 * tile,
-                                  scratch + 3 * tile,
-                                  lse,
-                                  lse + kBlockQ,
-                                  grad_q};
-      if (end_key > panel.first) PackQueries<In>(p, t, batch, head, queries);
-      for (int64_t j = 0; j < panel.count && panel.first + j < end_key; j += kBlockK) {
-        const int64_t num_keys = panel.count - j < kBlockK ? panel.count - j : kBlockK;
-        const int64_t offset = j * padded_d;
-        BackwardTile(p, queries,
-                     KeyBlock<T>{panel.first + j, num_keys, panel.k + offset, panel.v + offset,
-                                 panel.grad_k + offset, panel.grad_v + offset},
-                     scores, grad_scores);
-      }
-      if (plan.is_whole) UnpackGradQ<In>(p, t, batch, head, i0, count, grad_q, queries.q_rows);
+      std::memset(whole_sums, 0, QuerySums(c.padded_d) * sizeof(T));
+      BackwardPanelBlock<In>(c, panel, block, whole_sums);
+      UnpackQuerySums<In>(c, block, whole_sums, rows);
+    }
+  }
+}
+
+template <typename T>
+void ClearPartialSums(const BackwardContext<T>& c) {
+  const int64_t group = c.p.num_heads / c.p.num_kv_heads;
+  const Span blocks = BlocksOfChunk(c.p, c.plan, c.chunk);
+  for (int64_t head = c.kv_head * group; head < (c.kv_head + 1) * group; ++head) {
+    for (int64_t index = blocks.begin; index < blocks.end; ++index) {
+      std::memset(PartialSums(c, c.chunk, BlockOf(c.p, c.batch, head, index)), 0,
+                  QuerySums(c.padded_d) * sizeof(T));
     }
   }
 }
@@ -190,26 +272,28 @@ void BackwardChunkTask(const Problem& p, const BackwardTensors& t, const Backwar
   const int64_t begin = chunk * plan.keys_per_chunk;
   const int64_t end = begin + plan.keys_per_chunk < p.seq_k ? begin + plan.keys_per_chunk : p.seq_k;
   const int64_t panel_size = plan.keys_per_chunk < kPanelK ? plan.keys_per_chunk : kPanelK;
-  const int64_t panel_tile = panel_size * padded_d;
 
-  if (!plan.is_whole) {
-    const int64_t group = p.num_heads / p.num_kv_heads;
-    std::memset(PartialGradQ<T>(p, plan, chunk, batch, kv_head * group, 0), 0,
-                group * CeilDiv(p.seq_q, kBlockQ) * padded_d * kBlockQ * sizeof(T));
-  }
-  T* k_rows = static_cast<T*>(scratch);
-  T* v_rows = k_rows + panel_tile;
-  T* grad_k = v_rows + panel_tile;
-  T* grad_v = grad_k + panel_tile;
+  T* scores = static_cast<T*>(scratch);
+  T* grad_scores = scores + kBlockK * kBlockQ;
+  T* k_rows = grad_scores + kBlockK * kBlockQ;
+  T* v_rows = k_rows + panel_size * padded_d;
+  T* grad_k = v_rows + panel_size * padded_d;
+  T* grad_v = grad_k + panel_size * padded_d;
+  T* rows = grad_v + panel_size * padded_d;
+  T* whole_sums = rows + kBlockQ * padded_d;
+  const BackwardContext<T> c{
+      p,        t,      plan,        MakeScoreOptions<T>(p, t.extras, batch), batch, kv_head, chunk,
+      padded_d, scores, grad_scores, whole_sums + QuerySums(padded_d)};
+  if (!plan.is_whole) ClearPartialSums(c);
   for (int64_t j0 = begin; j0 < end; j0 += panel_size) {
     const int64_t count = end - j0 < panel_size ? end - j0 : panel_size;
-    const int64_t offset = ((batch * p.seq_k + j0) * p.num_kv_heads + kv_head) * d;
-    PackRows(static_cast<const In*>(t.k) + offset, stride, count, d, k_rows, padded_d, count);
-    PackRows(static_cast<const In*>(t.v) + offset, stride, count, d, v_rows, padded_d, count);
+    PackKeys<In>(p, &t.extras, batch, kv_head, j0, count, t.k, k_rows, padded_d);
+    PackKeys<In>(p, nullptr, batch, kv_head, j0, count, t.v, v_rows, padded_d);
     std::memset(grad_k, 0, count * padded_d * sizeof(T));
     std::memset(grad_v, 0, count * padded_d * sizeof(T));
-    BackwardPanel<In>(p, t, plan, chunk, batch, kv_head,
-                      KeyBlock<T>{j0, count, k_rows, v_rows, grad_k, grad_v}, grad_v + panel_tile);
+    BackwardPanel<In>(c, KeyBlock<T>{j0, count, k_rows, v_rows, grad_k, grad_v}, whole_sums, rows);
+    const int64_t offset = KeyOffset(p, batch, kv_head, j0);
+    RotateRows(p, t.extras, Turn::kInverse, FirstKeyRow(p) + j0, count, grad_k, padded_d);
     UnpackRows(grad_k, padded_d, count, d, static_cast<T>(p.softmax_scale),
                static_cast<In*>(t.grad_k) + offset, stride);
     UnpackRows(grad_v, padded_d, count, d, T{1}, static_cast<In*>(t.grad_v) + offset, stride);
@@ -219,17 +303,19 @@ void BackwardChunkTask(const Problem& p, const BackwardTensors& t, const Backwar
 template <typename In, typename T>
 void BackwardSumTask(const Problem& p, const BackwardTensors& t, const BackwardPlan& plan,
                      int64_t task, void* scratch) {
-  const int64_t tile = RoundUp(p.head_dim, kPadding) * kBlockQ;
-  const int64_t num_blocks = CeilDiv(p.seq_q, kBlockQ), first = task % num_blocks * kBlockQ;
+  const int64_t padded_d = RoundUp(p.head_dim, kPadding), num_blocks = CeilDiv(p.seq_q, kBlockQ);
   const int64_t head = task / num_blocks % p.num_heads, batch = task / num_blocks / p.num_heads;
-  const int64_t count = p.seq_q - first < kBlockQ ? p.seq_q - first : kBlockQ;
-  T* columns = static_cast<T*>(scratch);
-  std::memset(columns, 0, tile * sizeof(T));
+  const QueryBlock block = BlockOf(p, batch, head, task % num_blocks);
+  const BackwardContext<T> c{p, t, plan, {}, batch, 0, 0, padded_d, nullptr, nullptr, nullptr};
+  T* sums = static_cast<T*>(scratch);
+  std::memset(sums, 0, QuerySums(padded_d) * sizeof(T));
   for (int64_t chunk = 0; chunk < plan.num_chunks; ++chunk) {
-    const T* partial = PartialGradQ<T>(p, plan, chunk, batch, head, task % num_blocks);
-    for (int64_t i = 0; i < tile; ++i) columns[i] += partial[i];
+    const Span blocks = BlocksOfChunk(p, plan, chunk);
+    if (task % num_blocks < blocks.begin || task % num_blocks >= blocks.end) continue;
+    const T* partial = PartialSums(c, chunk, block);
+    for (int64_t i = 0; i < QuerySums(padded_d); ++i) sums[i] += partial[i];
   }
-  UnpackGradQ<In>(p, t, batch, head, first, count, columns, columns + tile);
+  UnpackQuerySums<In>(c, block, sums, sums + QuerySums(padded_d));
 }
 
 }  // namespace KERNELS_ISA

@@ -7,191 +7,193 @@
 #ifndef KERNELS_ATTENTION_CPU_FORWARD_INL_H_
 #define KERNELS_ATTENTION_CPU_FORWARD_INL_H_
 
-#include "kernels/attention/cpu_tasks.h"
-#include "kernels/native/tiles-inl.h"
+#include "kernels/attention/cpu_queries-inl.h"
+#include "kernels/attention/cpu_softmax-inl.h"
 
 namespace kernels::attention {
 namespace KERNELS_ISA {
 
-using namespace kernels::KERNELS_ISA;
-
-constexpr double kLog2E = 1.4426950408889634;
-constexpr double kLn2 = 0.6931471805599453;
-constexpr double kInfinity = __builtin_inf();
-
-// The leading queries of a block that do not see `key`: a prefix, since causality is monotone.
-inline int64_t BlindQueries(const Problem& p, int64_t key, int64_t first_query, int64_t lanes) {
-  const int64_t blind = key - (p.seq_k - p.seq_q) - first_query;
-  return blind < 0 ? 0 : (blind > lanes ? lanes : blind);
-}
-
-// The keys that at least one query before `end_query` sees.
-inline int64_t VisibleKeys(const Problem& p, int64_t end_query) {
-  if (!p.causal) return p.seq_k;
-  const int64_t visible = end_query + p.seq_k - p.seq_q;
-  return visible < 0 ? 0 : (visible > p.seq_k ? p.seq_k : visible);
-}
-
-// Overwrites the scores [key, query] that causality hides.
-template <typename T>
-void Mask(const Problem& p, int64_t first_key, int64_t num_keys, int64_t first_query, int64_t lanes,
-          T value, T* scores) {
-  if (!p.causal) return;
-  for (int64_t j = 0; j < num_keys; ++j) {
-    const int64_t blind = BlindQueries(p, first_key + j, first_query, lanes);
-    for (int64_t lane = 0; lane < blind; ++lane) scores[j * kBlockQ + lane] = value;
-  }
-}
-
-// Running state of the online softmax, a lane per query.
-template <typename T>
-struct Softmax {
-  T* max;      // Of the scores so far, in units of log2.
-  T* sum;      // Of exp2(score - max).
-  T* rescale;  // What the last update multiplies earlier sums by.
-};
-
-// Turns a block of scores into unnormalised probabilities and updates the state.
-template <typename T>
-void UpdateSoftmax(T* scores, int64_t num_keys, int64_t lanes, Softmax<T> state) {
-  const Vec<T> none = Broadcast(static_cast<T>(-kInfinity));
-  for (int64_t lane = 0; lane < lanes; lane += kLanes<T>) {
-    T* column = scores + lane;
-    const Vec<T> old_max = Load(state.max + lane);
-    Vec<T> max = old_max;
-    for (int64_t j = 0; j < num_keys; ++j) max = Max(max, Load(column + j * kBlockQ));
-    // A query that has seen no key yet has max -inf; -inf - 0 keeps its probabilities at zero.
-    const Vec<T> shift = max == none ? Vec<T>{} : max;
-    Vec<T> sum{};
-    for (int64_t j = 0; j < num_keys; ++j) {
-      const Vec<T> probability = Exp2(Load(column + j * kBlockQ) - shift);
-      Store(probability, column + j * kBlockQ);
-      sum += probability;
-    }
-    const Vec<T> rescale = Exp2(old_max - shift);
-    Store(max, state.max + lane);
-    Store(rescale, state.rescale + lane);
-    Store(MultiplyAdd(Load(state.sum + lane), rescale, sum), state.sum + lane);
-  }
-}
-
-// Writes lse and returns, in `rescale`, the factors that normalise the output.
-template <typename T>
-void FinishSoftmax(int64_t num_queries, int64_t lanes, Softmax<T> state, T* lse) {
-  for (int64_t i = 0; i < lanes; ++i) {
-    state.rescale[i] = state.sum[i] == 0 ? T{0} : T{1} / state.sum[i];
-  }
-  for (int64_t i = 0; i < num_queries; ++i) {
-    lse[i] = static_cast<T>(kLn2) * (state.max[i] + std::log2(state.sum[i]));
-  }
-}
-
-// A block of queries of one head and its results so far.
+// A block of queries and its results so far.
 template <typename T>
 struct ForwardBlock {
-  int64_t first, count, lanes, end_key;  // It sees no key from end_key on.
-  T* q_columns;                          // [padded_d, kBlockQ], scaled.
-  T* out_columns;                        // [padded_d, kBlockQ], not yet normalised.
+  QueryBlock block;
+  int64_t lanes;
+  Span keys;       // It sees no others.
+  T* q_columns;    // [padded_d, kBlockQ], scaled.
+  T* out_columns;  // [padded_d, kBlockQ], not yet normalised.
   Softmax<T> softmax;
+  QueryLanes<T>* features;
 };
 
-// Sets a block up in `memory`; `rows` is scratch.
-template <typename In, typename T>
-ForwardBlock<T> BeginBlock(const Problem& p, const In* q, int64_t first, T* rows, T* memory) {
-  const int64_t padded_d = RoundUp(p.head_dim, kPadding), tile = kBlockQ * padded_d;
-  const int64_t count = p.seq_q - first < kBlockQ ? p.seq_q - first : kBlockQ;
-  T* lanes = memory + 2 * tile;
-  const ForwardBlock<T> block{first,
-                              count,
-                              RoundUp(count, kLanes<T>),
-                              VisibleKeys(p, first + count),
-                              memory,
-                              memory + tile,
-                              {lanes, lanes + kBlockQ, lanes + 2 * kBlockQ}};
-  const int64_t stride = p.num_heads * p.head_dim;
-  PackRows(q + first * stride, stride, count, p.head_dim, rows, padded_d, block.lanes);
-  TransposeTile(rows, padded_d, block.lanes, padded_d, static_cast<T>(p.softmax_scale * kLog2E),
-                block.q_columns, kBlockQ);
-  std::memset(block.out_columns, 0, tile * sizeof(T));
-  for (int64_t i = 0; i < block.lanes; ++i) {
-    block.softmax.max[i] = static_cast<T>(-kInfinity);
-    block.softmax.sum[i] = 0;
-  }
-  return block;
-}
-
-// Takes the keys [first_key, first_key + num_keys) into a block's results.
+// What all blocks of a task share.
 template <typename T>
-void FoldKeys(const Problem& p, Rows<T> k, Rows<T> v, int64_t first_key, int64_t num_keys,
-              const ForwardBlock<T>& block, T* scores) {
-  const int64_t d = p.head_dim, vectors = block.lanes / kLanes<T>;
-  Multiply<Previous::kOverwrite, T>({k.data, k.stride, 1}, num_keys, d, block.q_columns, kBlockQ,
-                                    vectors, scores, kBlockQ);
-  Mask(p, first_key, num_keys, block.first, block.lanes, static_cast<T>(-kInfinity), scores);
-  UpdateSoftmax(scores, num_keys, block.lanes, block.softmax);
-  Multiply<Previous::kScaleAndAdd, T>({v.data, 1, v.stride}, d, num_keys, scores, kBlockQ, vectors,
-                                      block.out_columns, kBlockQ, block.softmax.rescale);
+struct ForwardContext {
+  const Problem& p;
+  const Extras& extras;
+  const SegmentTable& segments;
+  ScoreOptions<T> options;
+  int64_t padded_d;
+  T* rows;    // Scratch [kBlockQ, padded_d].
+  T* scores;  // Scratch [kForwardBlockK, kBlockQ].
+};
+
+// Keys [first, first + count), as the left operands of products.
+template <typename T>
+struct Keys {
+  int64_t first;
+  int64_t count;
+  Rows<T> k;
+  Rows<T> v;
+};
+
+template <typename T>
+constexpr int64_t kLaneState = 3 * kBlockQ + sizeof(QueryLanes<T>) / sizeof(T);
+
+// Sets a block up in `memory`.
+template <typename In, typename T>
+ForwardBlock<T> BeginBlock(const ForwardContext<T>& c, const void* q, const QueryBlock& block,
+                           T* memory) {
+  const int64_t tile = kBlockQ * c.padded_d;
+  T* state = memory + 2 * tile;
+  const ForwardBlock<T> b{block,
+                          RoundUp(NumRows(block), kLanes<T>),
+                          VisibleKeys(c.p, c.segments, block.batch, Queries(block)),
+                          memory,
+                          memory + tile,
+                          {state, state + kBlockQ, state + 2 * kBlockQ},
+                          reinterpret_cast<QueryLanes<T>*>(state + 3 * kBlockQ)};
+  PackBlock<In>(c.p, &c.extras, block, q, b.lanes, c.rows, c.padded_d);
+  TransposeTile(c.rows, c.padded_d, b.lanes, c.padded_d, c.options.product_factor, b.q_columns,
+                kBlockQ);
+  std::memset(b.out_columns, 0, tile * sizeof(T));
+  ResetSoftmax(b.lanes, b.softmax);
+  DescribeLanes(c.p, c.extras, block, b.lanes, b.features);
+  return b;
 }
 
-// Writes a block's out and lse; `rows` is scratch.
+template <typename T>
+Keys<T> Part(const Keys<T>& keys, int64_t skip, int64_t count) {
+  return {keys.first + skip,
+          count,
+          {keys.k.data + skip * keys.k.stride, keys.k.stride},
+          {keys.v.data + skip * keys.v.stride, keys.v.stride}};
+}
+
+// Takes the keys of one tile into a block's results.
+template <typename T>
+void FoldTile(const ForwardContext<T>& c, const Keys<T>& keys, const Tile& tile,
+              const ForwardBlock<T>& b) {
+  const int64_t d = c.p.head_dim, lane = tile.first_lane;
+  const int64_t vectors = (tile.lanes - lane) / kLanes<T>;
+  T* scores = c.scores + lane;
+  T* out = b.out_columns + lane;
+  Multiply<Previous::kOverwrite, T>({keys.k.data, keys.k.stride, 1}, keys.count, d,
+                                    b.q_columns + lane, kBlockQ, vectors, scores, kBlockQ);
+  if (NeedsFinish(c.options, tile)) FinishScores(c.options, *b.features, tile, T{1}, c.scores);
+  const bool rescale = UpdateSoftmax(scores, keys.count, tile.lanes - lane, From(b.softmax, lane));
+  if (c.options.has_dropout) DropProbabilities(c.options, *b.features, tile, c.scores);
+  const LeftOperand<T> v{keys.v.data, 1, keys.v.stride};
+  if (rescale) {
+    Multiply<Previous::kScaleAndAdd, T>(v, d, keys.count, scores, kBlockQ, vectors, out, kBlockQ,
+                                        b.softmax.rescale + lane);
+  } else {
+    Multiply<Previous::kAdd, T>(v, d, keys.count, scores, kBlockQ, vectors, out, kBlockQ);
+  }
+}
+
+// Takes keys into a block's results, in one tile if all queries see all of them.
+template <typename T>
+void FoldKeys(const ForwardContext<T>& c, const Keys<T>& keys, const ForwardBlock<T>& b) {
+  const Span span{keys.first, keys.first + keys.count};
+  const TileKind kind = ClassifyTile(c.p, c.segments, b.block.batch, Queries(b.block), span);
+  if (kind == TileKind::kEmpty) return;
+  if (kind == TileKind::kPartial && keys.count > kSmallestTile) {
+    const int64_t half = RoundUp(CeilDiv(keys.count, 2), kSmallestTile);
+    FoldKeys(c, Part(keys, 0, half), b);
+    FoldKeys(c, Part(keys, half, keys.count - half), b);
+    return;
+  }
+  const Span lanes = LanesThatSee<T>(c.p, b.block, b.lanes, span);
+  const bool is_masked = kind == TileKind::kPartial;
+  FoldTile(c, keys, {keys.first, keys.count, lanes.end, kBlockQ, is_masked, lanes.begin}, b);
+}
+
+// The keys of the panel that a block sees, one tile after the other.
+template <typename T>
+void FoldPanel(const ForwardContext<T>& c, const Keys<T>& panel, const ForwardBlock<T>& b) {
+  const int64_t end =
+      b.keys.end < panel.first + panel.count ? b.keys.end : panel.first + panel.count;
+  int64_t j = b.keys.begin > panel.first ? b.keys.begin : panel.first;
+  while (j < end) {
+    // Tiles end at multiples of kForwardBlockK, whatever the panel: results do not depend on the
+    // plan.
+    const int64_t limit = (j / kForwardBlockK + 1) * kForwardBlockK;
+    const int64_t next = limit < end ? limit : end;
+    FoldKeys(c, Part(panel, j - panel.first, next - j), b);
+    j = next;
+  }
+}
+
+// Writes a block's out and lse.
 template <typename In, typename T>
-void EndBlock(const Problem& p, const ForwardBlock<T>& block, T* rows, In* out, T* lse) {
-  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding), stride = p.num_heads * d;
-  FinishSoftmax(block.count, block.lanes, block.softmax, lse + block.first);
-  for (int64_t c = 0; c < d; ++c) {
-    for (int64_t i = 0; i < block.lanes; ++i) {
-      block.out_columns[c * kBlockQ + i] *= block.softmax.rescale[i];
+void EndBlock(const ForwardContext<T>& c, const ForwardBlock<T>& b, const ForwardTensors& t) {
+  FinishSoftmax(b.lanes, c.options.dropout_factor, b.softmax);
+  for (int64_t channel = 0; channel < c.p.head_dim; ++channel) {
+    for (int64_t i = 0; i < b.lanes; ++i) {
+      b.out_columns[channel * kBlockQ + i] *= b.softmax.rescale[i];
     }
   }
-  TransposeTile(block.out_columns, kBlockQ, padded_d, block.lanes, T{1}, rows, padded_d);
-  UnpackRows(rows, padded_d, block.count, d, T{1}, out + block.first * stride, stride);
+  TransposeTile(b.out_columns, kBlockQ, c.padded_d, b.lanes, T{1}, c.rows, c.padded_d);
+  UnpackBlock<In>(c.p, b.block, c.rows, c.padded_d, T{1}, t.out);
+  for (int64_t h = 0; h < b.block.num_heads; ++h) {
+    T* lse = static_cast<T*>(t.lse) + LaneOffset(c.p, b.block, h);
+    for (int64_t i = 0; i < b.block.count; ++i) {
+      lse[i] = LogSumExp(b.softmax, h * b.block.count + i);
+    }
+  }
 }
 
 template <typename In, typename T>
-void ForwardTask(const Problem& p, const ForwardTensors& t, int64_t blocks_per_task, int64_t task,
+void ForwardTask(const Problem& p, const ForwardTensors& t, const ForwardPlan& plan, int64_t task,
                  void* scratch) {
-  const int64_t d = p.head_dim, padded_d = RoundUp(d, kPadding), tile = kBlockQ * padded_d;
-  const int64_t queries_per_task = blocks_per_task * kBlockQ;
-  const int64_t num_parts = CeilDiv(p.seq_q, queries_per_task);
+  const int64_t padded_d = RoundUp(p.head_dim, kPadding), tile = kBlockQ * padded_d;
+  const int64_t num_heads = p.batch * p.num_kv_heads;
+  const int64_t kv_head = task % num_heads % p.num_kv_heads;
+  const int64_t batch = task % num_heads / p.num_kv_heads;
   // Under a causal mask the last queries have the most keys: starting with them evens out the
   // threads.
-  const int64_t begin = (num_parts - 1 - task % num_parts) * queries_per_task;
-  const int64_t end = begin + queries_per_task < p.seq_q ? begin + queries_per_task : p.seq_q;
-  const int64_t head = task / num_parts % p.num_heads, batch = task / num_parts / p.num_heads;
-  const int64_t kv_head = head / (p.num_heads / p.num_kv_heads), kv_stride = p.num_kv_heads * d;
-  const int64_t q_offset = (batch * p.seq_q * p.num_heads + head) * d;
-  const int64_t kv_offset = (batch * p.seq_k * p.num_kv_heads + kv_head) * d;
+  const int64_t first_block = (plan.tasks_per_head - 1 - task / num_heads) * plan.blocks_per_task;
+  const int64_t end_block = first_block + plan.blocks_per_task < plan.blocks.count
+                                ? first_block + plan.blocks_per_task
+                                : plan.blocks.count;
 
-  T* rows = static_cast<T*>(scratch);  // [kBlockQ, padded_d]
-  T* k_rows = rows + tile;             // [kBlockK, padded_d]
-  T* v_rows = k_rows + kBlockK * padded_d;
-  T* scores = v_rows + kBlockK * padded_d;  // [kBlockK, kBlockQ]
-  T* memory = scores + kBlockK * kBlockQ;
+  T* scores = static_cast<T*>(scratch);
+  T* rows = scores + kForwardBlockK * kBlockQ;
+  T* k_rows = rows + tile;
+  T* v_rows = k_rows + kForwardPanelK * padded_d;
+  T* memory = v_rows + kForwardPanelK * padded_d;
+  const ForwardContext<T> c{
+      p, t.extras, plan.segments, MakeScoreOptions<T>(p, t.extras, batch), padded_d, rows, scores};
   ForwardBlock<T> blocks[kMaxBlocksPerTask] = {};
   int64_t num_blocks = 0;
-  for (int64_t i = begin; i < end; i += kBlockQ, memory += 2 * tile + 3 * kBlockQ) {
-    blocks[num_blocks++] = BeginBlock(p, static_cast<const In*>(t.q) + q_offset, i, rows, memory);
+  Span keys{p.seq_k, 0};
+  for (int64_t i = first_block; i < end_block; ++i, memory += 2 * tile + kLaneState<T>) {
+    const ForwardBlock<T> b =
+        BeginBlock<In>(c, t.q, BlockAt(p, plan.blocks, batch, kv_head, i), memory);
+    blocks[num_blocks++] = b;
+    if (b.keys.begin < keys.begin) keys.begin = b.keys.begin;
+    if (b.keys.end > keys.end) keys.end = b.keys.end;
   }
 
-  const int64_t end_key = blocks[num_blocks - 1].end_key;
-  for (int64_t j = 0; j < end_key; j += kBlockK) {
-    const int64_t num_keys = end_key - j < kBlockK ? end_key - j : kBlockK;
-    const int64_t offset = kv_offset + j * kv_stride;
-    const Rows<T> k = ReadRows(static_cast<const In*>(t.k) + offset, kv_stride, num_keys, d,
-                               num_blocks > 1, k_rows, padded_d);
-    const Rows<T> v = ReadRows(static_cast<const In*>(t.v) + offset, kv_stride, num_keys, d,
-                               num_blocks > 1, v_rows, padded_d);
-    for (int64_t b = 0; b < num_blocks; ++b) {
-      const int64_t visible = blocks[b].end_key - j;
-      if (visible <= 0) continue;
-      FoldKeys(p, k, v, j, visible < num_keys ? visible : num_keys, blocks[b], scores);
-    }
+  for (int64_t j = keys.begin / kForwardBlockK * kForwardBlockK; j < keys.end;
+       j += kForwardPanelK) {
+    const int64_t count = keys.end - j < kForwardPanelK ? keys.end - j : kForwardPanelK;
+    PackKeys<In>(p, &t.extras, batch, kv_head, j, count, t.k, k_rows, padded_d);
+    PackKeys<In>(p, nullptr, batch, kv_head, j, count, t.v, v_rows, padded_d);
+    const Keys<T> panel{j, count, {k_rows, padded_d}, {v_rows, padded_d}};
+    for (int64_t b = 0; b < num_blocks; ++b) FoldPanel(c, panel, blocks[b]);
   }
-
-  T* lse = static_cast<T*>(t.lse) + (batch * p.num_heads + head) * p.seq_q;
-  for (int64_t b = 0; b < num_blocks; ++b) {
-    EndBlock(p, blocks[b], rows, static_cast<In*>(t.out) + q_offset, lse);
-  }
+  for (int64_t b = 0; b < num_blocks; ++b) EndBlock<In>(c, blocks[b], t);
 }
 
 }  // namespace KERNELS_ISA

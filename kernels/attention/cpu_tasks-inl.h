@@ -3,6 +3,7 @@
 #define KERNELS_ATTENTION_CPU_TASKS_INL_H_
 
 #include "kernels/attention/cpu_backward-inl.h"
+#include "kernels/attention/cpu_forward-inl.h"
 
 namespace kernels::attention {
 namespace KERNELS_ISA {
@@ -23,6 +24,8 @@ constexpr TaskSet kTasks = {ForwardTask<In, T>, DeltaTask<In, T>, BackwardChunkT
 
 const TaskSet& Tasks(DType dtype) {
   switch (dtype) {
+    case DType::kFloat16:
+      return kTasks<Float16, float>;
     case DType::kBFloat16:
       return kTasks<BFloat16, float>;
     case DType::kFloat64:

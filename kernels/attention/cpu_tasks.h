@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/attention/cpu_visibility.h"
 #include "kernels/attention/problem.h"
 
 namespace kernels::attention {
@@ -14,9 +15,17 @@ namespace kernels::attention {
 constexpr int64_t kBlockQ = 64;
 constexpr int64_t kBlockK = 64;
 
-// Blocks of queries that a task of the forward pass may go through with one copy of each block of
+// Keys of a tile of the forward pass, which has only one tile of scores to keep: the more keys, the
+// fewer times the output is loaded and stored.
+constexpr int64_t kForwardBlockK = 128;
+
+// Blocks of queries that a task of the forward pass may go through with one copy of each panel of
 // keys.
-constexpr int64_t kMaxBlocksPerTask = 4;
+constexpr int64_t kMaxBlocksPerTask = 16;
+
+// Keys whose k and v such a task copies at once: 256 KiB of floats at head_dim 128, in the
+// second-level cache.
+constexpr int64_t kForwardPanelK = 256;
 
 // Keys whose k, v and gradients the backward pass keeps in the second-level cache at once.
 constexpr int64_t kPanelK = 512;
@@ -27,30 +36,46 @@ constexpr int64_t kPadding = 16;
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
+// How the queries that share a key head are cut into blocks of at most kBlockQ rows: parts of
+// kBlockQ queries of one head, or all queries of several heads where those are few, as in decoding.
+struct QueryBlocks {
+  int64_t heads_per_block;
+  int64_t head_parts;  // Blocks that it takes for all heads of the group.
+  int64_t count;       // Blocks of one (batch, key head).
+};
+
+struct ForwardPlan {
+  QueryBlocks blocks;
+  int64_t blocks_per_task;
+  int64_t tasks_per_head;  // Tasks of one (batch, key head).
+  SegmentTable segments;
+};
+
 // The backward pass splits the keys of each (batch, key head) into chunks, one task each, which
-// owns its part of grad_k and grad_v. When one panel holds all keys, the task writes grad_q too.
-// Otherwise it leaves a partial sum of grad_q, which a second pass adds up in the order of the
-// chunks.
+// owns its part of grad_k and grad_v. When one panel holds all keys, the task writes grad_q and
+// grad_slopes too. Otherwise it leaves partial sums of them, which a second pass adds up in the
+// order of the chunks.
 struct BackwardPlan {
   int64_t num_chunks;
   int64_t keys_per_chunk;  // A multiple of kBlockK.
   bool is_whole;           // There is one chunk of at most kPanelK keys.
-  // Unless is_whole: [chunk, batch, head, query block, head_dim padded, kBlockQ], in the type of
-  // the sums.
-  void* partial_grad_q;
+  // Unless is_whole: [chunk, batch, head, query block, head_dim padded + 1, kBlockQ], in the type
+  // of the sums: grad_q, transposed, and a row of grad_slopes.
+  void* partial_sums;
+  SegmentTable segments;
 };
 
 // Code for one instruction set and one dtype.
 struct TaskSet {
-  // `blocks_per_task` blocks of queries of one head.
-  void (*forward)(const Problem&, const ForwardTensors&, int64_t blocks_per_task, int64_t task,
+  // plan.blocks_per_task blocks of queries of one key head.
+  void (*forward)(const Problem&, const ForwardTensors&, const ForwardPlan&, int64_t task,
                   void* scratch);
   // delta of one (batch, query).
   void (*delta)(const Problem&, const BackwardTensors&, int64_t task);
   // One chunk of keys of one key head.
   void (*backward_chunk)(const Problem&, const BackwardTensors&, const BackwardPlan&, int64_t task,
                          void* scratch);
-  // The sum of grad_q's partial sums for one block of queries of one head.
+  // Adds the partial sums of one block of queries of one head.
   void (*backward_sum)(const Problem&, const BackwardTensors&, const BackwardPlan&, int64_t task,
                        void* scratch);
   // out[i] = 2^in[i] for `count` values, as the softmax computes it.
@@ -58,7 +83,7 @@ struct TaskSet {
 };
 
 // Numbers of elements, of the accumulation type, that a task needs in `scratch`.
-int64_t ForwardScratch(const Problem& problem, int64_t blocks_per_task);
+int64_t ForwardScratch(const Problem& problem, const ForwardPlan& plan);
 int64_t BackwardScratch(const Problem& problem, const BackwardPlan& plan);
 
 namespace generic {

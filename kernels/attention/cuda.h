@@ -14,9 +14,14 @@ struct Queue {
 };
 
 // Both enqueue and return. They throw std::invalid_argument for problems that the kernels do not
-// take (float64; head_dim above 128 or not a multiple of 8), and cuda::Error.
+// take (float64; head_dim above 256 or not a multiple of 8; backward with RoPE but no rotated_q and
+// rotated_k), and cuda::Error.
 void ForwardCuda(DType dtype, const Problem& problem, const ForwardTensors& tensors, Queue queue);
 void BackwardCuda(DType dtype, const Problem& problem, const BackwardTensors& tensors, Queue queue);
+
+// The part of BackwardCuda that leaves out grad_k and grad_v, without RoPE: writes delta first.
+void BackwardQueriesCuda(DType dtype, const Problem& problem, const BackwardTensors& tensors,
+                         Queue queue);
 
 }  // namespace kernels::attention
 

@@ -3,19 +3,24 @@
     from kernels.attention import jax_op
     out = jax_op.attention(q, k, v, causal=True)
 
-Works under jit, grad and vmap (which folds into the batch), and runs the same native code as
-`torch_op`. Under jit the backend is chosen when the function is traced. Under sharding the call is
-opaque: wrap it in `jax.shard_map` over batch or heads.
+Works under jit, grad, vmap (which folds into the batch) and `jax.shard_map`, and runs the same
+native code as `torch_op`. Under jit the backend is chosen when the function is traced. Under
+automatic sharding the call is opaque: XLA gathers its inputs, so wrap it in `jax.shard_map` over
+batch or heads.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels.attention import _native, contract, cubin_loader, reference
+from kernels import cubin_loader
+from kernels.attention import _native, contract, reference
+from kernels.attention.contract import Extras, Options, Sizes
+from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.dispatch import UnsupportedKernelError
 
 # A function of arrays [batch, ...] that gives several.
@@ -25,6 +30,38 @@ for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
 
 
+class _Options(TypedDict, total=False):
+    """What `attention` takes besides q, k, v and return_lse."""
+
+    causal: bool
+    softmax_scale: float | None
+    alibi_slopes: jax.Array | None
+    rope: Rope | RopeTables | None
+    window: contract.Window | None
+    segment_ids: jax.Array | tuple[jax.Array, jax.Array] | None
+    softcap: float | None
+    dropout_rate: float
+    dropout_seed: int | jax.Array | None
+
+
+@overload
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    return_lse: Literal[False] = ...,
+    **options: Unpack[_Options],
+) -> jax.Array: ...
+@overload
+def attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    return_lse: Literal[True],
+    **options: Unpack[_Options],
+) -> tuple[jax.Array, jax.Array]: ...
 def attention(
     q: jax.Array,
     k: jax.Array,
@@ -32,43 +69,109 @@ def attention(
     *,
     causal: bool = False,
     softmax_scale: float | None = None,
-) -> jax.Array:
-    """Computes softmax(softmax_scale * q k^T) v for each head.
+    alibi_slopes: jax.Array | None = None,
+    rope: Rope | RopeTables | None = None,
+    window: contract.Window | None = None,
+    segment_ids: jax.Array | tuple[jax.Array, jax.Array] | None = None,
+    softcap: float | None = None,
+    dropout_rate: float = 0.0,
+    dropout_seed: int | jax.Array | None = None,
+    return_lse: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """Computes softmax(softmax_scale * q k^T) v for each head, with what changes the scores.
+
+    Query i stands at position i + seq_k - seq_q and key j at position j: the last query is as far
+    as the last key. All options may be combined; docs/kernels.md has the formula.
 
     Args:
       q: [batch, seq_q, num_heads, head_dim].
       k: [batch, seq_k, num_kv_heads, head_dim]; num_heads is a multiple of num_kv_heads and query
         head h reads key head h // (num_heads // num_kv_heads).
-      v: as k. One dtype for all: float32, bfloat16 or float64 on CPU; float16, bfloat16 or float32
-        on CUDA with head_dim up to 128. Sums are float32, or float64 for float64.
-      causal: query i sees the keys j <= i + seq_k - seq_q, aligned to the bottom right. A query
-        that sees no key gives zeros.
-      softmax_scale: 1 / sqrt(head_dim) unless given. A Python number, not a traced array.
+      v: as k. One dtype for all: float16, bfloat16, float32 or, on CPU, float64; head_dim up to 256
+        on CUDA. Sums are float32, or float64 for float64.
+      causal: a query sees no key of a later position.
+      softmax_scale: 1 / sqrt(head_dim) unless given. Like every number below, a Python number and
+        not a traced array.
+      alibi_slopes: [num_heads] or [batch, num_heads]; scores are lowered by slope times distance.
+        Differentiable.
+      rope: q and k are turned by their positions; see `kernels.attention.rope`.
+      window: (left, right): a query sees keys at most so many positions before and after its own;
+        None for a side without a limit.
+      segment_ids: [batch, seq_len] integers, or a pair of them for queries and for keys: a query
+        sees the keys of its own segment only; negative ones (padding) see nothing.
+      softcap: scores s become softcap * tanh(s / softcap), before ALiBi and masks.
+      dropout_rate: probability in [0, 1) that a softmax probability becomes 0; the others grow by
+        1 / (1 - dropout_rate).
+      dropout_seed: an integer, or [batch] integers, of which 32 bits count; may be traced. Needed
+        for dropout: the same seed drops the same, on every device. From a key of JAX:
+        `jax.random.bits(key, dtype="uint32")`.
+      return_lse: return the log-sum-exp of the scores too. Differentiable.
 
     Returns:
-      An array with the shape and dtype of q.
+      An array with the shape and dtype of q; zeros where a query sees no key. With return_lse, a
+      pair of it and [batch, num_heads, seq_q] in the type of the sums; -inf where a query sees no
+      key.
 
     Raises:
-      TypeError: dtypes differ, or softmax_scale is not a number.
-      ValueError: shapes do not fit, or no backend serves this dtype and device.
+      TypeError: dtypes differ, or an option is not of its type.
+      ValueError: shapes do not fit, an option is out of range, or no backend serves this dtype and
+        device.
 
     Reference: Dao, "FlashAttention-2", 2023, arXiv:2307.08691.
     """
     q, k, v = map(jnp.asarray, (q, k, v))
     sizes = contract.check_shapes(q.shape, k.shape, v.shape)
     contract.check_dtypes(q.dtype.name, k.dtype.name, v.dtype.name)
+    backend = _select(q, sizes)
+    options = contract.resolve_options(
+        sizes,
+        causal=causal,
+        softmax_scale=softmax_scale,
+        window=window,
+        softcap=softcap,
+        dropout_rate=dropout_rate,
+        rope=rope,
+    )
+    extras = Extras(
+        _slopes(q, alibi_slopes, sizes),
+        *_rope_arrays(q, rope, sizes, options),
+        *_segments(segment_ids, sizes),
+        _seeds(dropout_rate, dropout_seed, sizes),
+    )
+    if backend == "cuda":
+        contract.check_hopper(sizes, options, extras)
+    q, k, v, extras = _vary_alike((q, k, v, extras))
+    padding = contract.head_padding(backend, sizes.head_dim)
+    if padding:
+        q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, padding))) for x in (q, k, v))
+    out, lse = _attention(q, k, v, extras.alibi_slopes, extras[1:], options, backend)
+    if padding:
+        out = out[..., : sizes.head_dim]
+    return (out, lse) if return_lse else out
+
+
+def explain(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> str:
+    """Returns a line for each backend: whether and why `attention(q, k, v, **options)` takes it.
+
+    Raises:
+      ValueError: shapes do not fit, or no backend serves this dtype and device.
+    """
+    sizes = contract.check_shapes(q.shape, k.shape, v.shape)
+    threads, instructions = _native.num_threads(), _native.cpu_isa()
+    if q.dtype == jnp.bfloat16 and _native.matrix_isa() != "none":
+        instructions = _native.matrix_isa()
+    native = f"{instructions} on {threads} threads"
+    return contract.explain(_device(q), q.dtype.name, sizes.head_dim, native)
+
+
+def _select(q: jax.Array, sizes: Sizes) -> str:
     device = _device(q)
     backend = contract.select(device, q.dtype.name, sizes.head_dim)
-    scale = contract.resolve_scale(softmax_scale, sizes.head_dim)
-    if backend == "triton":
+    if backend in ("triton", "cuda"):
         if device != "cuda":
-            raise UnsupportedKernelError("attention's triton backend serves JAX on cuda only")
-        cubin_loader.ensure_registered()
-    if padding := contract.head_padding(backend, sizes.head_dim):
-        widths = ((0, 0), (0, 0), (0, 0), (0, padding))
-        q, k, v = (jnp.pad(x, widths) for x in (q, k, v))
-        return _attention(q, k, v, bool(causal), scale, backend)[..., : sizes.head_dim]
-    return _attention(q, k, v, bool(causal), scale, backend)
+            raise UnsupportedKernelError(f"attention's {backend} backend serves JAX on cuda only")
+        cubin_loader.ensure_registered(_native)
+    return backend
 
 
 def _device(x: jax.Array) -> str:
@@ -80,24 +183,131 @@ def _device(x: jax.Array) -> str:
     return "cuda" if platform == "gpu" else platform
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _slopes(q: jax.Array, slopes: jax.Array | None, sizes: Sizes) -> jax.Array | None:
+    if slopes is None:
+        return None
+    slopes = jnp.asarray(slopes)
+    contract.check_alibi_shape(slopes.shape, sizes)
+    return jnp.broadcast_to(slopes.astype(_sum_dtype(q)), (sizes.batch, sizes.num_heads))
+
+
+def _rope_arrays(
+    q: jax.Array, rope: Rope | RopeTables | None, sizes: Sizes, options: Options
+) -> tuple[jax.Array | None, jax.Array | None]:
+    if rope is None:
+        return None, None
+    positions = max(sizes.seq_q, sizes.seq_k)
+    if isinstance(rope, Rope):
+        tables = rope_tables(positions, options.rotary_dim, base=rope.base, offset=rope.offset)
+    else:
+        tables = rope.cos[:positions], rope.sin[:positions]
+    cos, sin = (jax.lax.stop_gradient(jnp.asarray(x, _sum_dtype(q))) for x in tables)
+    return cos, sin
+
+
+def _segments(
+    segment_ids: jax.Array | tuple[jax.Array, jax.Array] | None, sizes: Sizes
+) -> tuple[jax.Array | None, jax.Array | None]:
+    if segment_ids is None:
+        return None, None
+    q_segments, kv_segments = map(jnp.asarray, contract.split_segment_ids(segment_ids, sizes))
+    for x in (q_segments, kv_segments):
+        if not jnp.issubdtype(x.dtype, jnp.integer):
+            raise TypeError(f"segment_ids must be integers, got {x.dtype.name}")
+    return q_segments.astype(jnp.int32), kv_segments.astype(jnp.int32)
+
+
+def _seeds(rate: float, seed: int | jax.Array | None, sizes: Sizes) -> jax.Array | None:
+    """[batch] uint32, the seed of each row; see `contract.SEED_STEP`."""
+    contract.check_dropout_seed(rate, seed)
+    if seed is None:
+        return None
+    if isinstance(seed, int):
+        seed = seed & 0xFFFFFFFF
+    seeds = jnp.asarray(seed).astype(jnp.uint32)
+    if seeds.shape not in ((), (sizes.batch,)):
+        raise ValueError(
+            f"dropout_seed must be an integer or [batch], ({sizes.batch},), got shape {seeds.shape}"
+        )
+    return seeds + jnp.uint32(contract.SEED_STEP) * jnp.arange(sizes.batch, dtype=jnp.uint32)
+
+
+def _vary_alike(arrays: Any) -> Any:
+    """Under shard_map, makes all arrays vary over the mesh axes over which one of them does."""
+    axes = frozenset().union(*(_varying(x) for x in jax.tree.leaves(arrays)))
+
+    def vary(x: jax.Array) -> jax.Array:
+        missing = tuple(axes - _varying(x))
+        return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(vary, arrays)
+
+
+def _varying(x: jax.Array) -> frozenset[str]:
+    return jax.typeof(x).manual_axis_type.varying
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _attention(
-    q: jax.Array, k: jax.Array, v: jax.Array, causal: bool, softmax_scale: float, backend: str
-) -> jax.Array:
-    out, _ = _forward(causal, softmax_scale, backend)(q, k, v)
-    return out
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    slopes: jax.Array | None,
+    constants: tuple[jax.Array | None, ...],
+    options: Options,
+    backend: str,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns out and lse; `constants` are the extras without gradients."""
+    arguments = (q, k, v, *_present(slopes, constants, q))
+    out, lse = _forward(options, backend)(*_vary_alike(arguments))
+    return out, lse
 
 
-def _attention_fwd(q, k, v, causal, softmax_scale, backend):  # type: ignore[no-untyped-def]
-    out, lse = _forward(causal, softmax_scale, backend)(q, k, v)
-    return out, (q, k, v, out, lse)
+def _attention_fwd(q, k, v, slopes, constants, options, backend):  # type: ignore[no-untyped-def]
+    # Known when traced, so kept in the structure of the residuals.
+    slopes_wanted = () if slopes is not None and slopes.perturbed else None
+    q, k, v, slopes, constants = jax.tree.map(
+        lambda x: x.value, (q, k, v, slopes, constants), is_leaf=lambda x: hasattr(x, "perturbed")
+    )
+    out, lse = _attention(q, k, v, slopes, constants, options, backend)
+    return (out, lse), (q, k, v, slopes, constants, out, lse, slopes_wanted)
 
 
-def _attention_bwd(causal, softmax_scale, backend, residuals, grad_out):  # type: ignore[no-untyped-def]
-    return _backward(causal, softmax_scale, backend)(*residuals, grad_out)
+def _attention_bwd(options, backend, residuals, grads):  # type: ignore[no-untyped-def]
+    q, k, v, slopes, constants, out, lse, slopes_wanted = residuals
+    grad_out, grad_lse = grads
+    grad_out = jnp.zeros_like(out) if _is_zero(grad_out) else grad_out
+    grad_lse = _absent(lse.dtype) if _is_zero(grad_lse) else grad_lse
+    wanted = slopes_wanted is not None
+    arguments = (q, k, v, out, lse, grad_out, grad_lse, *_present(slopes, constants, q))
+    *grads, grad_slopes = _backward(options, backend, wanted)(*_vary_alike(arguments))
+    return (*grads, jnp.sum(grad_slopes, axis=-1) if wanted else None, None)
 
 
-_attention.defvjp(_attention_fwd, _attention_bwd)
+_attention.defvjp(_attention_fwd, _attention_bwd, symbolic_zeros=True)
+
+
+def _is_zero(cotangent: Any) -> bool:
+    return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _absent(dtype: Any) -> jax.Array:
+    """What the native code takes for no array."""
+    return jnp.zeros((0,), dtype)
+
+
+def _present(
+    slopes: jax.Array | None, constants: tuple[jax.Array | None, ...], q: jax.Array
+) -> tuple[jax.Array, ...]:
+    """All extras as arrays."""
+    sums = _sum_dtype(q)
+    dtypes = Extras(sums, sums, sums, jnp.int32, jnp.int32, jnp.uint32)
+    extras = (slopes, *constants)
+    return tuple(_absent(d) if x is None else x for x, d in zip(extras, dtypes, strict=True))
+
+
+# From the end of the arguments: the tables of RoPE, which have no batch.
+_TABLES = (-5, -4)
 
 
 def _fold_vmap(function: Function) -> Function:
@@ -106,12 +316,18 @@ def _fold_vmap(function: Function) -> Function:
 
     @mapped.def_vmap
     def _(axis_size: int, in_batched: list[bool], *args: jax.Array):  # type: ignore[no-untyped-def]
-        def fold(x: jax.Array, is_mapped: bool) -> jax.Array:
+        def fold(index: int, x: jax.Array, is_mapped: bool) -> jax.Array:
+            if index - len(args) in _TABLES:
+                if is_mapped:
+                    raise NotImplementedError("attention: vmap over the tables of RoPE")
+                return x
             x = x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
             return x.reshape(axis_size * x.shape[1], *x.shape[2:])
 
-        outputs = mapped(*map(fold, args, in_batched))
-        unfolded = tuple(x.reshape(axis_size, -1, *x.shape[1:]) for x in outputs)
+        outputs = mapped(*map(fold, range(len(args)), args, in_batched))
+        unfolded = tuple(
+            x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]) for x in outputs
+        )
         return unfolded, (True,) * len(unfolded)
 
     return mapped
@@ -119,45 +335,103 @@ def _fold_vmap(function: Function) -> Function:
 
 # Cached, so that a function traced twice is one function to JAX.
 @functools.cache
-def _forward(causal: bool, softmax_scale: float, backend: str) -> Function:
-    """(q, k, v) -> (out, lse [batch, num_heads, seq_q])."""
+def _forward(options: Options, backend: str) -> Function:
+    """(q, k, v, *extras) -> (out, lse [batch, num_heads, seq_q])."""
 
-    def forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
+    def forward(*args: jax.Array) -> tuple[jax.Array, ...]:
+        q, k, *_ = args
         shapes = (_like(q), _lse_shape(q))
         if backend == "reference":
-            spec = functools.partial(reference.forward, causal=causal, softmax_scale=softmax_scale)
-            return _callback(spec, shapes, q, k, v)
-        call = jax.ffi.ffi_call("hpc_attention_forward", shapes)
-        return tuple(call(q, k, v, causal=causal, softmax_scale=np.float64(softmax_scale)))
+
+            def spec(q, k, v, *extras):  # type: ignore[no-untyped-def]
+                return reference.forward(q, k, v, options, _given(extras))
+
+            return _callback(spec, shapes, *args)
+        call = jax.ffi.ffi_call(
+            _target_of("forward", backend),
+            (*shapes, *_workspace("forward", q, k, options, backend)),
+        )
+        return tuple(call(*args, **_attributes(options))[:2])
 
     return _fold_vmap(forward)
 
 
 @functools.cache
-def _backward(causal: bool, softmax_scale: float, backend: str) -> Function:
-    """(q, k, v, out, lse, grad_out) -> (grad_q, grad_k, grad_v)."""
+def _backward(options: Options, backend: str, slopes_wanted: bool) -> Function:
+    """(q, k, v, out, lse, grad_out, grad_lse, *extras) -> (grad_q, grad_k, grad_v, grad_slopes).
 
-    def backward(q, k, v, out, lse, grad_out):  # type: ignore[no-untyped-def]
-        shapes = (_like(q), _like(k), _like(v))
+    grad_slopes is [batch, num_heads, seq_q], to be summed, or empty unless wanted.
+    """
+
+    def backward(*args: jax.Array) -> tuple[jax.Array, ...]:
+        q, k, v, _, lse, *_ = args
+        grad_slopes = _like(lse) if slopes_wanted else _like(lse, (0,))
+        shapes = (_like(q), _like(k), _like(v), grad_slopes)
         if backend == "reference":
-            spec = functools.partial(reference.backward, causal=causal, softmax_scale=softmax_scale)
-            return _callback(spec, shapes, q, k, v, grad_out)
-        call = jax.ffi.ffi_call("hpc_attention_backward", (*shapes, _lse_shape(q)))
-        args = (q, k, v, out, lse, grad_out)
-        grads = call(*args, causal=causal, softmax_scale=np.float64(softmax_scale))
-        return tuple(grads[:3])
+
+            def spec(q, k, v, out, lse, grad_out, grad_lse, *extras):  # type: ignore[no-untyped-def]
+                grad_lse = grad_lse if grad_lse.size else 0.0
+                *grads, slopes = reference.backward(
+                    q, k, v, grad_out, options, _given(extras), grad_lse
+                )
+                share = np.broadcast_to(slopes[..., None] / lse.shape[-1], lse.shape)
+                return *grads, share if slopes_wanted else np.zeros(0)
+
+            return _callback(spec, shapes, *args)
+        outputs = (*shapes, _lse_shape(q), *_workspace("backward", q, k, options, backend))
+        call = jax.ffi.ffi_call(_target_of("backward", backend), outputs)
+        return tuple(call(*args, **_attributes(options))[:4])
 
     return _fold_vmap(backward)
 
 
-def _like(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype)
+def _target_of(direction: str, backend: str) -> str:
+    """The name of the native call; that of most backends is the same for every platform."""
+    return f"hpc_attention_{direction}{'_sm90' if backend == 'cuda' else ''}"
+
+
+def _attributes(options: Options) -> dict[str, Any]:
+    wide = {float: np.float64, int: np.int64, bool: np.bool_}
+    return {name: wide[type(value)](value) for name, value in options._asdict().items()}
+
+
+def _given(extras: tuple[np.ndarray, ...]) -> Extras:
+    """What `_present` was made of; seeds of an empty batch are empty too."""
+    *others, seeds = extras
+    return Extras(*(None if x.shape == (0,) else x for x in others))._replace(dropout_seeds=seeds)
+
+
+def _sum_dtype(x: jax.Array) -> Any:
+    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+
+
+def _like(
+    x: jax.Array, shape: tuple[int, ...] | None = None, dtype: Any = None
+) -> jax.ShapeDtypeStruct:
+    """Of the shape and dtype of x unless given, varying over the mesh axes that x varies over."""
+    kind = jax.typeof(x)
+    mesh = kind.sharding.mesh
+    return jax.ShapeDtypeStruct(
+        x.shape if shape is None else shape,
+        dtype or x.dtype,
+        sharding=None if mesh.empty else jax.sharding.NamedSharding(mesh, jax.P()),
+        manual_axis_type=kind.manual_axis_type,
+    )
 
 
 def _lse_shape(q: jax.Array) -> jax.ShapeDtypeStruct:
     batch, seq_q, num_heads, _ = q.shape
-    dtype = jnp.float64 if q.dtype == jnp.float64 else jnp.float32
-    return jax.ShapeDtypeStruct((batch, num_heads, seq_q), dtype)
+    return _like(q, (batch, num_heads, seq_q), _sum_dtype(q))
+
+
+def _workspace(
+    direction: str, q: jax.Array, k: jax.Array, options: Options, backend: str
+) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """For q and k as RoPE turns them, where that is a pass of its own."""
+    sizes = contract.check_shapes(q.shape, k.shape, k.shape)
+    if backend != "cpu" and contract.rotates_first(direction, sizes, options):
+        return _like(q), _like(k)
+    return _like(q, (0,)), _like(k, (0,))
 
 
 def _callback(
@@ -168,7 +442,7 @@ def _callback(
     """Runs the numpy specification on the host."""
 
     def host(*arrays: jax.Array) -> tuple[np.ndarray, ...]:
-        results = spec(*(np.asarray(x, dtype=np.float64) for x in arrays))
-        return tuple(r.astype(s.dtype) for r, s in zip(results, shapes, strict=True))
+        results = spec(*map(np.asarray, arrays))
+        return tuple(np.asarray(r, s.dtype) for r, s in zip(results, shapes, strict=True))
 
     return tuple(jax.pure_callback(host, shapes, *args))

@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "kernels/attention/cpu.h"
 #include "kernels/attention/cuda.h"
 #include "kernels/attention/problem.h"
+#include "kernels/attention/sm90.h"
 #include "kernels/attention/xla_handlers.h"
 #include "kernels/native/cpu_isa.h"
 #include "kernels/native/cuda_launch.h"
@@ -22,21 +24,35 @@ namespace py = pybind11;
 namespace kernels::attention {
 namespace {
 
+// As contract.Sizes and contract.Options.
 using Sizes = std::array<int64_t, 6>;
+using Options = std::tuple<double, int64_t, int64_t, double, double, int64_t, bool>;
 
-// Addresses of tensors, as torch.Tensor.data_ptr() gives them, in the order of the structs.
-using ForwardAddresses = std::array<uintptr_t, 5>;
-using BackwardAddresses = std::array<uintptr_t, 10>;
+// Addresses of tensors, as torch.Tensor.data_ptr() gives them, in the order of the structs; 0 where
+// there is none.
+using ForwardAddresses = std::array<uintptr_t, 13>;
+using BackwardAddresses = std::array<uintptr_t, 20>;
 
 void* Pointer(uintptr_t address) { return reinterpret_cast<void*>(address); }
 
+Extras ToExtras(const uintptr_t* a) {
+  return {Pointer(a[0]),
+          Pointer(a[1]),
+          Pointer(a[2]),
+          reinterpret_cast<int32_t*>(a[3]),
+          reinterpret_cast<int32_t*>(a[4]),
+          reinterpret_cast<uint32_t*>(a[5])};
+}
+
 ForwardTensors ToTensors(const ForwardAddresses& a) {
-  return {Pointer(a[0]), Pointer(a[1]), Pointer(a[2]), Pointer(a[3]), Pointer(a[4])};
+  return {Pointer(a[0]), Pointer(a[1]), Pointer(a[2]), Pointer(a[3]),
+          Pointer(a[4]), Pointer(a[5]), Pointer(a[6]), ToExtras(&a[7])};
 }
 
 BackwardTensors ToTensors(const BackwardAddresses& a) {
-  return {Pointer(a[0]), Pointer(a[1]), Pointer(a[2]), Pointer(a[3]), Pointer(a[4]),
-          Pointer(a[5]), Pointer(a[6]), Pointer(a[7]), Pointer(a[8]), Pointer(a[9])};
+  return {Pointer(a[0]),  Pointer(a[1]),  Pointer(a[2]),  Pointer(a[3]),  Pointer(a[4]),
+          Pointer(a[5]),  Pointer(a[6]),  Pointer(a[7]),  Pointer(a[8]),  Pointer(a[9]),
+          Pointer(a[10]), Pointer(a[11]), Pointer(a[12]), Pointer(a[13]), ToExtras(&a[14])};
 }
 
 DType ToDType(const std::string& name) {
@@ -46,46 +62,55 @@ DType ToDType(const std::string& name) {
   throw std::invalid_argument("dtype must be float16, bfloat16, float32 or float64, got " + name);
 }
 
-Problem ToProblem(const Sizes& s, bool causal, double softmax_scale) {
-  return {s[0], s[1], s[2], s[3], s[4], s[5], causal, softmax_scale};
+Problem ToProblem(const Sizes& s, const Options& o) {
+  return {s[0],           s[1],           s[2],           s[3],           s[4],
+          s[5],           std::get<0>(o), std::get<1>(o), std::get<2>(o), std::get<3>(o),
+          std::get<4>(o), std::get<5>(o), std::get<6>(o)};
 }
 
 void BindCpu(py::module_& m) {
-  const auto forward = [](const std::string& dtype, const Sizes& sizes, bool causal, double scale,
+  const auto forward = [](const std::string& dtype, const Sizes& sizes, const Options& options,
                           const ForwardAddresses& tensors) {
-    ForwardCpu(ToDType(dtype), ToProblem(sizes, causal, scale), ToTensors(tensors));
+    ForwardCpu(ToDType(dtype), ToProblem(sizes, options), ToTensors(tensors));
   };
-  const auto backward = [](const std::string& dtype, const Sizes& sizes, bool causal, double scale,
+  const auto backward = [](const std::string& dtype, const Sizes& sizes, const Options& options,
                            const BackwardAddresses& tensors) {
-    BackwardCpu(ToDType(dtype), ToProblem(sizes, causal, scale), ToTensors(tensors));
+    BackwardCpu(ToDType(dtype), ToProblem(sizes, options), ToTensors(tensors));
   };
-  m.def("forward_cpu", forward, py::arg("dtype"), py::arg("sizes"), py::arg("causal"),
-        py::arg("softmax_scale"), py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
-  m.def("backward_cpu", backward, py::arg("dtype"), py::arg("sizes"), py::arg("causal"),
-        py::arg("softmax_scale"), py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
+  m.def("forward_cpu", forward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
+        py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
+  m.def("backward_cpu", backward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
+        py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
   const auto exp2 = [](uintptr_t in, int64_t count, uintptr_t out) {
     Exp2Cpu(static_cast<const float*>(Pointer(in)), count, static_cast<float*>(Pointer(out)));
   };
   m.def("exp2_cpu", exp2, py::arg("input"), py::arg("count"), py::arg("output"));
 }
 
+// The calls of one of the backends for CUDA, as forward_NAME and backward_NAME.
+template <typename Forward, typename Backward>
+void BindQueued(py::module_& m, const std::string& name, Forward forward, Backward backward) {
+  m.def(("forward_" + name).c_str(),
+        [forward](const std::string& dtype, const Sizes& sizes, const Options& options,
+                  const ForwardAddresses& tensors, int device, uintptr_t stream) {
+          forward(ToDType(dtype), ToProblem(sizes, options), ToTensors(tensors),
+                  Queue{device, reinterpret_cast<cuda::Stream>(stream)});
+        },
+        py::arg("dtype"), py::arg("sizes"), py::arg("options"), py::arg("tensors"),
+        py::arg("device"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+  m.def(("backward_" + name).c_str(),
+        [backward](const std::string& dtype, const Sizes& sizes, const Options& options,
+                   const BackwardAddresses& tensors, int device, uintptr_t stream) {
+          backward(ToDType(dtype), ToProblem(sizes, options), ToTensors(tensors),
+                   Queue{device, reinterpret_cast<cuda::Stream>(stream)});
+        },
+        py::arg("dtype"), py::arg("sizes"), py::arg("options"), py::arg("tensors"),
+        py::arg("device"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
+}
+
 void BindCuda(py::module_& m) {
-  const auto forward = [](const std::string& dtype, const Sizes& sizes, bool causal, double scale,
-                          const ForwardAddresses& tensors, int device, uintptr_t stream) {
-    ForwardCuda(ToDType(dtype), ToProblem(sizes, causal, scale), ToTensors(tensors),
-                {device, reinterpret_cast<cuda::Stream>(stream)});
-  };
-  const auto backward = [](const std::string& dtype, const Sizes& sizes, bool causal, double scale,
-                           const BackwardAddresses& tensors, int device, uintptr_t stream) {
-    BackwardCuda(ToDType(dtype), ToProblem(sizes, causal, scale), ToTensors(tensors),
-                 {device, reinterpret_cast<cuda::Stream>(stream)});
-  };
-  m.def("forward_cuda", forward, py::arg("dtype"), py::arg("sizes"), py::arg("causal"),
-        py::arg("softmax_scale"), py::arg("tensors"), py::arg("device"), py::arg("stream"),
-        py::call_guard<py::gil_scoped_release>());
-  m.def("backward_cuda", backward, py::arg("dtype"), py::arg("sizes"), py::arg("causal"),
-        py::arg("softmax_scale"), py::arg("tensors"), py::arg("device"), py::arg("stream"),
-        py::call_guard<py::gil_scoped_release>());
+  BindQueued(m, "cuda", ForwardCuda, BackwardCuda);
+  BindQueued(m, "sm90", ForwardSm90, BackwardSm90);
   m.def(
       "register_kernel",
       [](std::string name, int arch, bool arch_specific, std::string path, std::string symbol,
@@ -107,13 +132,15 @@ py::capsule Capsule(XLA_FFI_Error* (*handler)(XLA_FFI_CallFrame*)) {
 // (target, platform, handler) of each XLA FFI handler.
 py::list XlaHandlers() {
   py::list handlers;
-  handlers.append(py::make_tuple("hpc_attention_forward", "cpu", Capsule(HpcAttentionForwardCpu)));
-  handlers.append(
-      py::make_tuple("hpc_attention_backward", "cpu", Capsule(HpcAttentionBackwardCpu)));
-  handlers.append(
-      py::make_tuple("hpc_attention_forward", "CUDA", Capsule(HpcAttentionForwardCuda)));
-  handlers.append(
-      py::make_tuple("hpc_attention_backward", "CUDA", Capsule(HpcAttentionBackwardCuda)));
+  const auto add = [&](const char* target, const char* platform, auto handler) {
+    handlers.append(py::make_tuple(target, platform, Capsule(handler)));
+  };
+  add("hpc_attention_forward", "cpu", HpcAttentionForwardCpu);
+  add("hpc_attention_backward", "cpu", HpcAttentionBackwardCpu);
+  add("hpc_attention_forward", "CUDA", HpcAttentionForwardCuda);
+  add("hpc_attention_backward", "CUDA", HpcAttentionBackwardCuda);
+  add("hpc_attention_forward_sm90", "CUDA", HpcAttentionForwardSm90);
+  add("hpc_attention_backward_sm90", "CUDA", HpcAttentionBackwardSm90);
   return handlers;
 }
 
@@ -127,5 +154,7 @@ PYBIND11_MODULE(_native, m) {
   kernels::attention::BindCuda(m);
   m.def("xla_handlers", &kernels::attention::XlaHandlers);
   m.def("cpu_isa", [] { return kernels::CpuIsaName(kernels::SelectedCpuIsa()); });
+  m.def("matrix_isa", [] { return kernels::MatrixIsaName(kernels::SelectedMatrixIsa()); });
+  m.def("limit_threads", &kernels::LimitThreads, pybind11::arg("limit"));
   m.def("num_threads", &kernels::NumThreads);
 }

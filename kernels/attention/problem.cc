@@ -33,6 +33,14 @@ void CheckProblem(const Problem& p) {
   require(p.num_kv_heads >= 1, "num_kv_heads must be positive", p.num_kv_heads);
   require(p.num_heads >= 1 && p.num_heads % p.num_kv_heads == 0,
           "num_heads must be a positive multiple of num_kv_heads", p.num_heads);
+  require(p.window_left >= kUnbounded, "window_left must be -1 or more", p.window_left);
+  require(p.window_right >= kUnbounded, "window_right must be -1 or more", p.window_right);
+  require(p.rotary_dim >= 0 && p.rotary_dim <= p.head_dim && p.rotary_dim % 2 == 0,
+          "rotary_dim must be even and at most head_dim", p.rotary_dim);
+  if (!(p.softcap >= 0)) throw std::invalid_argument("attention: softcap must not be negative");
+  if (!(p.dropout_rate >= 0 && p.dropout_rate < 1)) {
+    throw std::invalid_argument("attention: dropout_rate must be in [0, 1)");
+  }
 }
 
 }  // namespace kernels::attention

@@ -1,4 +1,6 @@
-"""The problem sizes that attention's tests and benchmark share."""
+"""The problems of attention's tests: sizes and features."""
+
+from typing import NamedTuple
 
 from kernels.attention.contract import Sizes
 
@@ -24,12 +26,67 @@ TEST_SIZES = {
     "no keys": Sizes(2, 5, 0, 2, 2, 16),
 }
 
-# What models use; timed, not tested.
-BENCHMARK_SIZES = {
-    "vision": Sizes(64, 17, 17, 4, 4, 32),
-    "256 x 32": Sizes(4, 256, 256, 8, 8, 32),
-    "256 x 64": Sizes(4, 256, 256, 8, 8, 64),
-    "1024 x 32": Sizes(2, 1024, 1024, 8, 8, 32),
-    "1024 x 64": Sizes(2, 1024, 1024, 8, 8, 64),
-    "grouped": Sizes(1, 1024, 1024, 8, 2, 64),
+
+class Features(NamedTuple):
+    """What a test asks of attention besides q, k and v, in the terms of the public function.
+
+    Attributes:
+      causal, softmax_scale, window, softcap, dropout_rate: as there.
+      alibi: random slopes, with their gradient.
+      rope: None, "half", "interleaved", or "partial": tables for some of the channels.
+      segments: a few random segments and some padding.
+    """
+
+    causal: bool = False
+    softmax_scale: float | None = None
+    alibi: bool = False
+    rope: str | None = None
+    window: tuple[int | None, int | None] | None = None
+    segments: bool = False
+    softcap: float | None = None
+    dropout_rate: float = 0.0
+
+
+FULL = Features()
+
+FEATURES = {
+    "full": FULL,
+    "causal": Features(causal=True),
+    "scale": Features(softmax_scale=-0.3),
+    "alibi": Features(alibi=True),
+    "alibi causal": Features(alibi=True, causal=True),
+    "rope": Features(rope="half"),
+    "rope interleaved causal": Features(rope="interleaved", causal=True),
+    "rope partial": Features(rope="partial"),
+    "window": Features(window=(9, 4)),
+    "window left": Features(window=(20, None)),
+    "window right": Features(window=(None, 20)),
+    "window causal": Features(window=(30, None), causal=True),
+    "window of one": Features(window=(0, 0)),
+    "segments": Features(segments=True),
+    "segments causal": Features(segments=True, causal=True),
+    "softcap": Features(softcap=1.5),
+    "dropout": Features(dropout_rate=0.3),
+    "dropout causal": Features(dropout_rate=0.3, causal=True),
+    "all": Features(True, 0.2, True, "half", (60, None), True, 2.0, 0.2),
+    "all but causal": Features(False, 0.2, True, "partial", (50, 70), True, 2.0, 0.2),
 }
+
+# Sizes that meet every feature; every size meets the features below.
+FEATURE_SIZES = (
+    "one token",
+    "vision",
+    "ragged blocks",
+    "more queries",
+    "more keys",
+    "grouped heads",
+)
+SIZE_FEATURES = ("full", "causal", "all", "all but causal")
+
+# (size, features), by name.
+GRID = tuple(
+    (size, features)
+    for size in TEST_SIZES
+    for features in FEATURES
+    if size in FEATURE_SIZES or features in SIZE_FEATURES
+)

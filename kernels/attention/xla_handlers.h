@@ -1,8 +1,10 @@
 // XLA FFI handlers of attention, for jax.ffi.register_ffi_target.
 //
-// forward:  (q, k, v) -> (out, lse)
-// backward: (q, k, v, out, lse, grad_out) -> (grad_q, grad_k, grad_v, delta)
-// Attributes: causal (bool), softmax_scale (float64). Arrays as in problem.h.
+// forward:  (q, k, v, extras...) -> (out, lse, rotated_q, rotated_k)
+// backward: (q, k, v, out, lse, grad_out, grad_lse, extras...)
+//           -> (grad_q, grad_k, grad_v, grad_slopes, delta, rotated_q, rotated_k)
+// Arrays as in problem.h, extras in the order of its struct; one without elements stands for null.
+// Attributes: the fields of contract.Options.
 #ifndef KERNELS_ATTENTION_XLA_HANDLERS_H_
 #define KERNELS_ATTENTION_XLA_HANDLERS_H_
 
@@ -13,6 +15,8 @@ XLA_FFI_Error* HpcAttentionForwardCpu(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcAttentionBackwardCpu(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcAttentionForwardCuda(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcAttentionBackwardCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcAttentionForwardSm90(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcAttentionBackwardSm90(XLA_FFI_CallFrame* call_frame);
 }
 
 #endif  // KERNELS_ATTENTION_XLA_HANDLERS_H_

@@ -44,6 +44,7 @@ Driver Open() {
   Resolve(library, "cuModuleGetFunction", &driver.module_get_function);
   Resolve(library, "cuFuncSetAttribute", &driver.function_set_attribute);
   Resolve(library, "cuLaunchKernel", &driver.launch_kernel);
+  Resolve(library, "cuTensorMapEncodeTiled", &driver.tensor_map_encode_tiled);
   if (const int result = driver.init(0); result != 0) {
     throw Error("the CUDA driver does not start: " + ErrorText(driver, result));
   }

@@ -5,6 +5,7 @@
 #ifndef KERNELS_NATIVE_CUDA_DRIVER_H_
 #define KERNELS_NATIVE_CUDA_DRIVER_H_
 
+#include <cstdint>
 #include <stdexcept>
 
 namespace kernels::cuda {
@@ -22,6 +23,7 @@ using Function = struct OpaqueFunction*;
 using Stream = struct OpaqueStream*;
 
 // Values of CUdevice_attribute and CUfunction_attribute.
+constexpr int kMultiprocessorCount = 16;
 constexpr int kComputeCapabilityMajor = 75;
 constexpr int kComputeCapabilityMinor = 76;
 constexpr int kMaxDynamicSharedBytes = 8;
@@ -42,6 +44,10 @@ struct Driver {
   int (*launch_kernel)(Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                        unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                        Stream stream, void** parameters, void** extra);
+  int (*tensor_map_encode_tiled)(void* map, int data_type, uint32_t rank, void* address,
+                                 const uint64_t* sizes, const uint64_t* strides_bytes,
+                                 const uint32_t* box, const uint32_t* element_strides,
+                                 int interleave, int swizzle, int l2_promotion, int fill);
 };
 
 // The driver, initialised: libcuda.so.1, or the file that HPC_LIBCUDA names. Throws Error.

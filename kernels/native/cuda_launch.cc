@@ -57,13 +57,15 @@ Device DeviceOf(int ordinal) {
   return device;
 }
 
+int Attribute(Device device, int attribute) {
+  int value;
+  Check(GetDriver().device_get_attribute(&value, attribute, device), "cuDeviceGetAttribute");
+  return value;
+}
+
 int ComputeCapability(Device device) {
-  int major, minor;
-  Check(GetDriver().device_get_attribute(&major, kComputeCapabilityMajor, device),
-        "cuDeviceGetAttribute");
-  Check(GetDriver().device_get_attribute(&minor, kComputeCapabilityMinor, device),
-        "cuDeviceGetAttribute");
-  return 10 * major + minor;
+  return 10 * Attribute(device, kComputeCapabilityMajor) +
+         Attribute(device, kComputeCapabilityMinor);
 }
 
 // Cubins run on later minor versions of their major one, unless they are specific to a chip.
@@ -111,8 +113,11 @@ void Load(LoadedKernel& kernel, Device device) {
   }
 }
 
-// Triton's names of the types that the arguments may have.
+// Names of the types that the arguments may have.
 bool HasType(const Value& value, const std::string& type) {
+  if (const auto* bytes = std::get_if<Struct>(&value)) {
+    return type == "struct:" + std::to_string(bytes->size_bytes);
+  }
   if (std::holds_alternative<void*>(value)) return type[0] == '*';
   return type == (std::holds_alternative<int32_t>(value) ? "i32" : "fp32");
 }
@@ -130,6 +135,7 @@ const void* FindArgument(const KernelInfo& info, const std::pair<std::string, st
         throw Error(info.name + ": " + name + " must be aligned to 16 bytes");
       }
     }
+    if (const auto* bytes = std::get_if<Struct>(&value)) return bytes->data;
     return std::visit([](const auto& v) { return static_cast<const void*>(&v); }, value);
   }
   throw Error(info.name + ": no argument for parameter " + wanted.first);
@@ -157,6 +163,8 @@ const LoadedKernel& FindKernel(const std::string& name, int device) {
   std::call_once(kernel->loaded, [&] { Load(*kernel, handle); });
   return *kernel;
 }
+
+int MultiprocessorCount(int device) { return Attribute(DeviceOf(device), kMultiprocessorCount); }
 
 int64_t Constant(const LoadedKernel& kernel, const char* name) {
   const auto found = kernel.info.constants.find(name);

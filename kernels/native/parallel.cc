@@ -130,6 +130,36 @@ class Pool {
   std::atomic<int64_t> num_jobs_{0};
 };
 
+int AvailableCpus() {
+  cpu_set_t cpus;
+  if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) return std::max(1, CPU_COUNT(&cpus));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+struct ThreadSetting {
+  int num_threads;
+  bool is_fixed;  // By HPC_NUM_THREADS.
+};
+
+ThreadSetting ReadThreadSetting() {
+  const char* text = std::getenv("HPC_NUM_THREADS");
+  if (text == nullptr || *text == '\0') return {std::min(AvailableCpus(), kMaxThreads), false};
+  char* end = nullptr;
+  const long value = std::strtol(text, &end, 10);
+  if (*end != '\0' || value < 1 || value > kMaxThreads) {
+    throw std::invalid_argument("HPC_NUM_THREADS must be an integer from 1 to " +
+                                std::to_string(kMaxThreads) + ", got '" + text + "'");
+  }
+  return {static_cast<int>(value), true};
+}
+
+const ThreadSetting& Setting() {
+  static const ThreadSetting setting = ReadThreadSetting();
+  return setting;
+}
+
+std::atomic<int> thread_limit{kMaxThreads};
+
 // Never destroyed: its detached threads may outlive static destructors.
 Pool& ProcessPool() {
   static std::atomic<Pool*> instance{nullptr};
@@ -138,7 +168,7 @@ Pool& ProcessPool() {
   while (current == nullptr || !current->BelongsToThisProcess()) {
     Pool* fresh = new Pool;
     if (instance.compare_exchange_strong(current, fresh, std::memory_order_acq_rel)) {
-      fresh->Start(NumThreads());
+      fresh->Start(Setting().num_threads);
       return *fresh;
     }
     delete fresh;
@@ -146,30 +176,15 @@ Pool& ProcessPool() {
   return *current;
 }
 
-int AvailableCpus() {
-  cpu_set_t cpus;
-  if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) return std::max(1, CPU_COUNT(&cpus));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
-
-int ReadNumThreads() {
-  const char* text = std::getenv("HPC_NUM_THREADS");
-  if (text == nullptr || *text == '\0') return std::min(AvailableCpus(), kMaxThreads);
-  char* end = nullptr;
-  const long value = std::strtol(text, &end, 10);
-  if (*end != '\0' || value < 1 || value > kMaxThreads) {
-    throw std::invalid_argument("HPC_NUM_THREADS must be an integer from 1 to " +
-                                std::to_string(kMaxThreads) + ", got '" + text + "'");
-  }
-  return static_cast<int>(value);
-}
-
 }  // namespace
 
 int NumThreads() {
-  static const int num_threads = ReadNumThreads();
-  return num_threads;
+  const ThreadSetting& setting = Setting();
+  if (setting.is_fixed) return setting.num_threads;
+  return std::min(setting.num_threads, thread_limit.load(std::memory_order_relaxed));
 }
+
+void LimitThreads(int limit) { thread_limit.store(std::max(limit, 1), std::memory_order_relaxed); }
 
 void ParallelFor(int64_t num_tasks, int num_threads, TaskFunction function, void* context) {
   const int64_t grain = std::max<int64_t>(num_tasks / (kTurnsPerWorker * num_threads), 1);

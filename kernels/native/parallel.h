@@ -6,9 +6,14 @@
 
 namespace kernels {
 
-// The number of threads that kernels may use: HPC_NUM_THREADS, else the number of CPUs this process
-// may run on. Read once per process. Throws std::invalid_argument when the variable is malformed.
+// The number of threads that kernels may use now: HPC_NUM_THREADS, else the number of CPUs this
+// process may run on or what LimitThreads allows of them. The variable is read once per process.
+// Throws std::invalid_argument when it is malformed.
 int NumThreads();
+
+// From now on, kernels use at most `limit` threads (at least 1), unless HPC_NUM_THREADS is set: for
+// a framework's own setting. Any thread may call it at any time.
+void LimitThreads(int limit);
 
 // Runs one task. `worker` is in [0, num_threads) and no two tasks run at once with the same worker,
 // so it can index per-worker scratch memory.

@@ -71,16 +71,32 @@ template <typename V>
 inline V Max(V a, V b) {
   return a > b ? a : b;
 }
+#if KERNELS_VECTOR_BYTES == 64
+inline Vec<float> Max(Vec<float> a, Vec<float> b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+#elif KERNELS_VECTOR_BYTES == 32
+inline Vec<float> Max(Vec<float> a, Vec<float> b) { return _mm256_max_ps(a, b); }
+#endif
 
-// 2^f - 1 = f * q(f) for |f| <= 1/2, minimax in relative error of 2^f: 2.6e-9 before rounding.
-inline Vec<float> Exp2Fraction(Vec<float> f) {
+// Whether any lane of a mask is set.
+template <typename Mask>
+inline bool Any(Mask mask) {
+  const Vec<int64_t> bits = reinterpret_cast<Vec<int64_t>>(mask);
+  int64_t any = 0;
+  for (int i = 0; i < kLanes<int64_t>; ++i) any |= bits[i];
+  return any != 0;
+}
+
+// (2^f - 1) / f for |f| <= 1/2, minimax in relative error of 2^f: 2.6e-9 before rounding.
+inline Vec<float> Exp2Slope(Vec<float> f) {
   Vec<float> q = Broadcast(0x1.470b4ap-13f);
   q = MultiplyAdd(q, f, Broadcast(0x1.5f7276p-10f));
   q = MultiplyAdd(q, f, Broadcast(0x1.3b270ep-7f));
   q = MultiplyAdd(q, f, Broadcast(0x1.c6ae72p-5f));
   q = MultiplyAdd(q, f, Broadcast(0x1.ebfbe2p-3f));
-  q = MultiplyAdd(q, f, Broadcast(0x1.62e432p-1f));
-  return MultiplyAdd(q, f, Broadcast(1.0f));
+  return MultiplyAdd(q, f, Broadcast(0x1.62e432p-1f));
+}
+inline Vec<float> Exp2Fraction(Vec<float> f) {
+  return MultiplyAdd(Exp2Slope(f), f, Broadcast(1.0f));
 }
 
 // 2^x for x < 128, within 2 ulp. Below -126 the result is 0, never a subnormal: those would slow
@@ -92,20 +108,44 @@ inline Vec<float> Exp2(Vec<float> x) {
       _mm512_maskz_roundscale_ps(keep, x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   return _mm512_maskz_scalef_ps(keep, Exp2Fraction(x - n), n);
 #else
-  // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the significand.
-  const Vec<float> magic = Broadcast(0x1.8p23f);
+  // Adding 1.5 * 2^23 + 127 leaves the nearest integer, as a biased exponent, in the low bits of
+  // the significand.
+  const Vec<float> magic = Broadcast(0x1.8000fep23f);
   const Vec<float> shifted = x + magic;
-  const Vec<float> power = Exp2Fraction(x - (shifted - magic));
-  using Bits = Vec<int32_t>;
-  const Bits exponent = reinterpret_cast<Bits>(shifted) << 23;
-  const Vec<float> result = reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(power) + exponent);
-  return x < -126.0f ? Vec<float>{} : result;
+  const Vec<float> fraction = Exp2Fraction(x - (shifted - magic));
+  const Vec<float> power =
+      reinterpret_cast<Vec<float>>(reinterpret_cast<Vec<int32_t>>(shifted) << 23);
+  // A product keeps NaN, which integers would not.
+  return x < -126.0f ? Vec<float>{} : fraction * power;
 #endif
 }
 
 // Double precision is there for gradient checks: exact before fast.
 inline Vec<double> Exp2(Vec<double> x) {
   for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::exp2(x[lane]);
+  return x;
+}
+
+// tanh(x) within 5 ulp, small x and large alike, as e / (e + 2) with e = exp(2 |x|) - 1.
+// With 2 |x| log2(e) = n + f, e = 2^n (2^f - 1) + (2^n - 1), whose terms cancel only near n = 1.
+inline Vec<float> Tanh(Vec<float> x) {
+  using Bits = Vec<int32_t>;
+  const Bits sign = reinterpret_cast<Bits>(x) & static_cast<int32_t>(0x80000000u);
+  const Vec<float> magnitude = reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(x) ^ sign);
+  // From 9.02 on, tanh rounds to 1. NaN stays NaN.
+  const Vec<float> bounded = magnitude > 10.0f ? Broadcast(10.0f) : magnitude;
+  const Vec<float> y = bounded * 0x1.715476p1f;
+  const Vec<float> magic = Broadcast(0x1.8p23f);
+  const Vec<float> shifted = y + magic;
+  const Vec<float> f = y - (shifted - magic);
+  const Vec<float> power =
+      reinterpret_cast<Vec<float>>((reinterpret_cast<Bits>(shifted) << 23) + 0x3f800000);
+  const Vec<float> e = MultiplyAdd(power, Exp2Slope(f) * f, power - 1.0f);
+  return reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(e / (e + 2.0f)) | sign);
+}
+
+inline Vec<double> Tanh(Vec<double> x) {
+  for (int lane = 0; lane < kLanes<double>; ++lane) x[lane] = std::tanh(x[lane]);
   return x;
 }
 

@@ -1,0 +1,20 @@
+// Attention's tasks for bfloat16 on AVX512-BF16. Headers come first, so that their inline
+// functions, which the linker may share with other files, are compiled for every CPU.
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/attention/cpu_bf16_tasks.h"
+
+#if defined(__x86_64__)
+#pragma GCC optimize("O3")
+#pragma GCC target("avx512bf16,avx512vbmi2,avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")
+#define KERNELS_ISA avx512_bf16
+#define KERNELS_VECTOR_BYTES 64
+#define KERNELS_BF16_AMX 0
+#include "kernels/attention/cpu_bf16_tasks-inl.h"
+#endif

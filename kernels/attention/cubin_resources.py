@@ -1,0 +1,86 @@
+r"""What the cubins of attention take of a GPU, in cubin_resources.json, so that a change shows.
+
+    python -m kernels.attention.cubin_resources \
+        --cubins DIR --write kernels/attention/cubin_resources.json
+
+DIR is the output of infra/bazel/triton_compile.py or of the target //kernels/attention:cubins.
+attention_cuda_test.py fails where a cubin spills more than the file says.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+METADATA_FILE = "metadata.json"
+
+
+class Resources(NamedTuple):
+    """Of one cubin: registers and spilled bytes of a thread, shared memory of a block."""
+
+    registers: int
+    spill_bytes: int
+    shared_bytes: int
+
+
+# Name -> architecture, such as "90" -> resources.
+Table = dict[str, dict[str, Resources]]
+
+
+def main() -> int:
+    """Returns 0, or 2 after printing what was wrong with the input."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cubins", type=Path, required=True, help="directory with metadata.json")
+    parser.add_argument("--write", type=Path, required=True, help="file to write")
+    args = parser.parse_args()
+    working_directory = Path(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()))
+    try:
+        metadata = json.loads((working_directory / args.cubins / METADATA_FILE).read_text())
+        write(from_metadata(metadata["cubins"]), working_directory / args.write)
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def from_metadata(cubins: list[dict[str, Any]]) -> Table:
+    """Returns what metadata.json says; see triton_compile.py."""
+    table: Table = {}
+    for cubin in cubins:
+        table.setdefault(cubin["name"], {})[str(cubin["arch"])] = Resources(
+            cubin["registers"],
+            cubin["spill_store_bytes"] + cubin["spill_load_bytes"],
+            cubin["shared_bytes"],
+        )
+    return table
+
+
+def read(path: Path) -> Table:
+    """Reads a file that `write` wrote."""
+    return {
+        name: {arch: Resources(**resources) for arch, resources in archs.items()}
+        for name, archs in json.loads(path.read_text()).items()
+    }
+
+
+def write(table: Table, path: Path) -> None:
+    """Writes a table, one line for each cubin, under a temporary name first."""
+    blocks = []
+    for name, archs in sorted(table.items()):
+        lines = [
+            f"    {json.dumps(arch)}: {json.dumps(resources._asdict())}"
+            for arch, resources in sorted(archs.items(), key=lambda item: int(item[0]))
+        ]
+        blocks.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n  }")
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w") as file:
+        file.write("{\n" + ",\n".join(blocks) + "\n}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
