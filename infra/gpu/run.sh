@@ -6,7 +6,7 @@
 #   infra/gpu/run.sh --build-only --out DIR    build only, for sm_80, sm_90 and sm_100; needs no GPU
 #
 # Needs g++ and a Python 3.11 or 3.12 ($PYTHON, default python3) with torch, triton, jax, pybind11
-# and pytest; nvcc where there are .cu files. $HPC_CUDA_ARCHS ("80 90") overrides the architectures.
+# and pytest; nvcc for the kernels of Hopper. $HPC_CUDA_ARCHS ("80 90") overrides the architectures.
 # The output, build/gpu unless given, mirrors the package paths: with it and the checkout on
 # PYTHONPATH, `kernels.attention` is complete. A second run builds only what has changed.
 set -euo pipefail
@@ -16,7 +16,7 @@ python="${PYTHON:-python3}"
 out="$root/build/gpu"
 build_only=false
 pytest_args=()
-packages=(kernels/attention)
+packages=(kernels/attention kernels/linear_attention)
 
 fail() {
   echo "error: $*" >&2
@@ -75,25 +75,17 @@ PY
 }
 
 compile_object() { # compile_object SOURCE OBJECT
-  case "$1" in
-    *.cu)
-      nvcc -std=c++17 -O3 -Xcompiler -fPIC -I. "${gencode[@]}" -c "$1" -o "$2"
-      ;;
-    *)
-      g++ -std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -I. "${includes[@]/#/-isystem}" \
-        -c "$1" -o "$2"
-      ;;
-  esac
+  g++ -std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -I. "${includes[@]/#/-isystem}" \
+    -c "$1" -o "$2"
 }
 
-# Compiles PACKAGE/_native.so from the C++ and CUDA sources of the package and of kernels/native.
+# Compiles PACKAGE/_native.so from the C++ sources of the package and of kernels/native.
 build_extension() { # build_extension PACKAGE
   local package="$1" source object objects=() pids=() sources=(kernels/native/*.cc)
   shopt -s nullglob
-  sources+=("$package"/*.cc "$package"/*.cu)
+  sources+=("$package"/*.cc)
   shopt -u nullglob
   for source in "${sources[@]}"; do
-    [[ "$source" != *.cu ]] || command -v nvcc >/dev/null || fail "nvcc not found, for $source"
     object="$out/objects/${source//\//_}.o"
     objects+=("$object")
     [[ "$object" -nt "$source" && -z "$(find kernels -name '*.h' -newer "$object")" ]] && continue
@@ -114,7 +106,8 @@ build_cubins() { # build_cubins PACKAGE
   local package="$1" stamp="$out/$1/cubins/metadata.json" source="$1/triton_kernels.py" arch
   local compiler=infra/bazel/triton_compile.py built="$out/$1/cubins.archs"
   [[ -f "$source" ]] || return 0
-  if [[ "$stamp" -nt "$source" && "$stamp" -nt "$compiler" && "$(cat "$built" 2>/dev/null)" == "$archs" ]]; then
+  if [[ -f "$stamp" && "$(cat "$built" 2>/dev/null)" == "$archs" &&
+    -z "$(find "$package"/triton_*.py "$compiler" -newer "$stamp")" ]]; then
     return 0
   fi
   rm -rf "$out/$package/cubins"
@@ -122,13 +115,22 @@ build_cubins() { # build_cubins PACKAGE
   echo "$archs" >"$built"
 }
 
+# Compiles PACKAGE/sm90.cu to PACKAGE/sm90_cubins, for Hopper.
+build_sm90_cubins() { # build_sm90_cubins PACKAGE
+  local source="$1/sm90.cu" out_dir="$out/$1/sm90_cubins" compiler=infra/bazel/cuda_cubin.py
+  [[ -f "$source" && " $archs " == *" 90 "* ]] || return 0
+  command -v nvcc >/dev/null || fail "nvcc not found, for $source"
+  if [[ -f "$out_dir/metadata.json" &&
+    -z "$(find "$1"/sm90* "$compiler" -newer "$out_dir/metadata.json")" ]]; then
+    return 0
+  fi
+  "$python" "$compiler" --src "$source" --arch 90a --option=-I. --out "$out_dir"
+}
+
 check_tools
 archs="$(choose_archs)"
-archs_flags=() gencode=()
-for arch in $archs; do
-  archs_flags+=(--arch "$arch")
-  gencode+=(-gencode "arch=compute_$arch,code=sm_$arch")
-done
+archs_flags=()
+for arch in $archs; do archs_flags+=(--arch "$arch"); done
 
 cd "$root"
 mapfile -t includes < <("$python" -c '
@@ -139,6 +141,7 @@ for package in "${packages[@]}"; do
   mkdir -p "$out/$package"
   build_extension "$package"
   build_cubins "$package"
+  build_sm90_cubins "$package"
 done
 "$build_only" && exit 0
 

@@ -1,0 +1,63 @@
+"""Linear attention in C++; see native.cc. Addresses are those of contiguous tensors; 0: none."""
+
+from collections.abc import Mapping, Sequence
+
+class CudaError(RuntimeError):
+    """There is no CUDA driver, no kernel for the GPU, or the driver refused a call."""
+
+def forward_cpu(
+    dtype: str,
+    sizes: Sequence[int],  # contract.Sizes
+    options: Sequence[float],  # contract.Options
+    # q, k, v, decay, initial_kv, initial_k_sum, out, factor, final_kv, final_k_sum, workspace
+    tensors: Sequence[int],
+) -> None: ...
+def backward_cpu(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
+    # q, k, v, decay, initial_kv, initial_k_sum, out, factor, grad_out, grad_final_kv,
+    # grad_final_k_sum, grad_q, grad_k, grad_v, grad_decay, grad_initial_kv, grad_initial_k_sum,
+    # workspace
+    tensors: Sequence[int],
+) -> None: ...
+def forward_cuda(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
+    tensors: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def backward_cuda(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
+    tensors: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def register_kernel(
+    *,
+    name: str,
+    arch: int,
+    arch_specific: bool,
+    path: str,
+    symbol: str,
+    parameters: Sequence[tuple[str, str]],
+    num_scratch_parameters: int,
+    num_warps: int,
+    shared_bytes: int,
+    constants: Mapping[str, int],
+) -> None: ...
+def xla_handlers() -> list[tuple[str, str, object]]:
+    """(target, platform, capsule) of each XLA FFI handler."""
+
+def cpu_isa() -> str:
+    """The vector instructions in use: generic, avx2 or avx512."""
+
+def limit_threads(limit: int) -> None:
+    """From now on, use at most so many threads, unless HPC_NUM_THREADS is set."""
+
+def num_threads() -> int:
+    """The number of threads in use; HPC_NUM_THREADS, else the CPUs of this process or the limit."""

@@ -1,0 +1,13 @@
+// Linear attention's tasks for any CPU: 16-byte vectors without fused multiply-add.
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "kernels/linear_attention/cpu_tasks.h"
+
+#pragma GCC optimize("O3")
+#define KERNELS_ISA generic
+#define KERNELS_VECTOR_BYTES 16
+#include "kernels/linear_attention/cpu_tasks-inl.h"

@@ -1,0 +1,116 @@
+"""The native code itself: one binary for both frameworks, threads, forks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+import torch
+
+from kernels.linear_attention import equality, jax_op, torch_op
+from kernels.linear_attention.contract import Sizes
+from kernels.linear_attention.shapes import TEST_SIZES
+
+jax.config.update("jax_enable_x64", True)
+
+# Prints a digest of all results and gradients of a problem with many chunks and three heads, which
+# two threads take chunk by chunk and one takes head by head.
+DIGEST = """
+import hashlib
+import numpy as np
+from kernels.linear_attention import _native
+
+sizes = (1, 700, 3, 1, 24, 40)
+options = (True, 1, True, 1e-6, 1.0)
+rng = np.random.default_rng(0)
+def draw(*shape):
+    return rng.standard_normal(shape).astype(np.float32)
+q, grad_out = draw(1, 700, 3, 24), draw(1, 700, 3, 40)
+k, v = draw(1, 700, 1, 24), draw(1, 700, 1, 40)
+decay, kv, k_sum = np.full((1, 3), 0.9, np.float32), draw(1, 3, 24, 40), abs(draw(1, 3, 24))
+def run():
+    out, factor, *final = [np.empty_like(x) for x in (grad_out, grad_out[..., 0], kv, k_sum)]
+    forward = (out, factor, *final)
+    grads = [np.empty_like(x) for x in (q, k, v, decay, kv, k_sum)]
+    def go(function, *arrays):
+        function("float32", sizes, options, [*(x.ctypes.data for x in arrays), 0])
+    inputs = (q, k, v, decay, kv, k_sum)
+    go(_native.forward_cpu, *inputs, *forward)
+    go(_native.backward_cpu, *inputs, out, factor, grad_out, kv, k_sum, *grads)
+    return hashlib.sha256(b"".join(x.tobytes() for x in (*forward, *grads))).hexdigest()
+"""
+
+
+def _python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_both_frameworks_load_one_binary() -> None:
+    assert jax_op._native is torch_op._native
+    mapped = {
+        line.split(maxsplit=5)[5].strip()
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if "linear_attention/_native" in line
+    }
+    assert len(mapped) == 1, mapped
+
+
+@pytest.mark.parametrize("name", ["elu full", "state decay"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", TEST_SIZES.values(), ids=TEST_SIZES.keys())
+def test_frameworks_agree_bit_for_bit(sizes: Sizes, dtype: torch.dtype, name: str) -> None:
+    features = equality.FEATURES[name]
+    case = equality.make_case(sizes, features, dtype)
+    sums = equality.sum_dtype(dtype)
+    inputs = _cast(case.inputs, (dtype,) * 3 + (sums,) * 3)
+    grads = _cast(case.grads, (dtype, sums, sums))
+    torch_results = equality.through_torch(inputs, grads, features)
+    jax_results = equality.through_jax(inputs, grads, features)
+    for result, expected, got in zip(equality.NAMES, torch_results, jax_results, strict=True):
+        if expected is not None:
+            assert torch.equal(expected, got), result
+
+
+def _cast(
+    tensors: tuple[torch.Tensor | None, ...], dtypes: tuple[torch.dtype, ...]
+) -> list[torch.Tensor | None]:
+    return [None if x is None else x.to(d) for x, d in zip(tensors, dtypes, strict=True)]
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    runs = [_python(DIGEST + "print(run())", HPC_NUM_THREADS=str(n)) for n in (1, 2, 5)]
+    for run in runs:
+        assert run.returncode == 0, run.stderr
+    assert len({run.stdout for run in runs}) == 1
+
+
+def test_forked_child_computes_the_same() -> None:
+    code = """
+import os, sys
+expected = run()
+child = os.fork()
+if child == 0:
+    os._exit(0 if run() == expected else 1)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = _python(DIGEST + code, HPC_NUM_THREADS="2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_concurrent_callers_compute_the_same() -> None:
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool:
+    digests = list(pool.map(lambda _: run(), range(12)))
+assert set(digests) == {run()}
+"""
+    done = _python(DIGEST + code, HPC_NUM_THREADS="2")
+    assert done.returncode == 0, done.stderr
