@@ -1,0 +1,125 @@
+"""The attention benchmark as its users meet it, on problems that take no time."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import attention
+from benchmarks.attention_jax import jax_sides
+from benchmarks.attention_run import AGREEMENT, compare
+from benchmarks.attention_sides import ALL_FEATURES
+from benchmarks.attention_torch import torch_sides
+from benchmarks.record import Record
+
+_SHORT = ("--quick", "--lengths", "64", "--head-dims", "16", "--budget-s", "0.001")
+_NO_WAIT = ("--grace-s", "0.001")
+
+
+def _run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
+    environment = os.environ | {"BUILD_WORKING_DIRECTORY": str(cwd)}
+    environment.pop("BUILD_WORKSPACE_DIRECTORY", None)
+    result = subprocess.run(
+        [sys.executable, "-m", "benchmarks.attention", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    return result.returncode, result.stdout, result.stderr
+
+
+def test_every_feature_on_every_side(tmp_path: Path) -> None:
+    """Sides whose results differ are missing, so that nothing missing means that all agree."""
+    options = ("--features", *sorted(ALL_FEATURES), "--dtypes", "float32", "--out", "results")
+    code, stdout, stderr = _run(*_SHORT, *_NO_WAIT, *options, cwd=tmp_path)
+    assert code == 0, stdout + stderr
+    files = sorted((tmp_path / "results").iterdir())
+    assert [file.suffix for file in files] == [".json", ".md", ".png"]
+    assert len({file.stem for file in files}) == 1 and files[0].stem.endswith("-attention-cpu")
+    record = Record.model_validate_json(files[0].read_text())
+    assert [row for row in record.rows if row.missing is not None] == []
+    assert {row.case["feature"] for row in record.rows if row.table == "time"} == ALL_FEATURES
+    assert {row.side for row in record.rows if row.table == "memory"} >= {"torch sdpa", "jax.nn"}
+    ratio = next(row for row in record.rows if row.side == "torch sdpa" and row.table == "time")
+    ours = next(row for row in record.rows if row.side == "ours, torch" and row.table == "time")
+    assert ratio.timing is not None and ours.timing is not None
+    expected = ratio.timing.median_ms / ours.timing.median_ms
+    assert ratio.metrics["times_ours"] == pytest.approx(expected)
+    assert files[2].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    page = files[1].read_text()
+    assert "## Findings" in page and f"]({files[2].name})" in page
+    assert "plain, float32, causal, 8 heads of 16" in stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--device", "tpu"), "argument --device: invalid choice: 'tpu'"),
+        (("--device", "cuda"), "--device cuda: PyTorch finds no GPU here"),
+        (("--lengths", "0"), "argument --lengths: must be a positive whole number, got '0'"),
+        (("--head-dims", "15"), "argument --head-dims: must be even, for RoPE, got '15'"),
+        (("--budget-s", "inf"), "must be a positive number of seconds, got 'inf'"),
+        (("--quick", "--full"), "not allowed with argument --quick"),
+        (("--out", "/dev/null/here"), "--out: cannot make the directory /dev/null/here"),
+    ],
+)
+def test_bad_arguments(
+    arguments: tuple[str, ...],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit) as exited:
+        attention.main(arguments)
+    stdout, stderr = capsys.readouterr()
+    assert (exited.value.code, stdout) == (2, "")
+    assert stderr.startswith("error: ") and message in stderr
+
+
+def test_compare_is_relative_to_the_first_peer() -> None:
+    peer = [np.array([10.0, -1.0])]
+    results = {"ours": [np.array([10.0, -1.5])], "peer": peer, "other": [np.array([9.0, -1.0])]}
+    assert compare(results) == pytest.approx({"ours": 0.05, "other": 0.1})
+
+
+def test_compare_fails_on_nan() -> None:
+    results = {"peer": [np.ones(2)], "ours": [np.array([1.0, np.nan])]}
+    assert not compare(results)["ours"] <= AGREEMENT["float32"]
+
+
+def test_cuda_has_every_peer() -> None:
+    sides = torch_sides("cuda", ("triton",)) | jax_sides("cuda", ("triton",))
+    assert set(sides) == {
+        "ours, torch",
+        "ours, rotated before",
+        "ours (triton), torch",
+        "torch sdpa flash",
+        "torch sdpa cudnn",
+        "torch sdpa efficient",
+        "torch sdpa math",
+        "flex",
+        "flash-attn",
+        "flash-attn 3",
+        "ours, jax",
+        "ours (triton), jax",
+        "jax.nn",
+        "jax.nn cudnn",
+        "xla formula",
+    }
+
+
+def test_a_pinned_backend_is_ours_and_agrees(tmp_path: Path) -> None:
+    """The numpy specification is a backend too; it is slow, and it is right."""
+    options = ("--features", "gqa", "--dtypes", "float32", "--backends", "reference")
+    code, stdout, stderr = _run(*_SHORT, *_NO_WAIT, *options, "--out", ".", cwd=tmp_path)
+    assert code == 0, stdout + stderr
+    record = Record.model_validate_json(next(tmp_path.glob("*.json")).read_text())
+    times = {(row.side, row.step): row.timing for row in record.rows if row.table == "time"}
+    for direction in ("forward", "backward", "both"):
+        for framework in ("torch", "jax"):
+            slow = times[f"ours (reference), {framework}", direction]
+            assert slow is not None and slow.samples > 0

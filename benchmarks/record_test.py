@@ -1,0 +1,107 @@
+"""Records survive a round trip, replace nothing and are never half-written."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from benchmarks.machine import describe_machine, in_words
+from benchmarks.measure import summarize
+from benchmarks.record import (
+    Finding,
+    Record,
+    Row,
+    finding_lines,
+    new_stem,
+    results_directory,
+    table_lines,
+    write_atomically,
+)
+
+
+def _record() -> Record:
+    timed = Row(
+        table="time",
+        case={"dtype": "float32", "causal": True, "seq_k": 128},
+        step="forward",
+        side="ours",
+        timing=summarize([0.1, 0.2]),
+        metrics={"gflop_per_s": 3.5},
+    )
+    missing = Row(table="time", case={}, step="forward", side="peer", missing="not installed")
+    return Record(
+        benchmark="example",
+        command="./bazelw run //benchmarks:example",
+        machine=describe_machine(("numpy",)),
+        settings={"device": "cpu", "budget_s": 0.5, "patient": False},
+        duration_s=1.5,
+        rows=(timed, missing),
+        findings=(Finding(name="ratio", value=2.5, cases=1, aim=2.0, reached=True),),
+    )
+
+
+def test_round_trip() -> None:
+    record = _record()
+    assert Record.model_validate_json(record.model_dump_json()) == record
+
+
+def test_unknown_field_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Row.model_validate({"table": "time", "case": {}, "step": "", "side": "", "color": "red"})
+
+
+def test_machine_is_described() -> None:
+    machine = describe_machine(("numpy", "pydantic"))
+    assert machine.cores == len(os.sched_getaffinity(0))
+    assert set(machine.versions) == {"python", "numpy", "pydantic"}
+    assert machine.cpu and machine.memory_gib > 0
+    assert f"{machine.cores} cores of {machine.cpu}" in in_words(machine)
+
+
+def test_stem_is_new(tmp_path: Path) -> None:
+    assert new_stem(tmp_path, "2026-11-23-attention-cpu").name == "2026-11-23-attention-cpu"
+    (tmp_path / "2026-11-23-attention-cpu.md").touch()
+    assert new_stem(tmp_path, "2026-11-23-attention-cpu").name == "2026-11-23-attention-cpu-2"
+    (tmp_path / "2026-11-23-attention-cpu-2.json").touch()
+    assert new_stem(tmp_path, "2026-11-23-attention-cpu").name == "2026-11-23-attention-cpu-3"
+    assert new_stem(tmp_path, "2026-11-23-attention").name == "2026-11-23-attention"
+
+
+def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(descriptor: int) -> None:
+        raise OSError("no space left")
+
+    path = tmp_path / "results" / "a.json"
+    write_atomically(path, b"whole")
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, b"half")
+    assert [file.name for file in path.parent.iterdir()] == ["a.json"]
+    assert path.read_bytes() == b"whole"
+
+
+def test_results_go_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path / "here"))
+    monkeypatch.setenv("BUILD_WORKSPACE_DIRECTORY", str(tmp_path / "source"))
+    assert results_directory(None) == tmp_path / "source" / "benchmarks" / "results"
+    assert results_directory(Path("mine")) == tmp_path / "here" / "mine"
+    assert results_directory(Path("/elsewhere")) == Path("/elsewhere")
+
+
+def test_table_columns_fit() -> None:
+    assert list(table_lines(("", "found"), [("long name", "1"), ("b", "22.5")])) == [
+        "           found",
+        "long name      1",
+        "b           22.5",
+    ]
+
+
+def test_findings_say_what_is_reached() -> None:
+    reached = Finding(name="a", value=2.0, cases=3, aim=2.0, reached=True)
+    missed = Finding(name="b", value=1.0, cases=3, aim=2.0, reached=False)
+    unknown = Finding(name="c", value=None, cases=0, aim=2.0)
+    lines = list(finding_lines([reached, missed, unknown]))
+    assert "reached" in lines[1] and "2.00" in lines[1]
+    assert "MISSED" in lines[2] and "1.00" in lines[2]
+    assert "not measured" in lines[3] and "MISSED" not in lines[3]
