@@ -7,8 +7,8 @@
 Prints a table and writes DATE-attention-DEVICE.json, .md and .png, without --out into
 benchmarks/results. Every peer gets its best settings: its own layout, all cores, masks made and
 programs compiled beforehand; a side whose results differ from the others' is not timed. On a quiet
-2-core machine the default takes about ten minutes, --quick about one. Ends with status 1 if one of
-our own sides has no result somewhere.
+2-core machine the default takes about eleven minutes, --quick about one. Ends with status 1 if one
+of our own sides has no result somewhere.
 """
 
 import argparse
