@@ -1,5 +1,9 @@
 // Attention's tasks for bfloat16 on AMX. Headers come first, so that their inline functions, which
 // the linker may share with other files, are compiled for every CPU.
+// GCC 12 takes the undefined operands within its own headers for variables of ours.
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+
 #include <immintrin.h>
 
 #include <cmath>
