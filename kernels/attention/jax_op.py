@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import cubin_loader
+from kernels import cubin_loader, jax_calls
 from kernels.attention import _native, contract, reference
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
@@ -140,7 +140,7 @@ def attention(
     )
     if backend == "cuda":
         contract.check_hopper(sizes, options, extras)
-    q, k, v, extras = _vary_alike((q, k, v, extras))
+    q, k, v, extras = jax_calls.vary_alike((q, k, v, extras))
     padding = contract.head_padding(backend, sizes.head_dim)
     if padding:
         q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, padding))) for x in (q, k, v))
@@ -161,11 +161,11 @@ def explain(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> str:
     if q.dtype == jnp.bfloat16 and _native.matrix_isa() != "none":
         instructions = _native.matrix_isa()
     native = f"{instructions} on {threads} threads"
-    return contract.explain(_device(q), q.dtype.name, sizes.head_dim, native)
+    return contract.explain(jax_calls.device(q), q.dtype.name, sizes.head_dim, native)
 
 
 def _select(q: jax.Array, sizes: Sizes) -> str:
-    device = _device(q)
+    device = jax_calls.device(q)
     backend = contract.select(device, q.dtype.name, sizes.head_dim)
     if backend in ("triton", "cuda"):
         if device != "cuda":
@@ -174,21 +174,12 @@ def _select(q: jax.Array, sizes: Sizes) -> str:
     return backend
 
 
-def _device(x: jax.Array) -> str:
-    """The platform of an array; of a traced one, the platform that will run it by default."""
-    if isinstance(x, jax.core.Tracer):
-        platform = jax.default_backend()
-    else:
-        platform = next(iter(x.devices())).platform
-    return "cuda" if platform == "gpu" else platform
-
-
 def _slopes(q: jax.Array, slopes: jax.Array | None, sizes: Sizes) -> jax.Array | None:
     if slopes is None:
         return None
     slopes = jnp.asarray(slopes)
     contract.check_alibi_shape(slopes.shape, sizes)
-    return jnp.broadcast_to(slopes.astype(_sum_dtype(q)), (sizes.batch, sizes.num_heads))
+    return jnp.broadcast_to(slopes.astype(jax_calls.sum_dtype(q)), (sizes.batch, sizes.num_heads))
 
 
 def _rope_arrays(
@@ -201,7 +192,7 @@ def _rope_arrays(
         tables = rope_tables(positions, options.rotary_dim, base=rope.base, offset=rope.offset)
     else:
         tables = rope.cos[:positions], rope.sin[:positions]
-    cos, sin = (jax.lax.stop_gradient(jnp.asarray(x, _sum_dtype(q))) for x in tables)
+    cos, sin = (jax.lax.stop_gradient(jnp.asarray(x, jax_calls.sum_dtype(q))) for x in tables)
     return cos, sin
 
 
@@ -232,21 +223,6 @@ def _seeds(rate: float, seed: int | jax.Array | None, sizes: Sizes) -> jax.Array
     return seeds + jnp.uint32(contract.SEED_STEP) * jnp.arange(sizes.batch, dtype=jnp.uint32)
 
 
-def _vary_alike(arrays: Any) -> Any:
-    """Under shard_map, makes all arrays vary over the mesh axes over which one of them does."""
-    axes = frozenset().union(*(_varying(x) for x in jax.tree.leaves(arrays)))
-
-    def vary(x: jax.Array) -> jax.Array:
-        missing = tuple(axes - _varying(x))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(vary, arrays)
-
-
-def _varying(x: jax.Array) -> frozenset[str]:
-    return jax.typeof(x).manual_axis_type.varying
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _attention(
     q: jax.Array,
@@ -259,7 +235,7 @@ def _attention(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns out and lse; `constants` are the extras without gradients."""
     arguments = (q, k, v, *_present(slopes, constants, q))
-    out, lse = _forward(options, backend)(*_vary_alike(arguments))
+    out, lse = _forward(options, backend)(*jax_calls.vary_alike(arguments))
     return out, lse
 
 
@@ -276,19 +252,15 @@ def _attention_fwd(q, k, v, slopes, constants, options, backend):  # type: ignor
 def _attention_bwd(options, backend, residuals, grads):  # type: ignore[no-untyped-def]
     q, k, v, slopes, constants, out, lse, slopes_wanted = residuals
     grad_out, grad_lse = grads
-    grad_out = jnp.zeros_like(out) if _is_zero(grad_out) else grad_out
-    grad_lse = _absent(lse.dtype) if _is_zero(grad_lse) else grad_lse
+    grad_out = jnp.zeros_like(out) if jax_calls.is_zero(grad_out) else grad_out
+    grad_lse = _absent(lse.dtype) if jax_calls.is_zero(grad_lse) else grad_lse
     wanted = slopes_wanted is not None
     arguments = (q, k, v, out, lse, grad_out, grad_lse, *_present(slopes, constants, q))
-    *grads, grad_slopes = _backward(options, backend, wanted)(*_vary_alike(arguments))
+    *grads, grad_slopes = _backward(options, backend, wanted)(*jax_calls.vary_alike(arguments))
     return (*grads, jnp.sum(grad_slopes, axis=-1) if wanted else None, None)
 
 
 _attention.defvjp(_attention_fwd, _attention_bwd, symbolic_zeros=True)
-
-
-def _is_zero(cotangent: Any) -> bool:
-    return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
 
 
 def _absent(dtype: Any) -> jax.Array:
@@ -300,7 +272,7 @@ def _present(
     slopes: jax.Array | None, constants: tuple[jax.Array | None, ...], q: jax.Array
 ) -> tuple[jax.Array, ...]:
     """All extras as arrays."""
-    sums = _sum_dtype(q)
+    sums = jax_calls.sum_dtype(q)
     dtypes = Extras(sums, sums, sums, jnp.int32, jnp.int32, jnp.uint32)
     extras = (slopes, *constants)
     return tuple(_absent(d) if x is None else x for x, d in zip(extras, dtypes, strict=True))
@@ -340,7 +312,7 @@ def _forward(options: Options, backend: str) -> Function:
 
     def forward(*args: jax.Array) -> tuple[jax.Array, ...]:
         q, k, *_ = args
-        shapes = (_like(q), _lse_shape(q))
+        shapes = (jax_calls.like(q), _lse_shape(q))
         if backend == "reference":
 
             def spec(q, k, v, *extras):  # type: ignore[no-untyped-def]
@@ -351,7 +323,7 @@ def _forward(options: Options, backend: str) -> Function:
             _target_of("forward", backend),
             (*shapes, *_workspace("forward", q, k, options, backend)),
         )
-        return tuple(call(*args, **_attributes(options))[:2])
+        return tuple(call(*args, **jax_calls.attributes(options))[:2])
 
     return _fold_vmap(forward)
 
@@ -365,8 +337,8 @@ def _backward(options: Options, backend: str, slopes_wanted: bool) -> Function:
 
     def backward(*args: jax.Array) -> tuple[jax.Array, ...]:
         q, k, v, _, lse, *_ = args
-        grad_slopes = _like(lse) if slopes_wanted else _like(lse, (0,))
-        shapes = (_like(q), _like(k), _like(v), grad_slopes)
+        grad_slopes = jax_calls.like(lse) if slopes_wanted else jax_calls.like(lse, (0,))
+        shapes = (jax_calls.like(q), jax_calls.like(k), jax_calls.like(v), grad_slopes)
         if backend == "reference":
 
             def spec(q, k, v, out, lse, grad_out, grad_lse, *extras):  # type: ignore[no-untyped-def]
@@ -380,7 +352,7 @@ def _backward(options: Options, backend: str, slopes_wanted: bool) -> Function:
             return _callback(spec, shapes, *args)
         outputs = (*shapes, _lse_shape(q), *_workspace("backward", q, k, options, backend))
         call = jax.ffi.ffi_call(_target_of("backward", backend), outputs)
-        return tuple(call(*args, **_attributes(options))[:4])
+        return tuple(call(*args, **jax_calls.attributes(options))[:4])
 
     return _fold_vmap(backward)
 
@@ -390,38 +362,15 @@ def _target_of(direction: str, backend: str) -> str:
     return f"hpc_attention_{direction}{'_sm90' if backend == 'cuda' else ''}"
 
 
-def _attributes(options: Options) -> dict[str, Any]:
-    wide = {float: np.float64, int: np.int64, bool: np.bool_}
-    return {name: wide[type(value)](value) for name, value in options._asdict().items()}
-
-
 def _given(extras: tuple[np.ndarray, ...]) -> Extras:
     """What `_present` was made of; seeds of an empty batch are empty too."""
     *others, seeds = extras
     return Extras(*(None if x.shape == (0,) else x for x in others))._replace(dropout_seeds=seeds)
 
 
-def _sum_dtype(x: jax.Array) -> Any:
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-
-
-def _like(
-    x: jax.Array, shape: tuple[int, ...] | None = None, dtype: Any = None
-) -> jax.ShapeDtypeStruct:
-    """Of the shape and dtype of x unless given, varying over the mesh axes that x varies over."""
-    kind = jax.typeof(x)
-    mesh = kind.sharding.mesh
-    return jax.ShapeDtypeStruct(
-        x.shape if shape is None else shape,
-        dtype or x.dtype,
-        sharding=None if mesh.empty else jax.sharding.NamedSharding(mesh, jax.P()),
-        manual_axis_type=kind.manual_axis_type,
-    )
-
-
 def _lse_shape(q: jax.Array) -> jax.ShapeDtypeStruct:
     batch, seq_q, num_heads, _ = q.shape
-    return _like(q, (batch, num_heads, seq_q), _sum_dtype(q))
+    return jax_calls.like(q, (batch, num_heads, seq_q), jax_calls.sum_dtype(q))
 
 
 def _workspace(
@@ -430,8 +379,8 @@ def _workspace(
     """For q and k as RoPE turns them, where that is a pass of its own."""
     sizes = contract.check_shapes(q.shape, k.shape, k.shape)
     if backend != "cpu" and contract.rotates_first(direction, sizes, options):
-        return _like(q), _like(k)
-    return _like(q, (0,)), _like(k, (0,))
+        return jax_calls.like(q), jax_calls.like(k)
+    return jax_calls.like(q, (0,)), jax_calls.like(k, (0,))
 
 
 def _callback(

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import cubin_loader
+from kernels import cubin_loader, jax_calls
 from kernels.dispatch import UnsupportedKernelError
 from kernels.linear_attention import _native, contract, reference
 from kernels.linear_attention.contract import Extras, Options, Sizes, State
@@ -102,7 +102,7 @@ def linear_attention(
         has_decay=decay is not None,
     )
     extras = Extras(_decay(q, decay, sizes), *_state(q, initial_state, sizes))
-    q, k, v, extras = _vary_alike((q, k, v, extras))
+    q, k, v, extras = jax_calls.vary_alike((q, k, v, extras))
     pad_k, pad_v = (contract.head_padding(backend, d) for d in (sizes.key_dim, sizes.value_dim))
     if pad_k or pad_v:
         q, k, v, extras = _pad(q, k, v, extras, (pad_k, pad_v), options)
@@ -120,7 +120,7 @@ def explain(q: jax.Array, k: jax.Array, v: jax.Array, **options: Any) -> str:
       ValueError: shapes do not fit, or no backend serves this dtype and device.
     """
     sizes = contract.check_shapes(q.shape, k.shape, v.shape)
-    return contract.explain(_device(q), q.dtype.name, sizes)
+    return contract.explain(jax_calls.device(q), q.dtype.name, sizes)
 
 
 def linear_attention_step(
@@ -172,7 +172,7 @@ def linear_attention_step(
 
 
 def _select(q: jax.Array, sizes: Sizes) -> str:
-    device = _device(q)
+    device = jax_calls.device(q)
     backend = contract.select(device, q.dtype.name, sizes)
     if backend == "triton":
         if device != "cuda":
@@ -183,21 +183,12 @@ def _select(q: jax.Array, sizes: Sizes) -> str:
     return backend
 
 
-def _device(x: jax.Array) -> str:
-    """The platform of an array; of a traced one, the platform that will run it by default."""
-    if isinstance(x, jax.core.Tracer):
-        platform = jax.default_backend()
-    else:
-        platform = next(iter(x.devices())).platform
-    return "cuda" if platform == "gpu" else platform
-
-
 def _decay(q: jax.Array, decay: jax.Array | None, sizes: Sizes) -> jax.Array | None:
     if decay is None:
         return None
     decay = jnp.asarray(decay)
     contract.check_decay_shape(decay.shape, sizes)
-    return jnp.broadcast_to(decay.astype(_sum_dtype(q)), (sizes.batch, sizes.num_heads))
+    return jnp.broadcast_to(decay.astype(jax_calls.sum_dtype(q)), (sizes.batch, sizes.num_heads))
 
 
 def _state(
@@ -206,7 +197,7 @@ def _state(
     if state is None:
         return None, None
     contract.check_state(state, sizes)
-    kv, k_sum = (jnp.asarray(x).astype(_sum_dtype(q)) for x in state)
+    kv, k_sum = (jnp.asarray(x).astype(jax_calls.sum_dtype(q)) for x in state)
     return kv, k_sum
 
 
@@ -231,21 +222,6 @@ def _pad(
     return pad(q, pad_k, value=value), pad(k, pad_k, value=value), pad(v, pad_v), extras
 
 
-def _vary_alike(arrays: Any) -> Any:
-    """Under shard_map, makes all arrays vary over the mesh axes over which one of them does."""
-    axes = frozenset().union(*(_varying(x) for x in jax.tree.leaves(arrays)))
-
-    def vary(x: jax.Array) -> jax.Array:
-        missing = tuple(axes - _varying(x))
-        return jax.lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(vary, arrays)
-
-
-def _varying(x: jax.Array) -> frozenset[str]:
-    return jax.typeof(x).manual_axis_type.varying
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def _linear_attention(
     q: jax.Array,
@@ -257,7 +233,7 @@ def _linear_attention(
     backend: str,
 ) -> tuple[jax.Array, ...]:
     """Returns out and the final state (empty unless wanted)."""
-    arguments = _vary_alike((q, k, v, *_present(extras, q)))
+    arguments = jax_calls.vary_alike((q, k, v, *_present(extras, q)))
     out, _, kv, k_sum = _forward(wants_state, options, backend)(*arguments)
     return out, kv, k_sum
 
@@ -266,7 +242,7 @@ def _linear_attention_fwd(q, k, v, extras, wants_state, options, backend):  # ty
     # Known when traced, so kept in the structure of the residuals.
     wanted = jax.tree.map(lambda x: () if x.perturbed else None, extras, is_leaf=_is_primal)
     q, k, v, extras = jax.tree.map(lambda x: x.value, (q, k, v, extras), is_leaf=_is_primal)
-    arguments = _vary_alike((q, k, v, *_present(extras, q)))
+    arguments = jax_calls.vary_alike((q, k, v, *_present(extras, q)))
     out, factor, kv, k_sum = _forward(wants_state, options, backend)(*arguments)
     return (out, kv, k_sum), (q, k, v, extras, wanted, out, factor)
 
@@ -274,15 +250,15 @@ def _linear_attention_fwd(q, k, v, extras, wants_state, options, backend):  # ty
 def _linear_attention_bwd(wants_state, options, backend, residuals, grads):  # type: ignore[no-untyped-def]
     q, k, v, extras, wanted, out, factor = residuals
     grad_out, *grad_final = grads
-    grad_out = jnp.zeros_like(out) if _is_zero(grad_out) else grad_out
-    if all(map(_is_zero, grad_final)) or not wants_state:
+    grad_out = jnp.zeros_like(out) if jax_calls.is_zero(grad_out) else grad_out
+    if all(map(jax_calls.is_zero, grad_final)) or not wants_state:
         grad_final = [_absent(q)] * 2
-    grad_final = [jnp.zeros(g.shape, g.dtype) if _is_zero(g) else g for g in grad_final]
+    grad_final = [jnp.zeros(g.shape, g.dtype) if jax_calls.is_zero(g) else g for g in grad_final]
     wants_decay = wanted.decay is not None
     wants_initial = wanted.initial_kv is not None or wanted.initial_k_sum is not None
     backward = _backward(wants_decay, wants_initial, options, backend)
     arguments = (q, k, v, *_present(extras, q), out, factor, grad_out, *grad_final)
-    *grads, decay, kv, k_sum = backward(*_vary_alike(arguments))
+    *grads, decay, kv, k_sum = backward(*jax_calls.vary_alike(arguments))
     initial = (kv, k_sum) if wants_initial else (None, None)
     return *grads, Extras(decay if wants_decay else None, *initial)
 
@@ -294,13 +270,9 @@ def _is_primal(x: Any) -> bool:
     return hasattr(x, "perturbed")
 
 
-def _is_zero(cotangent: Any) -> bool:
-    return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
-
-
 def _absent(q: jax.Array) -> jax.Array:
     """What the native code takes for no array."""
-    return jnp.zeros((0,), _sum_dtype(q))
+    return jnp.zeros((0,), jax_calls.sum_dtype(q))
 
 
 def _present(extras: Extras, q: jax.Array) -> tuple[jax.Array, ...]:
@@ -335,8 +307,10 @@ def _forward(wants_state: bool, options: Options, backend: str) -> Function:
     def forward(*args: jax.Array) -> tuple[jax.Array, ...]:
         q, k, v, *_ = args
         sizes = contract.check_shapes(q.shape, k.shape, v.shape)
-        out = _like(q, (*q.shape[:3], sizes.value_dim))
-        factor = _like(q, (sizes.batch, sizes.num_heads, sizes.seq_len), _sum_dtype(q))
+        out = jax_calls.like(q, (*q.shape[:3], sizes.value_dim))
+        factor = jax_calls.like(
+            q, (sizes.batch, sizes.num_heads, sizes.seq_len), jax_calls.sum_dtype(q)
+        )
         shapes = (out, factor, *_state_shapes(q, sizes, wants_state))
         if backend == "reference":
 
@@ -348,7 +322,7 @@ def _forward(wants_state: bool, options: Options, backend: str) -> Function:
             return _callback(spec, shapes, *args)
         workspace = _workspace(q, sizes, backend, backward=False)
         call = jax.ffi.ffi_call("hpc_linear_attention_forward", (*shapes, workspace))
-        return tuple(call(*args, **_attributes(options))[:-1])
+        return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
     return _fold_vmap(forward)
 
@@ -364,8 +338,14 @@ def _backward(wants_decay: bool, wants_initial: bool, options: Options, backend:
         q, k, v, *_ = args
         sizes = contract.check_shapes(q.shape, k.shape, v.shape)
         decay_shape = (sizes.batch, sizes.num_heads) if wants_decay else (0,)
-        decay = _like(q, decay_shape, _sum_dtype(q))
-        shapes = (_like(q), _like(k), _like(v), decay, *_state_shapes(q, sizes, wants_initial))
+        decay = jax_calls.like(q, decay_shape, jax_calls.sum_dtype(q))
+        shapes = (
+            jax_calls.like(q),
+            jax_calls.like(k),
+            jax_calls.like(v),
+            decay,
+            *_state_shapes(q, sizes, wants_initial),
+        )
         if backend == "reference":
 
             def spec(q, k, v, decay, kv, k_sum, out, factor, grad_out, *final):  # type: ignore[no-untyped-def]
@@ -378,14 +358,9 @@ def _backward(wants_decay: bool, wants_initial: bool, options: Options, backend:
             return _callback(spec, shapes, *args)
         workspace = _workspace(q, sizes, backend, backward=True)
         call = jax.ffi.ffi_call("hpc_linear_attention_backward", (*shapes, workspace))
-        return tuple(call(*args, **_attributes(options))[:-1])
+        return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
     return _fold_vmap(backward)
-
-
-def _attributes(options: Options) -> dict[str, Any]:
-    wide = {float: np.float64, int: np.int64, bool: np.bool_}
-    return {name: wide[type(value)](value) for name, value in options._asdict().items()}
 
 
 def _given(extras: tuple[np.ndarray, ...]) -> Extras:
@@ -393,32 +368,16 @@ def _given(extras: tuple[np.ndarray, ...]) -> Extras:
     return Extras(*(None if x.shape == (0,) else x for x in extras))
 
 
-def _sum_dtype(x: jax.Array) -> Any:
-    return jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-
-
-def _like(
-    x: jax.Array, shape: tuple[int, ...] | None = None, dtype: Any = None
-) -> jax.ShapeDtypeStruct:
-    """Of the shape and dtype of x unless given, varying over the mesh axes that x varies over."""
-    kind = jax.typeof(x)
-    mesh = kind.sharding.mesh
-    return jax.ShapeDtypeStruct(
-        x.shape if shape is None else shape,
-        dtype or x.dtype,
-        sharding=None if mesh.empty else jax.sharding.NamedSharding(mesh, jax.P()),
-        manual_axis_type=kind.manual_axis_type,
-    )
-
-
 def _state_shapes(q: jax.Array, sizes: Sizes, wanted: bool) -> tuple[jax.ShapeDtypeStruct, ...]:
     shapes = contract.state_shapes(sizes)
-    return tuple(_like(q, shape if wanted else (0,), _sum_dtype(q)) for shape in shapes)
+    return tuple(
+        jax_calls.like(q, shape if wanted else (0,), jax_calls.sum_dtype(q)) for shape in shapes
+    )
 
 
 def _workspace(q: jax.Array, sizes: Sizes, backend: str, *, backward: bool) -> jax.ShapeDtypeStruct:
     size = contract.workspace_bytes(backend, q.dtype.name, sizes, backward=backward)
-    return _like(q, (size,), jnp.uint8)
+    return jax_calls.like(q, (size,), jnp.uint8)
 
 
 def _callback(
