@@ -11,6 +11,9 @@ The source defines VARIANTS, a sequence of records with the fields
     constexprs  {parameter: value} for the rest of the parameters
     num_warps, num_stages
     archs       the compute capabilities that the record is for; without the field, all
+    options     {name: value} of further compile options of Triton; without the field, none. The
+                one that matters is enable_fp_fusion: with True, the default, a product and a sum
+                may become one instruction, which rounds once
 
 and imports nothing but Triton, the standard library and files of the repository, whose root is the
 working directory. The output is one `<name>.sm_<arch>.cubin` for each variant and architecture and
@@ -143,6 +146,7 @@ def compile_variant(variant: Any, arch: int) -> Compiled:
         "num_warps": variant.num_warps,
         "num_stages": variant.num_stages,
         "enable_fp_fusion": True,
+        **getattr(variant, "options", {}),
     }
     log = io.StringIO()
     with contextlib.redirect_stdout(log):

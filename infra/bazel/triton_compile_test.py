@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import triton
 
 from infra.bazel import triton_compile
 
@@ -31,6 +32,7 @@ class Variant(NamedTuple):
     constexprs: dict
     num_warps: int = 4
     num_stages: int = 2
+    options: dict = {}
 
 
 VARIANTS = tuple(
@@ -79,6 +81,20 @@ def test_compiles_each_variant_for_each_architecture(source: Path, tmp_path: Pat
         assert metadata["constants"] == {"BLOCK": int(metadata["name"].split("_")[1])}
         assert metadata["num_warps"] == 4
         assert metadata["registers"] > 0 and metadata["spill_store_bytes"] == 0
+
+
+@pytest.mark.parametrize("fusion", [False, True])
+def test_options_are_passed_on(fusion: bool, tmp_path: Path) -> None:
+    text = KERNELS.replace("* factor,", "* factor + factor,")
+    text = text.replace("options: dict = {}", f"options: dict = {{'enable_fp_fusion': {fusion}}}")
+    source = tmp_path / "fused.py"
+    source.write_text(text)
+    assert _run(source, tmp_path / "out", 90).returncode == 0
+    disassembler = triton.knobs.nvidia.nvdisasm.path
+    command = [disassembler, "-c", tmp_path / "out" / "scale_128.sm_90.cubin"]
+    listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert ("FFMA" in listing) == fusion
+    assert ("FMUL" in listing) != fusion
 
 
 def test_same_input_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:

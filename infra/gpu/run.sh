@@ -16,7 +16,7 @@ python="${PYTHON:-python3}"
 out="$root/build/gpu"
 build_only=false
 pytest_args=()
-packages=(kernels/attention kernels/linear_attention)
+packages=(kernels/attention kernels/linear_attention kernels/quantize)
 
 fail() {
   echo "error: $*" >&2

@@ -4,7 +4,7 @@
 // FAKE_CUDA_LOG         the file to append to
 // FAKE_CUDA_CAPABILITY  compute capability of its devices, such as 90
 // FAKE_CUDA_PARAMETERS  types of each kernel's parameters, as "name=ppfi;name=p;": p pointer,
-//                       f float, i int32
+//                       f float, i int32, l int64
 // FAKE_CUDA_FAIL        a function that fails with error 209
 #include <elf.h>
 #include <stdarg.h>
@@ -113,6 +113,7 @@ int cuLaunchKernel(void* function, unsigned grid_x, unsigned grid_y, unsigned gr
   for (int i = 0; types[i] != ';'; ++i) {
     if (types[i] == 'p') Log("%lu,", (unsigned long)*(uintptr_t*)parameters[i]);
     if (types[i] == 'i') Log("%d,", *(int32_t*)parameters[i]);
+    if (types[i] == 'l') Log("%ld,", (long)*(int64_t*)parameters[i]);
     if (types[i] == 'f') Log("%.9g,", (double)*(float*)parameters[i]);
   }
   Log("\n");

@@ -119,7 +119,8 @@ bool HasType(const Value& value, const std::string& type) {
     return type == "struct:" + std::to_string(bytes->size_bytes);
   }
   if (std::holds_alternative<void*>(value)) return type[0] == '*';
-  return type == (std::holds_alternative<int32_t>(value) ? "i32" : "fp32");
+  if (std::holds_alternative<int32_t>(value)) return type == "i32";
+  return type == (std::holds_alternative<int64_t>(value) ? "i64" : "fp32");
 }
 
 // The address of the argument for a parameter, as cuLaunchKernel wants it.

@@ -25,7 +25,7 @@ struct KernelInfo {
   bool arch_specific;  // Runs on exactly this compute capability, not on later ones of its major.
   std::string path;    // Of the cubin.
   std::string symbol;
-  // (name, type) in launch order; the types are Triton's, *..., i32, fp32, and
+  // (name, type) in launch order; the types are Triton's, *..., i32, i64, fp32, and
   // struct:SIZE_IN_BYTES.
   std::vector<std::pair<std::string, std::string>> parameters;
   int num_scratch_parameters;  // Null pointers that follow the parameters.
@@ -43,7 +43,7 @@ struct Struct {
   size_t size_bytes;
 };
 
-using Value = std::variant<void*, int32_t, float, Struct>;
+using Value = std::variant<void*, int32_t, int64_t, float, Struct>;
 using Arguments = std::initializer_list<std::pair<const char*, Value>>;
 
 class LoadedKernel;

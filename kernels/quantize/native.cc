@@ -1,0 +1,156 @@
+// The Python module kernels.quantize._native: one binary for PyTorch (functions on
+// addresses) and JAX (XLA FFI handlers in capsules).
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "kernels/native/cpu_isa.h"
+#include "kernels/native/cuda_launch.h"
+#include "kernels/native/parallel.h"
+#include "kernels/quantize/cpu.h"
+#include "kernels/quantize/cuda.h"
+#include "kernels/quantize/problem.h"
+#include "kernels/quantize/xla_handlers.h"
+
+namespace py = pybind11;
+
+namespace kernels::quantize {
+namespace {
+
+// As contract.Layout and contract.Codec.
+using Layout = std::array<int64_t, 3>;
+using Codec = std::array<int64_t, 3>;
+
+// Addresses of tensors, as torch.Tensor.data_ptr() gives them, in the order of the structs; 0 where
+// there is none.
+template <typename Tensors>
+using Addresses = std::array<uintptr_t, sizeof(Tensors) / sizeof(void*)>;
+
+template <typename Tensors>
+Tensors ToTensors(const Addresses<Tensors>& addresses) {
+  return std::apply([](auto... address) { return Tensors{reinterpret_cast<void*>(address)...}; },
+                    addresses);
+}
+
+DType ToDType(const std::string& name) {
+  for (DType dtype : {DType::kFloat16, DType::kBFloat16, DType::kFloat32}) {
+    if (name == DTypeName(dtype)) return dtype;
+  }
+  throw std::invalid_argument("dtype must be float16, bfloat16 or float32, got " + name);
+}
+
+Problem ToProblem(const Layout& layout, const Codec& codec, double multiplier) {
+  const auto [size, num_chunks, chunk_size] = layout;
+  const auto [format, rounding, block_size] = codec;
+  return {size,
+          num_chunks,
+          chunk_size,
+          static_cast<Format>(format),
+          static_cast<Rounding>(rounding),
+          block_size,
+          static_cast<float>(multiplier)};
+}
+
+// Sums that are quantized again have no values but float32.
+void ReduceQuantizeFloat32OnCpu(DType, const Problem& p, const ReduceQuantizeTensors& t) {
+  ReduceQuantizeCpu(p, t);
+}
+void ReduceQuantizeFloat32OnCuda(DType, const Problem& p, const ReduceQuantizeTensors& t,
+                                 Queue queue) {
+  ReduceQuantizeCuda(p, t, queue);
+}
+
+template <typename Tensors>
+void DefineOnCpu(py::module_& m, const char* name,
+                 void (*function)(DType, const Problem&, const Tensors&)) {
+  m.def(
+      name,
+      [function](const std::string& dtype, const Layout& layout, const Codec& codec,
+                 double multiplier, const Addresses<Tensors>& tensors) {
+        function(ToDType(dtype), ToProblem(layout, codec, multiplier), ToTensors<Tensors>(tensors));
+      },
+      py::arg("dtype"), py::arg("layout"), py::arg("codec"), py::arg("multiplier"),
+      py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
+}
+
+template <typename Tensors>
+void DefineOnCuda(py::module_& m, const char* name,
+                  void (*function)(DType, const Problem&, const Tensors&, Queue)) {
+  m.def(
+      name,
+      [function](const std::string& dtype, const Layout& layout, const Codec& codec,
+                 double multiplier, const Addresses<Tensors>& tensors, int device,
+                 uintptr_t stream) {
+        function(ToDType(dtype), ToProblem(layout, codec, multiplier), ToTensors<Tensors>(tensors),
+                 {device, reinterpret_cast<cuda::Stream>(stream)});
+      },
+      py::arg("dtype"), py::arg("layout"), py::arg("codec"), py::arg("multiplier"),
+      py::arg("tensors"), py::arg("device"), py::arg("stream"),
+      py::call_guard<py::gil_scoped_release>());
+}
+
+void BindCpu(py::module_& m) {
+  DefineOnCpu(m, "quantize_cpu", QuantizeCpu);
+  DefineOnCpu(m, "dequantize_cpu", DequantizeCpu);
+  DefineOnCpu(m, "reduce_cpu", ReduceCpu);
+  DefineOnCpu(m, "reduce_quantize_cpu", ReduceQuantizeFloat32OnCpu);
+}
+
+void BindCuda(py::module_& m) {
+  DefineOnCuda(m, "quantize_cuda", QuantizeCuda);
+  DefineOnCuda(m, "dequantize_cuda", DequantizeCuda);
+  DefineOnCuda(m, "reduce_cuda", ReduceCuda);
+  DefineOnCuda(m, "reduce_quantize_cuda", ReduceQuantizeFloat32OnCuda);
+  m.def(
+      "register_kernel",
+      [](std::string name, int arch, bool arch_specific, std::string path, std::string symbol,
+         std::vector<std::pair<std::string, std::string>> parameters, int num_scratch_parameters,
+         int num_warps, int shared_bytes, std::map<std::string, int64_t> constants) {
+        cuda::RegisterKernel({std::move(name), arch, arch_specific, std::move(path),
+                              std::move(symbol), std::move(parameters), num_scratch_parameters,
+                              num_warps, shared_bytes, std::move(constants)});
+      },
+      py::kw_only(), py::arg("name"), py::arg("arch"), py::arg("arch_specific"), py::arg("path"),
+      py::arg("symbol"), py::arg("parameters"), py::arg("num_scratch_parameters"),
+      py::arg("num_warps"), py::arg("shared_bytes"), py::arg("constants"));
+}
+
+py::capsule Capsule(XLA_FFI_Error* (*handler)(XLA_FFI_CallFrame*)) {
+  return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
+}
+
+// (target, platform, handler) of each XLA FFI handler.
+py::list XlaHandlers() {
+  py::list handlers;
+  const auto add = [&](const char* target, auto on_cpu, auto on_cuda) {
+    handlers.append(py::make_tuple(target, "cpu", Capsule(on_cpu)));
+    handlers.append(py::make_tuple(target, "CUDA", Capsule(on_cuda)));
+  };
+  add("hpc_quantize", HpcQuantizeCpu, HpcQuantizeCuda);
+  add("hpc_dequantize", HpcDequantizeCpu, HpcDequantizeCuda);
+  add("hpc_reduce", HpcReduceCpu, HpcReduceCuda);
+  add("hpc_reduce_quantize", HpcReduceQuantizeCpu, HpcReduceQuantizeCuda);
+  return handlers;
+}
+
+}  // namespace
+}  // namespace kernels::quantize
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "Blockwise 8-bit quantization in C++, for PyTorch and JAX.";
+  py::register_exception<kernels::cuda::Error>(m, "CudaError", PyExc_RuntimeError);
+  kernels::quantize::BindCpu(m);
+  kernels::quantize::BindCuda(m);
+  m.def("xla_handlers", &kernels::quantize::XlaHandlers);
+  m.def("cpu_isa", [] { return kernels::CpuIsaName(kernels::SelectedCpuIsa()); });
+  m.def("limit_threads", &kernels::LimitThreads, pybind11::arg("limit"));
+  m.def("num_threads", &kernels::NumThreads);
+}

@@ -1,0 +1,434 @@
+"""Blockwise 8-bit quantization for PyTorch: custom operators for CPU and CUDA tensors.
+
+    from kernels.quantize import torch_op
+    payload = torch_op.quantize(gradient, residual=residual, num_chunks=world_size)
+    ...                                                # send a row to each rank, get one from each
+    mean = torch_op.reduce(received, size, multiplier=1 / world_size)
+
+The operators `hpc::quantize`, `hpc::dequantize`, `hpc::reduce` and `hpc::reduce_quantize` write
+into tensors they are given, are opaque to torch.compile (fullgraph=True works) and run the same
+native code as `jax_op`, with the same bits as results. None of them is differentiable: what they
+are given counts as constant.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from kernels import cubin_loader
+from kernels.quantize import _native, contract, reference_calls
+from kernels.quantize.contract import DEFAULT_CODEC, FORMATS, Codec, Layout
+
+_ALIGNMENT_BYTES = 16
+
+# Looked up several times a call; str(dtype) takes a microsecond.
+_DTYPE_NAMES = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.uint8: "uint8",
+}
+
+MaybeTensor: TypeAlias = torch.Tensor | None
+
+
+def quantize(
+    x: torch.Tensor,
+    codec: Codec = DEFAULT_CODEC,
+    *,
+    num_chunks: int = 1,
+    chunk_size: int | None = None,
+    residual: torch.Tensor | None = None,
+    seed: int = 0,
+    offset: int = 0,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Quantizes x, or x + residual with error feedback, in one pass over memory.
+
+    Args:
+      x: float32, bfloat16 or float16 of any shape; counts as flat.
+      codec: how values become bytes; see `contract.codec`.
+      num_chunks: rows of the payload: equal parts of x, but for the last ones.
+      chunk_size: values in each, `codec.chunk_size(x.numel(), num_chunks)` unless given. It need
+        not be a multiple of the block size.
+      residual: contiguous float32 of as many values as x. Updated in place: what the payload does
+        not say of x + residual.
+      seed: of stochastic rounding; its low 32 bits count.
+      offset: index of the first value in the whole vector, of which x is a piece, so that the
+        result of stochastic rounding does not depend on how the vector is cut.
+      out: contiguous uint8 for the payload, allocated unless given.
+
+    Returns:
+      The payload, uint8 [num_chunks, codec.payload_bytes(chunk_size)].
+
+    Raises:
+      TypeError: a dtype or an argument is not of its type.
+      ValueError: shapes do not fit, a tensor that is written is not contiguous, devices differ, or
+        no backend serves this dtype and device.
+
+    Reference: see reference.py.
+    """
+    layout = contract.check_layout(codec, x.numel(), num_chunks, chunk_size)
+    contract.select(x.device.type, _dtype_name(x))
+    contract.check_offset(offset)
+    _check_residual(residual, layout.size, x.device)
+    out = _payload_out(out, codec, layout, x.device)
+    _quantize(x.detach(), residual, out, *codec, *layout[1:], seed & 0xFFFFFFFF, offset)
+    return out
+
+
+def dequantize(
+    payload: torch.Tensor,
+    size: int,
+    codec: Codec = DEFAULT_CODEC,
+    *,
+    chunk_size: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Returns the values of a payload.
+
+    Args:
+      payload: what `quantize` gave, uint8 [num_chunks, payload_bytes].
+      size: values in it.
+      codec: as it was quantized.
+      chunk_size: as it was quantized.
+      dtype: of the result; rounded to nearest from float32.
+      out: contiguous tensor of `size` values for the result, whose dtype counts; allocated unless
+        given.
+
+    Returns:
+      `out`, or a tensor [size].
+
+    Raises:
+      TypeError, ValueError: as `quantize`.
+    """
+    layout = contract.check_layout(codec, size, len(payload), chunk_size)
+    contract.check_payload(tuple(payload.shape), _dtype_name(payload), codec, layout)
+    out = _values_out(out, size, dtype, payload.device)
+    _dequantize(payload, out, *codec, layout.chunk_size)
+    return out
+
+
+def reduce(
+    payloads: torch.Tensor,
+    size: int,
+    codec: Codec = DEFAULT_CODEC,
+    *,
+    multiplier: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Returns `multiplier` times the sum of the values of several payloads.
+
+    Args:
+      payloads: uint8 [num_payloads, payload_bytes], each row the payload of one chunk.
+      size: values in each.
+      codec: as they were quantized.
+      multiplier: such as 1 / num_payloads for the mean.
+      dtype: of the result; sums are float32, in the order of the rows.
+      out: contiguous tensor of `size` values for the result, whose dtype counts; allocated unless
+        given.
+
+    Returns:
+      `out`, or a tensor [size].
+
+    Raises:
+      TypeError, ValueError: as `quantize`.
+    """
+    contract.check_sum(tuple(payloads.shape), _dtype_name(payloads), codec, size)
+    multiplier = contract.check_multiplier(multiplier)
+    out = _values_out(out, size, dtype, payloads.device)
+    _reduce(payloads, out, *codec, multiplier)
+    return out
+
+
+def reduce_quantize(
+    payloads: torch.Tensor,
+    size: int,
+    codec: Codec = DEFAULT_CODEC,
+    *,
+    multiplier: float = 1.0,
+    residual: torch.Tensor | None = None,
+    seed: int = 0,
+    offset: int = 0,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Quantizes `multiplier` times the sum of the values of several payloads, in one pass.
+
+    Args:
+      payloads: as for `reduce`.
+      size: as for `reduce`.
+      codec: how the payloads were quantized, and how their sum is.
+      multiplier: as for `reduce`.
+      residual: as for `quantize`, of `size` values.
+      seed: as for `quantize`.
+      offset: as for `quantize`.
+      out: contiguous uint8 for the payload, allocated unless given.
+
+    Returns:
+      The payload, uint8 [1, codec.payload_bytes(size)].
+
+    Raises:
+      TypeError, ValueError: as `quantize`.
+    """
+    contract.check_sum(tuple(payloads.shape), _dtype_name(payloads), codec, size)
+    multiplier = contract.check_multiplier(multiplier)
+    contract.check_offset(offset)
+    _check_residual(residual, size, payloads.device)
+    out = _payload_out(out, codec, Layout(size, 1, size), payloads.device)
+    _reduce_quantize(payloads, residual, out, *codec, size, multiplier, seed & 0xFFFFFFFF, offset)
+    return out
+
+
+def codes(
+    payload: torch.Tensor,
+    size: int,
+    codec: Codec = DEFAULT_CODEC,
+    *,
+    chunk_size: int | None = None,
+) -> torch.Tensor:
+    """Returns a view of a payload's codes, [num_chunks, blocks, block_size] of the format's dtype.
+
+    Raises:
+      TypeError, ValueError: it is not the payload of `size` values.
+    """
+    layout = contract.check_layout(codec, size, len(payload), chunk_size)
+    contract.check_payload(tuple(payload.shape), _dtype_name(payload), codec, layout)
+    padded = codec.padded_size(layout.chunk_size)
+    dtype = getattr(torch, FORMATS[codec.format].name)
+    blocks = padded // codec.block_size
+    return payload[:, :padded].view(dtype).unflatten(1, (blocks, codec.block_size))
+
+
+def scales(
+    payload: torch.Tensor,
+    size: int,
+    codec: Codec = DEFAULT_CODEC,
+    *,
+    chunk_size: int | None = None,
+) -> torch.Tensor:
+    """Returns a view of a payload's scales, float32 [num_chunks, blocks].
+
+    Raises:
+      TypeError, ValueError: it is not the payload of `size` values.
+    """
+    layout = contract.check_layout(codec, size, len(payload), chunk_size)
+    contract.check_payload(tuple(payload.shape), _dtype_name(payload), codec, layout)
+    padded = codec.padded_size(layout.chunk_size)
+    if not padded:  # Torch views no empty tensor as another dtype.
+        return payload.new_empty((layout.num_chunks, 0), dtype=torch.float32)
+    end = padded + padded // codec.block_size * contract.SCALE_BYTES
+    return payload[:, padded:end].view(torch.float32)
+
+
+def explain(x: torch.Tensor) -> str:
+    """Returns a line for each backend: whether and why it serves values such as x.
+
+    Raises:
+      ValueError: no backend serves this dtype and device.
+    """
+    return contract.explain(x.device.type, _dtype_name(x))
+
+
+@torch.library.custom_op("hpc::quantize", mutates_args=("residual", "payload"))
+def _quantize(
+    x: torch.Tensor,
+    residual: torch.Tensor | None,
+    payload: torch.Tensor,
+    format: int,
+    rounding: int,
+    block_size: int,
+    num_chunks: int,
+    chunk_size: int,
+    seed: int,
+    offset: int,
+) -> None:
+    codec = Codec(format, rounding, block_size)
+    layout = Layout(x.numel(), num_chunks, chunk_size)
+    noise = _noise(codec, seed, offset, x.device)
+    _run("quantize", _dtype_name(x), (noise, x, residual), (residual, payload), layout, codec)
+
+
+@torch.library.custom_op("hpc::dequantize", mutates_args=("out",))
+def _dequantize(
+    payload: torch.Tensor,
+    out: torch.Tensor,
+    format: int,
+    rounding: int,
+    block_size: int,
+    chunk_size: int,
+) -> None:
+    layout = Layout(out.numel(), len(payload), chunk_size)
+    codec = Codec(format, rounding, block_size)
+    _run("dequantize", _dtype_name(out), (payload,), (out,), layout, codec)
+
+
+@torch.library.custom_op("hpc::reduce", mutates_args=("out",))
+def _reduce(
+    payloads: torch.Tensor,
+    out: torch.Tensor,
+    format: int,
+    rounding: int,
+    block_size: int,
+    multiplier: float,
+) -> None:
+    layout = Layout(out.numel(), len(payloads), out.numel())
+    codec = Codec(format, rounding, block_size)
+    _run("reduce", _dtype_name(out), (payloads,), (out,), layout, codec, multiplier)
+
+
+@torch.library.custom_op("hpc::reduce_quantize", mutates_args=("residual", "payload"))
+def _reduce_quantize(
+    payloads: torch.Tensor,
+    residual: torch.Tensor | None,
+    payload: torch.Tensor,
+    format: int,
+    rounding: int,
+    block_size: int,
+    size: int,
+    multiplier: float,
+    seed: int,
+    offset: int,
+) -> None:
+    codec = Codec(format, rounding, block_size)
+    layout = Layout(size, len(payloads), size)
+    noise = _noise(codec, seed, offset, payloads.device)
+    inputs, outputs = (noise, payloads, residual), (residual, payload)
+    _run("reduce_quantize", "float32", inputs, outputs, layout, codec, multiplier)
+
+
+# They only write into what they are given, so they need no more than to say so.
+for _operator in (_quantize, _dequantize, _reduce, _reduce_quantize):
+    _operator.register_fake(lambda *_: None)
+
+
+def _check_residual(residual: MaybeTensor, size: int, device: torch.device) -> None:
+    if residual is not None:
+        contract.check_residual(tuple(residual.shape), _dtype_name(residual), size)
+        _check_written("residual", residual, device)
+
+
+def _check_written(name: str, x: torch.Tensor, device: torch.device) -> None:
+    if x.device != device:
+        raise ValueError(f"{name} must be on {device}, as the input, got {x.device}")
+    if not x.is_contiguous():
+        raise ValueError(f"{name} is written in place and must be contiguous: strides {x.stride()}")
+    if x.requires_grad:
+        raise ValueError(f"{name} is written in place and must not require a gradient")
+
+
+def _payload_out(
+    out: MaybeTensor, codec: Codec, layout: Layout, device: torch.device
+) -> torch.Tensor:
+    if out is None:
+        shape = (layout.num_chunks, codec.payload_bytes(layout.chunk_size))
+        return torch.empty(shape, dtype=torch.uint8, device=device)
+    contract.check_payload(tuple(out.shape), _dtype_name(out), codec, layout)
+    _check_written("out", out, device)
+    return out
+
+
+def _values_out(
+    out: MaybeTensor, size: int, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    if out is None:
+        out = torch.empty(size, dtype=dtype, device=device)
+    elif out.numel() != size:
+        raise ValueError(f"out must have {size} values, got shape {tuple(out.shape)}")
+    _check_written("out", out, device)
+    contract.select(device.type, _dtype_name(out))
+    return out
+
+
+def _noise(codec: Codec, seed: int, offset: int, device: torch.device) -> MaybeTensor:
+    """What stochastic rounding counts from; see problem.h."""
+    if contract.ROUNDINGS[codec.rounding] == "nearest":
+        return None
+    words = np.array([seed, offset & 0xFFFFFFFF, offset >> 32], np.uint32)
+    return torch.from_numpy(words.view(np.int32)).to(device)
+
+
+def _run(
+    function: str,
+    dtype: str,
+    inputs: tuple[MaybeTensor, ...],
+    outputs: tuple[MaybeTensor, ...],
+    layout: Layout,
+    codec: Codec,
+    multiplier: float = 1.0,
+) -> None:
+    """Runs a function of problem.h on its tensors, of which the outputs come last."""
+    device = next(x.device for x in outputs if x is not None)
+    backend = contract.select(device.type, dtype)
+    inputs = tuple(x if x is None else x.contiguous() for x in inputs)
+    if backend == "reference":
+        _run_reference(function, inputs, outputs, layout, codec, multiplier)
+    elif backend == "cpu":
+        _native.limit_threads(torch.get_num_threads())
+        run = getattr(_native, f"{function}_cpu")
+        run(dtype, layout, codec, multiplier, _addresses((*inputs, *outputs)))
+    else:
+        aligned = tuple(map(_align, outputs))
+        _run_triton(function, dtype, (*map(_align, inputs), *aligned), layout, codec, multiplier)
+        for output, written in zip(outputs, aligned, strict=True):
+            if output is not None and output is not written:
+                output.copy_(written)
+
+
+def _run_triton(
+    function: str,
+    dtype: str,
+    tensors: tuple[MaybeTensor, ...],
+    layout: Layout,
+    codec: Codec,
+    multiplier: float,
+) -> None:
+    device = next(x.device for x in tensors if x is not None)
+    if device.type == "cuda":
+        cubin_loader.ensure_registered(_native)
+        run = getattr(_native, f"{function}_cuda")
+        stream = torch.cuda.current_stream(device).cuda_stream
+        run(dtype, layout, codec, multiplier, _addresses(tensors), device.index, stream)
+    else:
+        # Imported here: Triton decides at its import whether to interpret.
+        from kernels.quantize import triton_jit
+
+        getattr(triton_jit, function)(*tensors, layout=layout, codec=codec, multiplier=multiplier)
+
+
+def _run_reference(
+    function: str,
+    inputs: tuple[MaybeTensor, ...],
+    outputs: tuple[MaybeTensor, ...],
+    layout: Layout,
+    codec: Codec,
+    multiplier: float,
+) -> None:
+    arrays = tuple(None if x is None else _host(x) for x in inputs)
+    run = getattr(reference_calls, function)
+    results = run(*arrays, layout=layout, codec=codec, multiplier=multiplier)
+    for output, result in zip(outputs, results, strict=True):
+        if output is not None:
+            output.copy_(torch.from_numpy(result).view(output.shape))
+
+
+def _host(x: torch.Tensor) -> np.ndarray:
+    """As numpy array; the words of the noise, which torch counts as signed, as what they are."""
+    x = x.float() if x.is_floating_point() else x
+    array = x.detach().numpy()
+    return array.view(np.uint32) if array.dtype == np.int32 else array
+
+
+def _align(x: MaybeTensor) -> MaybeTensor:
+    """Aligned as the vector loads of the CUDA kernels need it."""
+    return x if x is None or x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
+
+
+def _addresses(tensors: tuple[MaybeTensor, ...]) -> list[int]:
+    return [0 if x is None or not x.numel() else x.data_ptr() for x in tensors]
+
+
+def _dtype_name(x: torch.Tensor) -> str:
+    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
