@@ -7,6 +7,8 @@ import torch
 from kernels.attention import jax_op, torch_op
 from kernels.dispatch import UnsupportedKernelError
 from kernels.explain import explain
+from kernels.quantize import jax_op as jax_quantize
+from kernels.quantize import torch_op as torch_quantize
 
 
 def test_names_the_backend_and_why_not_the_others() -> None:
@@ -29,6 +31,19 @@ def test_names_who_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = explain(torch_op.attention, q, q, q).splitlines()
     assert lines[0] == "attention: reference: chosen: HPC_KERNEL_BACKEND asks for it"
     assert "attention: cpu: not what HPC_KERNEL_BACKEND asks for" in lines
+
+
+def test_takes_what_each_function_of_an_operation_takes() -> None:
+    x, y = torch.zeros(300, dtype=torch.bfloat16), jnp.zeros(300, jnp.bfloat16)
+    lines = explain(torch_quantize.quantize, x, num_chunks=2)
+    assert lines.startswith("quantize: cpu: chosen\n")
+    assert "triton: does not serve bfloat16 on cpu" in lines
+    assert explain(jax_quantize.quantize, y, num_chunks=2) == lines
+    payload = torch_quantize.quantize(x)
+    assert explain(torch_quantize.dequantize, payload, 300, out=x) == lines
+    assert explain(torch_quantize.reduce, payload, 300, dtype=torch.bfloat16) == lines
+    received = jnp.asarray(payload.numpy())
+    assert explain(jax_quantize.dequantize, received, 300, dtype="bfloat16") == lines
 
 
 def test_refuses_what_the_call_refuses() -> None:

@@ -4,16 +4,13 @@ A fake driver, compiled here, records what the launcher asks for.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from kernels import cubin_loader
+from kernels import cubin_loader, fake_driver
 from kernels.attention import cubin_resources, triton_kernels
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.triton_kernels import ALIBI, DECODE, FULL, PLAIN
@@ -68,10 +65,7 @@ class Call(NamedTuple):
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A driver that records."""
-    library = tmp_path_factory.mktemp("driver") / "libfake_cuda.so"
-    source = Path(__file__).with_name("fake_cuda.c")
-    subprocess.run(["gcc", "-O1", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
+    return fake_driver.build(tmp_path_factory.mktemp("driver"))
 
 
 def _directory() -> Path:
@@ -105,38 +99,14 @@ def _run(
         }
         for call in calls
     ]
-    log = tmp_path / "log"
-    log.write_text("")
-    defaults = {
-        "HPC_LIBCUDA": str(driver),
-        "FAKE_CUDA_LOG": str(log),
-        "FAKE_CUDA_CAPABILITY": "90",
-        "FAKE_CUDA_PARAMETERS": _parameter_codes(),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", CALLS, json.dumps(requests)],
-        env={**os.environ, **defaults, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
+    return fake_driver.run(
+        CALLS,
+        json.dumps(requests),
+        driver=driver,
+        log=tmp_path / "log",
+        variants=triton_kernels.VARIANTS,
+        **env,
     )
-    return log.read_text().splitlines(), done.stderr
-
-
-def _parameter_codes() -> str:
-    """What the fake driver has to know of each kernel: from the kernels, not from the metadata."""
-    codes = {"i32": "i", "fp32": "f"}
-    kernels = {v.kernel.__name__: v.signature for v in triton_kernels.VARIANTS}
-    return "".join(
-        f"{name}={''.join(codes.get(kind.split(':')[0], 'p') for kind in signature.values())}pp;"
-        for name, signature in kernels.items()
-    )
-
-
-def _launches(log: list[str]) -> list[dict[str, str]]:
-    """The launches in a log, as {field: text}."""
-    lines = (line.split()[1:] for line in log if line.startswith("launch"))
-    return [dict(field.split("=", 1) for field in line) for line in lines]
 
 
 def _arguments(launch: dict[str, str], variant: triton_kernels.Variant) -> dict[str, str]:
@@ -235,7 +205,7 @@ def test_no_cubin_spills_more_than_recorded() -> None:
 def test_forward_launch(tmp_path: Path, driver: Path) -> None:
     call = Call()
     log, stderr = _run([call], tmp_path, driver)
-    (launch,) = _launches(log)
+    (launch,) = fake_driver.launches(log)
     assert stderr == ""
     name = "attention_fwd_plain_bfloat16_d64"
     _assert_launched(launch, name, call)
@@ -246,7 +216,7 @@ def test_every_option_reaches_the_kernel(tmp_path: Path, driver: Path) -> None:
     options = Options(0.5, 70, 3, 30.0, 0.75, 24, True)
     call = Call(options=options, given=Extras._fields)
     log, stderr = _run([call], tmp_path, driver)
-    (launch,) = _launches(log)
+    (launch,) = fake_driver.launches(log)
     assert stderr == ""
     _assert_launched(launch, "attention_fwd_decode_bfloat16_d64", call)
 
@@ -254,7 +224,7 @@ def test_every_option_reaches_the_kernel(tmp_path: Path, driver: Path) -> None:
 def test_rotation_is_a_pass_of_its_own_with_workspace(tmp_path: Path, driver: Path) -> None:
     call = Call(options=ROTARY, given=(*WORKSPACE, *ROPE))
     log, stderr = _run([call], tmp_path, driver)
-    *rotations, launch = _launches(log)
+    *rotations, launch = fake_driver.launches(log)
     assert stderr == ""
     _assert_launched(launch, "attention_fwd_plain_bfloat16_d64", call)
     heads = {"q": SIZES.num_heads, "k": SIZES.num_kv_heads}
@@ -284,7 +254,7 @@ def test_backward_launches_in_order(tmp_path: Path, driver: Path) -> None:
     call = Call("backward_cuda", options=ROTARY, given=given)
     log, stderr = _run([call], tmp_path, driver)
     assert stderr == ""
-    launches = _launches(log)
+    launches = fake_driver.launches(log)
     _assert_rotated(launches[0], "q", "rotated_q", SIZES.num_heads, 1)
     _assert_rotated(launches[1], "k", "rotated_k", SIZES.num_kv_heads, 1)
     expected = (
@@ -304,7 +274,7 @@ def test_the_hopper_backend_refuses_what_it_does_not_serve(tmp_path: Path, drive
     for call in (Call("forward_sm90", dtype="float32"), Call("forward_sm90")):
         log, stderr = _run([call], tmp_path, driver)
         assert "ValueError: attention" in stderr
-        assert _launches(log) == []
+        assert fake_driver.launches(log) == []
 
 
 def _flavour_cases() -> Iterator[tuple[Call, int]]:
@@ -357,7 +327,7 @@ def test_shared_memory_is_that_of_the_cubin(
     shared = by_name["attention_fwd_plain_bfloat16_d128", 90]["shared_bytes"]
     assert shared > 48 * 1024
     assert f"attribute function=attention_fwd 8={shared}" in log
-    assert _launches(log)[0]["shared"] == str(shared)
+    assert fake_driver.launches(log)[0]["shared"] == str(shared)
 
 
 def test_each_device_loads_a_kernel_once(tmp_path: Path, driver: Path) -> None:
@@ -367,7 +337,7 @@ def test_each_device_loads_a_kernel_once(tmp_path: Path, driver: Path) -> None:
         "retain device=0",
         "retain device=1",
     ]
-    assert len(_launches(log)) == 4
+    assert len(fake_driver.launches(log)) == 4
     pushes = [line for line in log if line.startswith("push")]
     assert len(pushes) == log.count("pop") == 6
     assert pushes[-2:] == ["push context=0x1000", "push context=0x1001"]
@@ -375,7 +345,7 @@ def test_each_device_loads_a_kernel_once(tmp_path: Path, driver: Path) -> None:
 
 def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) -> None:
     log, stderr = _run([Call(sizes=SIZES._replace(batch=0))], tmp_path, driver)
-    assert stderr == "" and not _launches(log)
+    assert stderr == "" and not fake_driver.launches(log)
 
 
 @pytest.mark.parametrize(
@@ -386,7 +356,7 @@ def test_cubin_is_chosen_by_compute_capability(
     capability: int, runs: int, tmp_path: Path, driver: Path
 ) -> None:
     log, stderr = _run([Call()], tmp_path, driver, FAKE_CUDA_CAPABILITY=str(capability))
-    assert len(_launches(log)) == runs
+    assert len(fake_driver.launches(log)) == runs
     if not runs:
         wanted = f"not compiled for this GPU, sm_{capability}; it is for sm_80, sm_90, sm_100"
         assert wanted in stderr
@@ -427,10 +397,10 @@ def test_unsupported_problems_are_named(
 ) -> None:
     log, stderr = _run([call], tmp_path, driver)
     assert "ValueError: attention on CUDA" in stderr and message in stderr
-    assert not _launches(log)
+    assert not fake_driver.launches(log)
 
 
 def test_misaligned_pointer_is_named(tmp_path: Path, driver: Path) -> None:
     log, stderr = _run([Call()], tmp_path, driver, addresses={"k": ADDRESSES["k"] + 2})
     assert "k_ptr must be aligned to 16 bytes" in stderr
-    assert not _launches(log)
+    assert not fake_driver.launches(log)

@@ -1,15 +1,11 @@
 """The native code itself: one binary for both frameworks, threads, forks, accuracy of exp2."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 import torch
 
+from kernels import native_process
 from kernels.attention import _native, equality, jax_op, reference, torch_op
 from kernels.attention.contract import Options, Sizes
 from kernels.attention.shapes import FEATURES, SIZE_FEATURES, TEST_SIZES
@@ -67,24 +63,8 @@ def run():
 """
 
 
-def _python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_both_frameworks_load_one_binary() -> None:
-    assert jax_op._native is torch_op._native
-    mapped = {
-        line.split(maxsplit=5)[5].strip()
-        for line in Path("/proc/self/maps").read_text().splitlines()
-        if "attention/_native" in line
-    }
-    assert len(mapped) == 1, mapped
+    native_process.assert_one_binary(jax_op, torch_op)
 
 
 @pytest.mark.parametrize("features", SIZE_FEATURES)
@@ -116,44 +96,26 @@ print(_native.num_threads())
 
 
 def test_threads_follow_the_framework_unless_they_are_set() -> None:
-    assert _python(THREADS, HPC_NUM_THREADS="").stdout == "1\n"
-    assert _python(THREADS, HPC_NUM_THREADS="3").stdout == "3\n"
+    assert native_process.python(THREADS, HPC_NUM_THREADS="").stdout == "1\n"
+    assert native_process.python(THREADS, HPC_NUM_THREADS="3").stdout == "3\n"
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    runs = [_python(DIGEST + "print(run())", HPC_NUM_THREADS=str(n)) for n in (1, 2, 5)]
-    for run in runs:
-        assert run.returncode == 0, run.stderr
-    assert len({run.stdout for run in runs}) == 1
+    environments = [{"HPC_NUM_THREADS": str(n)} for n in (1, 2, 5)]
+    native_process.assert_same_digest(DIGEST, *environments)
 
 
 def test_forked_child_computes_the_same() -> None:
-    code = """
-import os, sys
-expected = run()
-child = os.fork()
-if child == 0:
-    os._exit(0 if run() == expected else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    done = _python(DIGEST + code, HPC_NUM_THREADS="3")
-    assert done.returncode == 0, done.stderr
+    native_process.assert_forked_child_agrees(DIGEST, num_threads=3)
 
 
 def test_concurrent_callers_compute_the_same() -> None:
-    code = """
-from concurrent.futures import ThreadPoolExecutor
-with ThreadPoolExecutor(4) as pool:
-    digests = list(pool.map(lambda _: run(), range(12)))
-assert set(digests) == {run()}
-"""
-    done = _python(DIGEST + code, HPC_NUM_THREADS="3")
-    assert done.returncode == 0, done.stderr
+    native_process.assert_concurrent_callers_agree(DIGEST, num_threads=3)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "999999999999999999999"])
 def test_bad_number_of_threads_is_named(value: str) -> None:
-    done = _python(
+    done = native_process.python(
         "from kernels.attention import _native; _native.num_threads()", HPC_NUM_THREADS=value
     )
     assert "ValueError: HPC_NUM_THREADS must be an integer from 1 to" in done.stderr
@@ -161,7 +123,9 @@ def test_bad_number_of_threads_is_named(value: str) -> None:
 
 
 def test_bad_instruction_set_is_named() -> None:
-    done = _python("from kernels.attention import _native; _native.cpu_isa()", HPC_CPU_ISA="sse9")
+    done = native_process.python(
+        "from kernels.attention import _native; _native.cpu_isa()", HPC_CPU_ISA="sse9"
+    )
     assert "HPC_CPU_ISA must be" in done.stderr
     assert "got 'sse9'" in done.stderr
 

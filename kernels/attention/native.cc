@@ -8,7 +8,6 @@
 #include <stdexcept>
 #include <string>
 #include <tuple>
-#include <utility>
 
 #include "kernels/attention/cpu.h"
 #include "kernels/attention/cuda.h"
@@ -16,8 +15,7 @@
 #include "kernels/attention/sm90.h"
 #include "kernels/attention/xla_handlers.h"
 #include "kernels/native/cpu_isa.h"
-#include "kernels/native/cuda_launch.h"
-#include "kernels/native/parallel.h"
+#include "kernels/native/python_module.h"
 
 namespace py = pybind11;
 
@@ -111,29 +109,13 @@ void BindQueued(py::module_& m, const std::string& name, Forward forward, Backwa
 void BindCuda(py::module_& m) {
   BindQueued(m, "cuda", ForwardCuda, BackwardCuda);
   BindQueued(m, "sm90", ForwardSm90, BackwardSm90);
-  m.def(
-      "register_kernel",
-      [](std::string name, int arch, bool arch_specific, std::string path, std::string symbol,
-         std::vector<std::pair<std::string, std::string>> parameters, int num_scratch_parameters,
-         int num_warps, int shared_bytes, std::map<std::string, int64_t> constants) {
-        cuda::RegisterKernel({std::move(name), arch, arch_specific, std::move(path),
-                              std::move(symbol), std::move(parameters), num_scratch_parameters,
-                              num_warps, shared_bytes, std::move(constants)});
-      },
-      py::kw_only(), py::arg("name"), py::arg("arch"), py::arg("arch_specific"), py::arg("path"),
-      py::arg("symbol"), py::arg("parameters"), py::arg("num_scratch_parameters"),
-      py::arg("num_warps"), py::arg("shared_bytes"), py::arg("constants"));
-}
-
-py::capsule Capsule(XLA_FFI_Error* (*handler)(XLA_FFI_CallFrame*)) {
-  return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
 }
 
 // (target, platform, handler) of each XLA FFI handler.
 py::list XlaHandlers() {
   py::list handlers;
   const auto add = [&](const char* target, const char* platform, auto handler) {
-    handlers.append(py::make_tuple(target, platform, Capsule(handler)));
+    handlers.append(py::make_tuple(target, platform, XlaCapsule(handler)));
   };
   add("hpc_attention_forward", "cpu", HpcAttentionForwardCpu);
   add("hpc_attention_backward", "cpu", HpcAttentionBackwardCpu);
@@ -149,12 +131,9 @@ py::list XlaHandlers() {
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Fused attention in C++, for PyTorch and JAX.";
-  py::register_exception<kernels::cuda::Error>(m, "CudaError", PyExc_RuntimeError);
+  kernels::DefineCommon(m);
   kernels::attention::BindCpu(m);
   kernels::attention::BindCuda(m);
   m.def("xla_handlers", &kernels::attention::XlaHandlers);
-  m.def("cpu_isa", [] { return kernels::CpuIsaName(kernels::SelectedCpuIsa()); });
   m.def("matrix_isa", [] { return kernels::MatrixIsaName(kernels::SelectedMatrixIsa()); });
-  m.def("limit_threads", &kernels::LimitThreads, pybind11::arg("limit"));
-  m.def("num_threads", &kernels::NumThreads);
 }

@@ -1,27 +1,16 @@
 #include "kernels/attention/xla_handlers.h"
 
-#include <exception>
+#include <cstdint>
 #include <stdexcept>
-#include <string>
-#include <utility>
 
 #include "kernels/attention/cpu.h"
 #include "kernels/attention/cuda.h"
 #include "kernels/attention/problem.h"
 #include "kernels/attention/sm90.h"
-#include "kernels/native/parallel.h"
-#include "xla/ffi/api/ffi.h"
+#include "kernels/native/xla_calls.h"
 
 namespace kernels::attention {
 namespace {
-
-namespace ffi = xla::ffi;
-using Arrays = ffi::RemainingArgs;
-using Outputs = ffi::RemainingRets;
-
-constexpr size_t kNumExtras = 6;
-constexpr size_t kForwardArrays = 3 + kNumExtras, kForwardOutputs = 4;
-constexpr size_t kBackwardArrays = 7 + kNumExtras, kBackwardOutputs = 7;
 
 DType ToDType(ffi::DataType type) {
   switch (type) {
@@ -36,30 +25,6 @@ DType ToDType(ffi::DataType type) {
     default:
       throw std::invalid_argument("attention takes float16, bfloat16, float32 or float64");
   }
-}
-
-ffi::AnyBuffer Array(const Arrays& arrays, size_t index) {
-  return arrays.get<ffi::AnyBuffer>(index).value();
-}
-
-template <typename T = void>
-T* Data(const ffi::AnyBuffer& array) {
-  return array.element_count() == 0 ? nullptr : static_cast<T*>(array.untyped_data());
-}
-
-void* Data(const Arrays& arrays, size_t index) { return Data(Array(arrays, index)); }
-
-void* Data(const Outputs& outputs, size_t index) {
-  return Data(**outputs.get<ffi::AnyBuffer>(index));
-}
-
-template <typename T>
-T Attribute(const ffi::Dictionary& attributes, const char* name) {
-  const auto value = attributes.get<T>(name);
-  if (!value.has_value()) {
-    throw std::invalid_argument(std::string("attention lacks the attribute ") + name);
-  }
-  return *value;
 }
 
 Problem ToProblem(const Arrays& arrays, const ffi::Dictionary& attributes) {
@@ -78,33 +43,14 @@ Problem ToProblem(const Arrays& arrays, const ffi::Dictionary& attributes) {
   return p;
 }
 
-Extras ToExtras(const Arrays& arrays, size_t first) {
-  return {Data(arrays, first),
-          Data(arrays, first + 1),
-          Data(arrays, first + 2),
-          Data<int32_t>(Array(arrays, first + 3)),
-          Data<int32_t>(Array(arrays, first + 4)),
-          Data<uint32_t>(Array(arrays, first + 5))};
-}
-
-void CheckCounts(const Arrays& arrays, size_t num_arrays, const Outputs& outputs,
-                 size_t num_outputs) {
-  if (arrays.size() != num_arrays || outputs.size() != num_outputs) {
-    throw std::invalid_argument("attention is called with a wrong number of arrays");
-  }
-}
-
-// Exceptions must not reach XLA: they become errors here.
-template <typename Body>
-ffi::Error Guard(const Body& body) {
-  try {
-    body();
-    return ffi::Error::Success();
-  } catch (const std::invalid_argument& error) {
-    return ffi::Error::InvalidArgument(error.what());
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(error.what());
-  }
+// Of the last of the inputs.
+Extras ToExtras(void* const* arrays) {
+  return {arrays[0],
+          arrays[1],
+          arrays[2],
+          static_cast<int32_t*>(arrays[3]),
+          static_cast<int32_t*>(arrays[4]),
+          static_cast<uint32_t*>(arrays[5])};
 }
 
 // `run(dtype, problem, tensors)` is the backend.
@@ -112,10 +58,9 @@ template <typename Run>
 ffi::Error Forward(const Arrays& in, const Outputs& out, const ffi::Dictionary& attributes,
                    const Run& run) {
   return Guard([&] {
-    CheckCounts(in, kForwardArrays, out, kForwardOutputs);
+    const auto a = Collect<9, 4>(in, out);
     run(ToDType(Array(in, 0).element_type()), ToProblem(in, attributes),
-        ForwardTensors{Data(in, 0), Data(in, 1), Data(in, 2), Data(out, 0), Data(out, 1),
-                       Data(out, 2), Data(out, 3), ToExtras(in, 3)});
+        ForwardTensors{a[0], a[1], a[2], a[9], a[10], a[11], a[12], ToExtras(&a[3])});
   });
 }
 
@@ -123,17 +68,11 @@ template <typename Run>
 ffi::Error Backward(const Arrays& in, const Outputs& out, const ffi::Dictionary& attributes,
                     const Run& run) {
   return Guard([&] {
-    CheckCounts(in, kBackwardArrays, out, kBackwardOutputs);
+    const auto a = Collect<13, 7>(in, out);
     run(ToDType(Array(in, 0).element_type()), ToProblem(in, attributes),
-        BackwardTensors{Data(in, 0), Data(in, 1), Data(in, 2), Data(in, 3), Data(in, 4),
-                        Data(in, 5), Data(in, 6), Data(out, 0), Data(out, 1), Data(out, 2),
-                        Data(out, 3), Data(out, 4), Data(out, 5), Data(out, 6), ToExtras(in, 7)});
+        BackwardTensors{a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[13], a[14], a[15], a[16], a[17],
+                        a[18], a[19], ToExtras(&a[7])});
   });
-}
-
-// Uses as many threads as XLA does; it says 0 where it has no pool.
-void RespectThreads(const ffi::ThreadPool& pool) {
-  if (pool.num_threads() > 0) LimitThreads(static_cast<int>(pool.num_threads()));
 }
 
 ffi::Error ForwardOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dictionary attributes) {
@@ -166,35 +105,22 @@ ffi::Error BackwardOnCuda(cuda::Stream stream, int32_t device, Arrays in, Output
                   });
 }
 
-auto CpuBinding() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attrs();
-}
-
-auto CudaBinding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::PlatformStream<cuda::Stream>>()
-      .Ctx<ffi::DeviceOrdinal>()
-      .RemainingArgs()
-      .RemainingRets()
-      .Attrs();
-}
-
 }  // namespace
 }  // namespace kernels::attention
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardCpu, kernels::attention::ForwardOnCpu,
-                              kernels::attention::CpuBinding());
+                              kernels::CpuBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionBackwardCpu, kernels::attention::BackwardOnCpu,
-                              kernels::attention::CpuBinding());
+                              kernels::CpuBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardCuda,
                               kernels::attention::ForwardOnCuda<kernels::attention::ForwardCuda>,
-                              kernels::attention::CudaBinding());
+                              kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionBackwardCuda,
                               kernels::attention::BackwardOnCuda<kernels::attention::BackwardCuda>,
-                              kernels::attention::CudaBinding());
+                              kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardSm90,
                               kernels::attention::ForwardOnCuda<kernels::attention::ForwardSm90>,
-                              kernels::attention::CudaBinding());
+                              kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionBackwardSm90,
                               kernels::attention::BackwardOnCuda<kernels::attention::BackwardSm90>,
-                              kernels::attention::CudaBinding());
+                              kernels::CudaBinding());

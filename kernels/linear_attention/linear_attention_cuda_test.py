@@ -5,15 +5,12 @@ as errors of the driver, is tested with attention.
 """
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernels import cubin_loader
+from kernels import cubin_loader, fake_driver
 from kernels.linear_attention import contract, triton_kernels
 from kernels.linear_attention.contract import Options, Sizes
 
@@ -47,10 +44,7 @@ getattr(_native, call["function"])(**call["arguments"], device=0, stream=0x777)
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A driver that records."""
-    library = tmp_path_factory.mktemp("driver") / "libfake_cuda.so"
-    source = Path(__file__).parent.parent / "attention" / "fake_cuda.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
+    return fake_driver.build(tmp_path_factory.mktemp("driver"))
 
 
 def _directory() -> Path:
@@ -80,33 +74,14 @@ def _call(
     arguments = {"dtype": dtype, "sizes": sizes, "options": OPTIONS}
     arguments["tensors"] = [0 if name in absent else ADDRESSES[name] for name in names]
     request = {"function": function, "arguments": arguments}
-    log = tmp_path / "log"
-    log.write_text("")
-    env = {
-        "HPC_LIBCUDA": str(driver),
-        "FAKE_CUDA_LOG": str(log),
-        "FAKE_CUDA_CAPABILITY": "90",
-        "FAKE_CUDA_PARAMETERS": _parameter_codes(),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", CALL, json.dumps(request)],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
+    log, errors = fake_driver.run(
+        CALL,
+        json.dumps(request),
+        driver=driver,
+        log=tmp_path / "log",
+        variants=triton_kernels.VARIANTS,
     )
-    lines = (line.split()[1:] for line in log.read_text().splitlines() if line[:6] == "launch")
-    return [dict(field.split("=", 1) for field in line) for line in lines], done.stderr
-
-
-def _parameter_codes() -> str:
-    """What the fake driver has to know of each kernel: from the kernels, not from the metadata."""
-    codes = {"i32": "i", "fp32": "f"}
-    kernels = {v.kernel.__name__: v.signature for v in triton_kernels.VARIANTS}
-    return "".join(
-        f"{name}={''.join(codes.get(kind.split(':')[0], 'p') for kind in signature.values())}pp;"
-        for name, signature in kernels.items()
-    )
+    return fake_driver.launches(log), errors
 
 
 def _variant(name: str) -> triton_kernels.Variant:

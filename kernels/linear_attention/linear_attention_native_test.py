@@ -1,14 +1,10 @@
 """The native code itself: one binary for both frameworks, threads, forks."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import pytest
 import torch
 
+from kernels import native_process
 from kernels.linear_attention import equality, jax_op, torch_op
 from kernels.linear_attention.contract import Sizes
 from kernels.linear_attention.shapes import TEST_SIZES
@@ -43,24 +39,8 @@ def run():
 """
 
 
-def _python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_both_frameworks_load_one_binary() -> None:
-    assert jax_op._native is torch_op._native
-    mapped = {
-        line.split(maxsplit=5)[5].strip()
-        for line in Path("/proc/self/maps").read_text().splitlines()
-        if "linear_attention/_native" in line
-    }
-    assert len(mapped) == 1, mapped
+    native_process.assert_one_binary(jax_op, torch_op)
 
 
 @pytest.mark.parametrize("name", ["elu full", "state decay"])
@@ -86,31 +66,13 @@ def _cast(
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
-    runs = [_python(DIGEST + "print(run())", HPC_NUM_THREADS=str(n)) for n in (1, 2, 5)]
-    for run in runs:
-        assert run.returncode == 0, run.stderr
-    assert len({run.stdout for run in runs}) == 1
+    environments = [{"HPC_NUM_THREADS": str(n)} for n in (1, 2, 5)]
+    native_process.assert_same_digest(DIGEST, *environments)
 
 
 def test_forked_child_computes_the_same() -> None:
-    code = """
-import os, sys
-expected = run()
-child = os.fork()
-if child == 0:
-    os._exit(0 if run() == expected else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    done = _python(DIGEST + code, HPC_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
+    native_process.assert_forked_child_agrees(DIGEST, num_threads=2)
 
 
 def test_concurrent_callers_compute_the_same() -> None:
-    code = """
-from concurrent.futures import ThreadPoolExecutor
-with ThreadPoolExecutor(4) as pool:
-    digests = list(pool.map(lambda _: run(), range(12)))
-assert set(digests) == {run()}
-"""
-    done = _python(DIGEST + code, HPC_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
+    native_process.assert_concurrent_callers_agree(DIGEST, num_threads=2)

@@ -5,20 +5,15 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <tuple>
-#include <utility>
-#include <vector>
 
 #include "kernels/linear_attention/cpu.h"
 #include "kernels/linear_attention/cuda.h"
 #include "kernels/linear_attention/problem.h"
 #include "kernels/linear_attention/xla_handlers.h"
-#include "kernels/native/cpu_isa.h"
-#include "kernels/native/cuda_launch.h"
-#include "kernels/native/parallel.h"
+#include "kernels/native/python_module.h"
 
 namespace py = pybind11;
 
@@ -86,22 +81,6 @@ void BindCuda(py::module_& m) {
   m.def("backward_cuda", backward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
         py::arg("tensors"), py::arg("device"), py::arg("stream"),
         py::call_guard<py::gil_scoped_release>());
-  m.def(
-      "register_kernel",
-      [](std::string name, int arch, bool arch_specific, std::string path, std::string symbol,
-         std::vector<std::pair<std::string, std::string>> parameters, int num_scratch_parameters,
-         int num_warps, int shared_bytes, std::map<std::string, int64_t> constants) {
-        cuda::RegisterKernel({std::move(name), arch, arch_specific, std::move(path),
-                              std::move(symbol), std::move(parameters), num_scratch_parameters,
-                              num_warps, shared_bytes, std::move(constants)});
-      },
-      py::kw_only(), py::arg("name"), py::arg("arch"), py::arg("arch_specific"), py::arg("path"),
-      py::arg("symbol"), py::arg("parameters"), py::arg("num_scratch_parameters"),
-      py::arg("num_warps"), py::arg("shared_bytes"), py::arg("constants"));
-}
-
-py::capsule Capsule(XLA_FFI_Error* (*handler)(XLA_FFI_CallFrame*)) {
-  return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
 }
 
 // (target, platform, handler) of each XLA FFI handler.
@@ -109,10 +88,10 @@ py::list XlaHandlers() {
   constexpr char kForward[] = "hpc_linear_attention_forward";
   constexpr char kBackward[] = "hpc_linear_attention_backward";
   py::list handlers;
-  handlers.append(py::make_tuple(kForward, "cpu", Capsule(HpcLinearAttentionForwardCpu)));
-  handlers.append(py::make_tuple(kBackward, "cpu", Capsule(HpcLinearAttentionBackwardCpu)));
-  handlers.append(py::make_tuple(kForward, "CUDA", Capsule(HpcLinearAttentionForwardCuda)));
-  handlers.append(py::make_tuple(kBackward, "CUDA", Capsule(HpcLinearAttentionBackwardCuda)));
+  handlers.append(py::make_tuple(kForward, "cpu", XlaCapsule(HpcLinearAttentionForwardCpu)));
+  handlers.append(py::make_tuple(kBackward, "cpu", XlaCapsule(HpcLinearAttentionBackwardCpu)));
+  handlers.append(py::make_tuple(kForward, "CUDA", XlaCapsule(HpcLinearAttentionForwardCuda)));
+  handlers.append(py::make_tuple(kBackward, "CUDA", XlaCapsule(HpcLinearAttentionBackwardCuda)));
   return handlers;
 }
 
@@ -121,11 +100,8 @@ py::list XlaHandlers() {
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Linear attention in C++, for PyTorch and JAX.";
-  py::register_exception<kernels::cuda::Error>(m, "CudaError", PyExc_RuntimeError);
+  kernels::DefineCommon(m);
   kernels::linear_attention::BindCpu(m);
   kernels::linear_attention::BindCuda(m);
   m.def("xla_handlers", &kernels::linear_attention::XlaHandlers);
-  m.def("cpu_isa", [] { return kernels::CpuIsaName(kernels::SelectedCpuIsa()); });
-  m.def("limit_threads", &kernels::LimitThreads, pybind11::arg("limit"));
-  m.def("num_threads", &kernels::NumThreads);
 }

@@ -1,24 +1,16 @@
 #include "kernels/linear_attention/xla_handlers.h"
 
-#include <exception>
+#include <array>
 #include <stdexcept>
-#include <string>
+#include <tuple>
 
 #include "kernels/linear_attention/cpu.h"
 #include "kernels/linear_attention/cuda.h"
 #include "kernels/linear_attention/problem.h"
-#include "kernels/native/parallel.h"
-#include "xla/ffi/api/ffi.h"
+#include "kernels/native/xla_calls.h"
 
 namespace kernels::linear_attention {
 namespace {
-
-namespace ffi = xla::ffi;
-using Arrays = ffi::RemainingArgs;
-using Outputs = ffi::RemainingRets;
-
-constexpr size_t kForwardArrays = 6, kForwardOutputs = 5;
-constexpr size_t kBackwardArrays = 11, kBackwardOutputs = 7;
 
 DType ToDType(ffi::DataType type) {
   switch (type) {
@@ -33,29 +25,6 @@ DType ToDType(ffi::DataType type) {
     default:
       throw std::invalid_argument("linear_attention takes float16, bfloat16, float32 or float64");
   }
-}
-
-ffi::AnyBuffer Array(const Arrays& arrays, size_t index) {
-  return arrays.get<ffi::AnyBuffer>(index).value();
-}
-
-void* Data(const ffi::AnyBuffer& array) {
-  return array.element_count() == 0 ? nullptr : array.untyped_data();
-}
-
-void* Data(const Arrays& arrays, size_t index) { return Data(Array(arrays, index)); }
-
-void* Data(const Outputs& outputs, size_t index) {
-  return Data(**outputs.get<ffi::AnyBuffer>(index));
-}
-
-template <typename T>
-T Attribute(const ffi::Dictionary& attributes, const char* name) {
-  const auto value = attributes.get<T>(name);
-  if (!value.has_value()) {
-    throw std::invalid_argument(std::string("linear_attention lacks the attribute ") + name);
-  }
-  return *value;
 }
 
 Problem ToProblem(const Arrays& arrays, const ffi::Dictionary& attributes) {
@@ -77,24 +46,10 @@ Problem ToProblem(const Arrays& arrays, const ffi::Dictionary& attributes) {
           Attribute<double>(attributes, "scale")};
 }
 
-void CheckCounts(const Arrays& arrays, size_t num_arrays, const Outputs& outputs,
-                 size_t num_outputs) {
-  if (arrays.size() != num_arrays || outputs.size() != num_outputs) {
-    throw std::invalid_argument("linear_attention is called with a wrong number of arrays");
-  }
-}
-
-// Exceptions must not reach XLA: they become errors here.
-template <typename Body>
-ffi::Error Guard(const Body& body) {
-  try {
-    body();
-    return ffi::Error::Success();
-  } catch (const std::invalid_argument& error) {
-    return ffi::Error::InvalidArgument(error.what());
-  } catch (const std::exception& error) {
-    return ffi::Error::Internal(error.what());
-  }
+template <typename Tensors, size_t kCount>
+Tensors ToTensors(const std::array<void*, kCount>& arrays) {
+  static_assert(sizeof(Tensors) == sizeof(arrays), "one array for each pointer");
+  return std::apply([](auto... array) { return Tensors{array...}; }, arrays);
 }
 
 // `run(dtype, problem, tensors)` is the backend.
@@ -102,10 +57,8 @@ template <typename Run>
 ffi::Error Forward(const Arrays& in, const Outputs& out, const ffi::Dictionary& attributes,
                    const Run& run) {
   return Guard([&] {
-    CheckCounts(in, kForwardArrays, out, kForwardOutputs);
     run(ToDType(Array(in, 0).element_type()), ToProblem(in, attributes),
-        ForwardTensors{Data(in, 0), Data(in, 1), Data(in, 2), Data(in, 3), Data(in, 4), Data(in, 5),
-                       Data(out, 0), Data(out, 1), Data(out, 2), Data(out, 3), Data(out, 4)});
+        ToTensors<ForwardTensors>(Collect<6, 5>(in, out)));
   });
 }
 
@@ -113,18 +66,9 @@ template <typename Run>
 ffi::Error Backward(const Arrays& in, const Outputs& out, const ffi::Dictionary& attributes,
                     const Run& run) {
   return Guard([&] {
-    CheckCounts(in, kBackwardArrays, out, kBackwardOutputs);
     run(ToDType(Array(in, 0).element_type()), ToProblem(in, attributes),
-        BackwardTensors{Data(in, 0), Data(in, 1), Data(in, 2), Data(in, 3), Data(in, 4),
-                        Data(in, 5), Data(in, 6), Data(in, 7), Data(in, 8), Data(in, 9),
-                        Data(in, 10), Data(out, 0), Data(out, 1), Data(out, 2), Data(out, 3),
-                        Data(out, 4), Data(out, 5), Data(out, 6)});
+        ToTensors<BackwardTensors>(Collect<11, 7>(in, out)));
   });
-}
-
-// Uses as many threads as XLA does; it says 0 where it has no pool.
-void RespectThreads(const ffi::ThreadPool& pool) {
-  if (pool.num_threads() > 0) LimitThreads(static_cast<int>(pool.num_threads()));
 }
 
 ffi::Error ForwardOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dictionary attributes) {
@@ -152,30 +96,14 @@ ffi::Error BackwardOnCuda(cuda::Stream stream, int32_t device, Arrays in, Output
                   });
 }
 
-auto CpuBinding() {
-  return ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attrs();
-}
-
-auto CudaBinding() {
-  return ffi::Ffi::Bind()
-      .Ctx<ffi::PlatformStream<cuda::Stream>>()
-      .Ctx<ffi::DeviceOrdinal>()
-      .RemainingArgs()
-      .RemainingRets()
-      .Attrs();
-}
-
 }  // namespace
 }  // namespace kernels::linear_attention
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionForwardCpu, kernels::linear_attention::ForwardOnCpu,
-                              kernels::linear_attention::CpuBinding());
+                              kernels::CpuBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionBackwardCpu,
-                              kernels::linear_attention::BackwardOnCpu,
-                              kernels::linear_attention::CpuBinding());
+                              kernels::linear_attention::BackwardOnCpu, kernels::CpuBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionForwardCuda,
-                              kernels::linear_attention::ForwardOnCuda,
-                              kernels::linear_attention::CudaBinding());
+                              kernels::linear_attention::ForwardOnCuda, kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionBackwardCuda,
-                              kernels::linear_attention::BackwardOnCuda,
-                              kernels::linear_attention::CudaBinding());
+                              kernels::linear_attention::BackwardOnCuda, kernels::CudaBinding());

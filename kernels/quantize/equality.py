@@ -106,9 +106,9 @@ def expected(case: Case) -> Results:
         )
         values = reference.dequantize(done.payload, codec, layout)
         total = reference.reduce(case.payloads, codec, layout.size, multiplier=multiplier)
-        results = {"payload": done.payload, "requantized": again.payload}
+        results: dict[str, Any] = {"payload": done.payload, "requantized": again.payload}
         if case.residual is not None:
-            results |= {"residual": done.residual, "requantized residual": again.residual}  # type: ignore[dict-item]
+            results |= {"residual": done.residual, "requantized residual": again.residual}
         results |= {f"values in {n}": values.astype(d) for n, d in _DTYPES.items()}
         results |= {f"sum in {n}": total.astype(d) for n, d in _DTYPES.items()}
     return results

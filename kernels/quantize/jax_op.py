@@ -210,13 +210,18 @@ def scales(
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-def explain(x: jax.Array) -> str:
-    """Returns a line for each backend: whether and why it serves values such as x.
+def explain(x: jax.Array, *_: Any, dtype: Any = jnp.float32, **__: Any) -> str:
+    """Returns a line for each backend: whether and why a call of one of the functions takes it.
+
+    Args:
+      x: values, or a payload.
+      dtype: of the result, if x is a payload.
 
     Raises:
       ValueError: no backend serves this dtype and device.
     """
-    return contract.explain(jax_calls.device(x), x.dtype.name)
+    values = jnp.dtype(dtype) if x.dtype == jnp.uint8 else x.dtype
+    return contract.explain(jax_calls.device(x), values.name)
 
 
 def _layout(payload: jax.Array, size: int, codec: Codec, chunk_size: int | None) -> Layout:
@@ -319,10 +324,11 @@ def _callback(
     run = getattr(reference_calls, function)
 
     def host(*arrays: jax.Array) -> list[np.ndarray]:
-        given = list(map(np.asarray, arrays))
-        if len(given) > 1:
-            noise, values, residual = given
-            given = [noise if noise.size else None, values, residual if residual.size else None]  # type: ignore[list-item]
+        # An empty array is none, but for the values, which come second or alone.
+        given = [
+            None if len(arrays) > 1 and i != 1 and not x.size else np.asarray(x)
+            for i, x in enumerate(arrays)
+        ]
         results = run(*given, layout=layout, codec=codec, multiplier=multiplier)
         return [
             np.zeros(s.shape, s.dtype) if r is None else r.astype(s.dtype).reshape(s.shape)

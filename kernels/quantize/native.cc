@@ -5,16 +5,11 @@
 
 #include <array>
 #include <cstdint>
-#include <map>
 #include <stdexcept>
 #include <string>
 #include <tuple>
-#include <utility>
-#include <vector>
 
-#include "kernels/native/cpu_isa.h"
-#include "kernels/native/cuda_launch.h"
-#include "kernels/native/parallel.h"
+#include "kernels/native/python_module.h"
 #include "kernels/quantize/cpu.h"
 #include "kernels/quantize/cuda.h"
 #include "kernels/quantize/problem.h"
@@ -109,30 +104,14 @@ void BindCuda(py::module_& m) {
   DefineOnCuda(m, "dequantize_cuda", DequantizeCuda);
   DefineOnCuda(m, "reduce_cuda", ReduceCuda);
   DefineOnCuda(m, "reduce_quantize_cuda", ReduceQuantizeFloat32OnCuda);
-  m.def(
-      "register_kernel",
-      [](std::string name, int arch, bool arch_specific, std::string path, std::string symbol,
-         std::vector<std::pair<std::string, std::string>> parameters, int num_scratch_parameters,
-         int num_warps, int shared_bytes, std::map<std::string, int64_t> constants) {
-        cuda::RegisterKernel({std::move(name), arch, arch_specific, std::move(path),
-                              std::move(symbol), std::move(parameters), num_scratch_parameters,
-                              num_warps, shared_bytes, std::move(constants)});
-      },
-      py::kw_only(), py::arg("name"), py::arg("arch"), py::arg("arch_specific"), py::arg("path"),
-      py::arg("symbol"), py::arg("parameters"), py::arg("num_scratch_parameters"),
-      py::arg("num_warps"), py::arg("shared_bytes"), py::arg("constants"));
-}
-
-py::capsule Capsule(XLA_FFI_Error* (*handler)(XLA_FFI_CallFrame*)) {
-  return py::capsule(reinterpret_cast<void*>(handler), "xla._CUSTOM_CALL_TARGET");
 }
 
 // (target, platform, handler) of each XLA FFI handler.
 py::list XlaHandlers() {
   py::list handlers;
   const auto add = [&](const char* target, auto on_cpu, auto on_cuda) {
-    handlers.append(py::make_tuple(target, "cpu", Capsule(on_cpu)));
-    handlers.append(py::make_tuple(target, "CUDA", Capsule(on_cuda)));
+    handlers.append(py::make_tuple(target, "cpu", XlaCapsule(on_cpu)));
+    handlers.append(py::make_tuple(target, "CUDA", XlaCapsule(on_cuda)));
   };
   add("hpc_quantize", HpcQuantizeCpu, HpcQuantizeCuda);
   add("hpc_dequantize", HpcDequantizeCpu, HpcDequantizeCuda);
@@ -146,11 +125,8 @@ py::list XlaHandlers() {
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "Blockwise 8-bit quantization in C++, for PyTorch and JAX.";
-  py::register_exception<kernels::cuda::Error>(m, "CudaError", PyExc_RuntimeError);
+  kernels::DefineCommon(m);
   kernels::quantize::BindCpu(m);
   kernels::quantize::BindCuda(m);
   m.def("xla_handlers", &kernels::quantize::XlaHandlers);
-  m.def("cpu_isa", [] { return kernels::CpuIsaName(kernels::SelectedCpuIsa()); });
-  m.def("limit_threads", &kernels::LimitThreads, pybind11::arg("limit"));
-  m.def("num_threads", &kernels::NumThreads);
 }

@@ -73,7 +73,7 @@ def _rows(codec: Codec, device: str) -> dict[str, Row]:
     residual = (0.01 * torch.randn(size, generator=generator)).to(device)
     payload = torch_op.quantize(x, codec)
     payloads = payload.expand(NUM_TERMS, -1).contiguous()
-    rows = {}  # type: ignore[var-annotated]
+    rows: dict[str, Row] = {}
     for name in ("float32", "bfloat16"):
         dtype = getattr(torch, name)
         values = x.to(dtype)

@@ -5,16 +5,13 @@ as errors of the driver, is tested with attention.
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernels import cubin_loader
+from kernels import cubin_loader, fake_driver
 from kernels.quantize import contract, triton_codes, triton_kernels, triton_tiles
 from kernels.quantize.contract import Codec, Layout
 
@@ -55,10 +52,7 @@ getattr(_native, call["function"] + "_cuda")(**call["arguments"], device=0, stre
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A driver that records."""
-    library = tmp_path_factory.mktemp("driver") / "libfake_cuda.so"
-    source = Path(__file__).parent.parent / "attention" / "fake_cuda.c"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
+    return fake_driver.build(tmp_path_factory.mktemp("driver"))
 
 
 def _directory() -> Path:
@@ -86,34 +80,14 @@ def _call(
     tensors = [0 if name in absent else ADDRESSES[name] + shift for name in TENSORS[function]]
     arguments = {"dtype": dtype, "layout": layout, "codec": codec, "multiplier": MULTIPLIER}
     request = {"function": function, "arguments": {**arguments, "tensors": tensors}}
-    log = tmp_path / "log"
-    log.write_text("")
-    env = {
-        "HPC_LIBCUDA": str(driver),
-        "FAKE_CUDA_LOG": str(log),
-        "FAKE_CUDA_CAPABILITY": "90",
-        "FAKE_CUDA_PARAMETERS": _parameter_codes(),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", CALL, json.dumps(request)],
-        env={**os.environ, **env},
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
+    log, errors = fake_driver.run(
+        CALL,
+        json.dumps(request),
+        driver=driver,
+        log=tmp_path / "log",
+        variants=triton_kernels.VARIANTS,
     )
-    lines = (line.split()[1:] for line in log.read_text().splitlines() if line[:6] == "launch")
-    return [dict(field.split("=", 1) for field in line) for line in lines], done.stderr
-
-
-def _parameter_codes() -> str:
-    """What the fake driver has to know of each kernel: from the kernels, not from the metadata."""
-    codes = {"i32": "i", "i64": "l", "fp32": "f"}
-    kernels = {v.kernel.__name__: v.signature for v in triton_kernels.VARIANTS}
-    return "".join(
-        f"{name}={''.join(codes.get(kind.split(':')[0], 'p') for kind in signature.values())}pp;"
-        for name, signature in kernels.items()
-    )
+    return fake_driver.launches(log), errors
 
 
 def _variant(name: str) -> triton_kernels.Variant:

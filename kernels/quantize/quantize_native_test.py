@@ -1,15 +1,11 @@
 """The native code itself: one binary for both frameworks, threads, forks, memory and modes."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-from kernels.quantize import _native, contract, jax_op, torch_op
+from kernels import native_process
+from kernels.quantize import _native, contract, jax_op, torch_calls, torch_op
 from kernels.quantize.contract import Layout
 from kernels.quantize.shapes import TEST_SHAPES, Shape
 
@@ -49,56 +45,21 @@ def run():
 """
 
 
-def _python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-
-
 def test_both_frameworks_load_one_binary() -> None:
-    assert jax_op._native is torch_op._native
-    mapped = {
-        line.split(maxsplit=5)[5].strip()
-        for line in Path("/proc/self/maps").read_text().splitlines()
-        if "quantize/_native" in line
-    }
-    assert len(mapped) == 1, mapped
+    native_process.assert_one_binary(jax_op, torch_calls)
 
 
 def test_results_do_not_depend_on_threads_or_instructions() -> None:
-    runs = [_python(DIGEST + "print(run())", HPC_NUM_THREADS=str(n)) for n in (1, 2, 5)]
-    runs.append(_python(DIGEST + "print(run())", HPC_CPU_ISA="generic"))
-    for run in runs:
-        assert run.returncode == 0, run.stderr
-    assert len({run.stdout for run in runs}) == 1
+    environments = [{"HPC_NUM_THREADS": str(n)} for n in (1, 2, 5)]
+    native_process.assert_same_digest(DIGEST, *environments, {"HPC_CPU_ISA": "generic"})
 
 
 def test_forked_child_computes_the_same() -> None:
-    code = """
-import os, sys
-expected = run()
-child = os.fork()
-if child == 0:
-    os._exit(0 if run() == expected else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    done = _python(DIGEST + code, HPC_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
+    native_process.assert_forked_child_agrees(DIGEST, num_threads=2)
 
 
 def test_concurrent_callers_compute_the_same() -> None:
-    code = """
-from concurrent.futures import ThreadPoolExecutor
-with ThreadPoolExecutor(4) as pool:
-    digests = list(pool.map(lambda _: run(), range(8)))
-assert set(digests) == {run()}
-"""
-    done = _python(DIGEST + code, HPC_NUM_THREADS="2")
-    assert done.returncode == 0, done.stderr
+    native_process.assert_concurrent_callers_agree(DIGEST, num_threads=2)
 
 
 def test_subnormal_numbers_count_where_the_caller_flushes_them() -> None:

@@ -11,26 +11,13 @@ native code as `jax_op`, with the same bits as results. None of them is differen
 are given counts as constant.
 """
 
-from typing import TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
 
-from kernels import cubin_loader
-from kernels.quantize import _native, contract, reference_calls
+from kernels.quantize import contract, torch_calls
 from kernels.quantize.contract import DEFAULT_CODEC, FORMATS, Codec, Layout
-
-_ALIGNMENT_BYTES = 16
-
-# Looked up several times a call; str(dtype) takes a microsecond.
-_DTYPE_NAMES = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.uint8: "uint8",
-}
-
-MaybeTensor: TypeAlias = torch.Tensor | None
+from kernels.quantize.torch_calls import MaybeTensor, dtype_name
 
 
 def quantize(
@@ -70,11 +57,11 @@ def quantize(
     Reference: see reference.py.
     """
     layout = contract.check_layout(codec, x.numel(), num_chunks, chunk_size)
-    contract.select(x.device.type, _dtype_name(x))
+    contract.select(x.device.type, dtype_name(x))
     contract.check_offset(offset)
     _check_residual(residual, layout.size, x.device)
     out = _payload_out(out, codec, layout, x.device)
-    _quantize(x.detach(), residual, out, *codec, *layout[1:], seed & 0xFFFFFFFF, offset)
+    torch_calls.quantize(x.detach(), residual, out, *codec, *layout[1:], seed & 0xFFFFFFFF, offset)
     return out
 
 
@@ -105,9 +92,9 @@ def dequantize(
       TypeError, ValueError: as `quantize`.
     """
     layout = contract.check_layout(codec, size, len(payload), chunk_size)
-    contract.check_payload(tuple(payload.shape), _dtype_name(payload), codec, layout)
+    contract.check_payload(tuple(payload.shape), dtype_name(payload), codec, layout)
     out = _values_out(out, size, dtype, payload.device)
-    _dequantize(payload, out, *codec, layout.chunk_size)
+    torch_calls.dequantize(payload, out, *codec, layout.chunk_size)
     return out
 
 
@@ -137,10 +124,10 @@ def reduce(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    contract.check_sum(tuple(payloads.shape), _dtype_name(payloads), codec, size)
+    contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size)
     multiplier = contract.check_multiplier(multiplier)
     out = _values_out(out, size, dtype, payloads.device)
-    _reduce(payloads, out, *codec, multiplier)
+    torch_calls.reduce(payloads, out, *codec, multiplier)
     return out
 
 
@@ -173,12 +160,14 @@ def reduce_quantize(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    contract.check_sum(tuple(payloads.shape), _dtype_name(payloads), codec, size)
+    contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size)
     multiplier = contract.check_multiplier(multiplier)
     contract.check_offset(offset)
     _check_residual(residual, size, payloads.device)
     out = _payload_out(out, codec, Layout(size, 1, size), payloads.device)
-    _reduce_quantize(payloads, residual, out, *codec, size, multiplier, seed & 0xFFFFFFFF, offset)
+    torch_calls.reduce_quantize(
+        payloads, residual, out, *codec, size, multiplier, seed & 0xFFFFFFFF, offset
+    )
     return out
 
 
@@ -195,7 +184,7 @@ def codes(
       TypeError, ValueError: it is not the payload of `size` values.
     """
     layout = contract.check_layout(codec, size, len(payload), chunk_size)
-    contract.check_payload(tuple(payload.shape), _dtype_name(payload), codec, layout)
+    contract.check_payload(tuple(payload.shape), dtype_name(payload), codec, layout)
     padded = codec.padded_size(layout.chunk_size)
     dtype = getattr(torch, FORMATS[codec.format].name)
     blocks = padded // codec.block_size
@@ -215,7 +204,7 @@ def scales(
       TypeError, ValueError: it is not the payload of `size` values.
     """
     layout = contract.check_layout(codec, size, len(payload), chunk_size)
-    contract.check_payload(tuple(payload.shape), _dtype_name(payload), codec, layout)
+    contract.check_payload(tuple(payload.shape), dtype_name(payload), codec, layout)
     padded = codec.padded_size(layout.chunk_size)
     if not padded:  # Torch views no empty tensor as another dtype.
         return payload.new_empty((layout.num_chunks, 0), dtype=torch.float32)
@@ -223,90 +212,31 @@ def scales(
     return payload[:, padded:end].view(torch.float32)
 
 
-def explain(x: torch.Tensor) -> str:
-    """Returns a line for each backend: whether and why it serves values such as x.
+def explain(
+    x: torch.Tensor,
+    *_: Any,
+    dtype: torch.dtype = torch.float32,
+    out: torch.Tensor | None = None,
+    **__: Any,
+) -> str:
+    """Returns a line for each backend: whether and why a call of one of the functions takes it.
+
+    Args:
+      x: values, or a payload.
+      dtype: of the result, if x is a payload; that of `out` where it is given.
+      out: as for the functions.
 
     Raises:
       ValueError: no backend serves this dtype and device.
     """
-    return contract.explain(x.device.type, _dtype_name(x))
-
-
-@torch.library.custom_op("hpc::quantize", mutates_args=("residual", "payload"))
-def _quantize(
-    x: torch.Tensor,
-    residual: torch.Tensor | None,
-    payload: torch.Tensor,
-    format: int,
-    rounding: int,
-    block_size: int,
-    num_chunks: int,
-    chunk_size: int,
-    seed: int,
-    offset: int,
-) -> None:
-    codec = Codec(format, rounding, block_size)
-    layout = Layout(x.numel(), num_chunks, chunk_size)
-    noise = _noise(codec, seed, offset, x.device)
-    _run("quantize", _dtype_name(x), (noise, x, residual), (residual, payload), layout, codec)
-
-
-@torch.library.custom_op("hpc::dequantize", mutates_args=("out",))
-def _dequantize(
-    payload: torch.Tensor,
-    out: torch.Tensor,
-    format: int,
-    rounding: int,
-    block_size: int,
-    chunk_size: int,
-) -> None:
-    layout = Layout(out.numel(), len(payload), chunk_size)
-    codec = Codec(format, rounding, block_size)
-    _run("dequantize", _dtype_name(out), (payload,), (out,), layout, codec)
-
-
-@torch.library.custom_op("hpc::reduce", mutates_args=("out",))
-def _reduce(
-    payloads: torch.Tensor,
-    out: torch.Tensor,
-    format: int,
-    rounding: int,
-    block_size: int,
-    multiplier: float,
-) -> None:
-    layout = Layout(out.numel(), len(payloads), out.numel())
-    codec = Codec(format, rounding, block_size)
-    _run("reduce", _dtype_name(out), (payloads,), (out,), layout, codec, multiplier)
-
-
-@torch.library.custom_op("hpc::reduce_quantize", mutates_args=("residual", "payload"))
-def _reduce_quantize(
-    payloads: torch.Tensor,
-    residual: torch.Tensor | None,
-    payload: torch.Tensor,
-    format: int,
-    rounding: int,
-    block_size: int,
-    size: int,
-    multiplier: float,
-    seed: int,
-    offset: int,
-) -> None:
-    codec = Codec(format, rounding, block_size)
-    layout = Layout(size, len(payloads), size)
-    noise = _noise(codec, seed, offset, payloads.device)
-    inputs, outputs = (noise, payloads, residual), (residual, payload)
-    _run("reduce_quantize", "float32", inputs, outputs, layout, codec, multiplier)
-
-
-# They only write into what they are given, so they need no more than to say so.
-for _operator in (_quantize, _dequantize, _reduce, _reduce_quantize):
-    _operator.register_fake(lambda *_: None)
+    if x.dtype == torch.uint8:  # quantized again, values are float32
+        x = x.new_empty(0, dtype=dtype if out is None or out.dtype == torch.uint8 else out.dtype)
+    return contract.explain(x.device.type, dtype_name(x))
 
 
 def _check_residual(residual: MaybeTensor, size: int, device: torch.device) -> None:
     if residual is not None:
-        contract.check_residual(tuple(residual.shape), _dtype_name(residual), size)
+        contract.check_residual(tuple(residual.shape), dtype_name(residual), size)
         _check_written("residual", residual, device)
 
 
@@ -325,7 +255,7 @@ def _payload_out(
     if out is None:
         shape = (layout.num_chunks, codec.payload_bytes(layout.chunk_size))
         return torch.empty(shape, dtype=torch.uint8, device=device)
-    contract.check_payload(tuple(out.shape), _dtype_name(out), codec, layout)
+    contract.check_payload(tuple(out.shape), dtype_name(out), codec, layout)
     _check_written("out", out, device)
     return out
 
@@ -338,97 +268,5 @@ def _values_out(
     elif out.numel() != size:
         raise ValueError(f"out must have {size} values, got shape {tuple(out.shape)}")
     _check_written("out", out, device)
-    contract.select(device.type, _dtype_name(out))
+    contract.select(device.type, dtype_name(out))
     return out
-
-
-def _noise(codec: Codec, seed: int, offset: int, device: torch.device) -> MaybeTensor:
-    """What stochastic rounding counts from; see problem.h."""
-    if contract.ROUNDINGS[codec.rounding] == "nearest":
-        return None
-    words = np.array([seed, offset & 0xFFFFFFFF, offset >> 32], np.uint32)
-    return torch.from_numpy(words.view(np.int32)).to(device)
-
-
-def _run(
-    function: str,
-    dtype: str,
-    inputs: tuple[MaybeTensor, ...],
-    outputs: tuple[MaybeTensor, ...],
-    layout: Layout,
-    codec: Codec,
-    multiplier: float = 1.0,
-) -> None:
-    """Runs a function of problem.h on its tensors, of which the outputs come last."""
-    device = next(x.device for x in outputs if x is not None)
-    backend = contract.select(device.type, dtype)
-    inputs = tuple(x if x is None else x.contiguous() for x in inputs)
-    if backend == "reference":
-        _run_reference(function, inputs, outputs, layout, codec, multiplier)
-    elif backend == "cpu":
-        _native.limit_threads(torch.get_num_threads())
-        run = getattr(_native, f"{function}_cpu")
-        run(dtype, layout, codec, multiplier, _addresses((*inputs, *outputs)))
-    else:
-        aligned = tuple(map(_align, outputs))
-        _run_triton(function, dtype, (*map(_align, inputs), *aligned), layout, codec, multiplier)
-        for output, written in zip(outputs, aligned, strict=True):
-            if output is not None and output is not written:
-                output.copy_(written)
-
-
-def _run_triton(
-    function: str,
-    dtype: str,
-    tensors: tuple[MaybeTensor, ...],
-    layout: Layout,
-    codec: Codec,
-    multiplier: float,
-) -> None:
-    device = next(x.device for x in tensors if x is not None)
-    if device.type == "cuda":
-        cubin_loader.ensure_registered(_native)
-        run = getattr(_native, f"{function}_cuda")
-        stream = torch.cuda.current_stream(device).cuda_stream
-        run(dtype, layout, codec, multiplier, _addresses(tensors), device.index, stream)
-    else:
-        # Imported here: Triton decides at its import whether to interpret.
-        from kernels.quantize import triton_jit
-
-        getattr(triton_jit, function)(*tensors, layout=layout, codec=codec, multiplier=multiplier)
-
-
-def _run_reference(
-    function: str,
-    inputs: tuple[MaybeTensor, ...],
-    outputs: tuple[MaybeTensor, ...],
-    layout: Layout,
-    codec: Codec,
-    multiplier: float,
-) -> None:
-    arrays = tuple(None if x is None else _host(x) for x in inputs)
-    run = getattr(reference_calls, function)
-    results = run(*arrays, layout=layout, codec=codec, multiplier=multiplier)
-    for output, result in zip(outputs, results, strict=True):
-        if output is not None:
-            output.copy_(torch.from_numpy(result).view(output.shape))
-
-
-def _host(x: torch.Tensor) -> np.ndarray:
-    """As numpy array; the words of the noise, which torch counts as signed, as what they are."""
-    x = x.float() if x.is_floating_point() else x
-    array = x.detach().numpy()
-    return array.view(np.uint32) if array.dtype == np.int32 else array
-
-
-def _align(x: MaybeTensor) -> MaybeTensor:
-    """Aligned as the vector loads of the CUDA kernels need it."""
-    return x if x is None or x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
-
-
-def _addresses(tensors: tuple[MaybeTensor, ...]) -> list[int]:
-    return [0 if x is None or not x.numel() else x.data_ptr() for x in tensors]
-
-
-def _dtype_name(x: torch.Tensor) -> str:
-    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
