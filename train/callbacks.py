@@ -26,6 +26,21 @@ class StepReport:
     images_per_s: float
 
 
+@dataclass(frozen=True)
+class CommunicationReport:
+    """What ranks sent each other of the gradients they compressed.
+
+    Attributes:
+        bytes_per_step: What one rank sent, on average over the steps, in bytes.
+        ratio: To the bytes that float32 would have taken.
+        description: How the gradients were sent, for a human.
+    """
+
+    bytes_per_step: float
+    ratio: float
+    description: str
+
+
 class Callback(Protocol):
     """Hears of a run's progress; it cannot change the run."""
 
@@ -34,3 +49,6 @@ class Callback(Protocol):
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
         """Called once, after training, with the metrics on the held-out data."""
+
+    def on_communication(self, report: CommunicationReport) -> None:
+        """Called once, after the evaluation, if ranks exchanged compressed gradients."""

@@ -1,6 +1,7 @@
 """The trainers as their users meet them: as programs."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,12 @@ def _trainer(framework: str, *arguments: object, cwd: Path) -> Iterator[subproce
     # Relative paths are the user's, who is not where the program runs.
     environment = os.environ | {"BUILD_WORKING_DIRECTORY": str(cwd)}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
     ) as process:
         try:
             yield process
@@ -99,12 +105,13 @@ def test_bad_configuration_is_reported_without_a_traceback(tmp_path: Path) -> No
     assert not (tmp_path / "a").exists()
 
 
-def test_flax_refuses_what_only_torch_heeds(tmp_path: Path) -> None:
-    config = short_config(num_steps=1, torch={"zero_stage": 1})
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.model_dump()))
-    code, _, stderr = _run("flax", "--config", "run.yaml", "--output", "a", cwd=tmp_path)
+@pytest.mark.parametrize("override", ["torch.num_threads=1", "zero.stage=1"])
+def test_flax_refuses_what_only_torch_heeds(tmp_path: Path, override: str) -> None:
+    _config_file(tmp_path, num_steps=1)
+    code, _, stderr = _run("flax", "--config", "run.yaml", "--set", override, cwd=tmp_path)
     assert code == 2
-    assert stderr == "error: torch: only //train:torch heeds this section; remove it\n"
+    section = override.partition(".")[0]
+    assert stderr == f"error: {section}: only //train:torch heeds this section; remove it\n"
 
 
 def test_torch_refuses_a_distributed_launch(
@@ -114,16 +121,85 @@ def test_torch_refuses_a_distributed_launch(
     monkeypatch.setenv("WORLD_SIZE", "2")
     code, _, stderr = _run("torch", "--config", "run.yaml", "--output", "a", cwd=tmp_path)
     assert code == 2
-    assert stderr.startswith("error: WORLD_SIZE is 2, but this trainer is one process")
+    assert stderr.startswith("error: WORLD_SIZE is 2, but this trainer starts its processes its")
 
 
 @pytest.mark.parametrize("framework", MODULES)
-def test_ctrl_c_ends_the_run_and_leaves_nothing(framework: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "run.seed"], "--set run.seed: expected key.path=value"),
+        (["--nproc", "3"], "data.global_batch_size: 64 images cannot be shared equally by the 3 r"),
+        (["--set", "gradient_compression.enabled=true"], "gradient_compression.enabled: one rank"),
+    ],
+)
+def test_bad_arguments_are_refused_before_training(
+    framework: str, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    config = _config_file(tmp_path, num_steps=10**6)
+    code, stdout, stderr = _run(framework, "--config", config, *arguments, cwd=tmp_path)
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize("framework", MODULES)
+def test_two_ranks_compress_what_they_send(framework: str, tmp_path: Path) -> None:
+    _config_file(tmp_path, num_steps=2)
+    code, stdout, stderr = _run(
+        *(framework, "--config", "run.yaml", "--nproc", 2),
+        *("--set", "gradient_compression.enabled=true", "--set", "artifact.name=named"),
+        cwd=tmp_path,
+    )
+    assert (code, stderr) == (0, "")
+    lines = stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:3]] == ["step 1/2", "step 2/2", "held-out"]
+    assert re.fullmatch(
+        r"sent \d+\.\d kB a step from each rank, 0\.2\d\dx of float32 "
+        r"\(gradient compression: int8, blocks of 256, error feedback\)",
+        lines[3],
+    )
+    [directory] = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"named-1\.0\.0-\d{8}T\d{6}Z", directory.name)
+    assert lines[4] == f"published named 1.0.0 to {directory}"
+    load(directory)
+
+
+def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
     config = _config_file(tmp_path, num_steps=10**5)
-    with _trainer(framework, "--config", config, "--output", "a", cwd=tmp_path) as process:
+    with _trainer("torch", "--config", config, "--nproc", 2, cwd=tmp_path) as process:
         assert process.stdout.readline().startswith("step ")
-        process.send_signal(signal.SIGINT)
+        os.kill(max(_ranks_of(process.pid)), signal.SIGKILL)
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr.startswith("error: rank ")
+    assert "was killed by SIGKILL" in stderr.splitlines()[0]
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize(("framework", "nproc"), [("flax", 1), ("torch", 1), ("torch", 2)])
+def test_ctrl_c_ends_the_run_and_leaves_nothing(framework: str, nproc: int, tmp_path: Path) -> None:
+    config = _config_file(tmp_path, num_steps=10**5)
+    with _trainer(framework, "--config", config, "--nproc", nproc, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        ranks = _ranks_of(process.pid)
+        assert len(ranks) == (0 if nproc == 1 else nproc)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, stderr = process.communicate()
     assert process.returncode == 130
     assert stderr == "interrupted: nothing half-written was left\n"
     assert list(tmp_path.iterdir()) == [config]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+def _ranks_of(parent: int) -> list[int]:
+    """Process ids of the ranks that `parent` started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            is_child = f"\nPPid:\t{parent}\n" in (process / "status").read_text()
+            if is_child and b"spawn_main" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found

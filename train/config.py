@@ -6,6 +6,7 @@ the path of each offending key, before any work is done.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +17,11 @@ from data import digits
 from models.config import VisionTransformerConfig
 from models.validation import explain
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
+from train.overrides import apply_overrides
 from train.yaml_loader import StrictLoader
+
+# Holds a block of every size.
+MIN_BUCKET_BYTES = 4 * 4096
 
 
 class ConfigError(ValueError):
@@ -107,11 +112,38 @@ class ScheduleConfig(_Section):
     final_fraction: float = Field(default=0.0, ge=0, le=1)
 
 
-class TorchConfig(_Section):
-    """What only `//train:torch` heeds."""
+class GradientCompressionConfig(_Section):
+    """How gradients travel between ranks, see `train.comm.compression.Compression`."""
 
-    zero_stage: Literal[0, 1, 2, 3] = Field(default=0, description="what DeepSpeed partitions")
-    num_threads: int | None = Field(default=None, ge=1, description="by default one a core")
+    enabled: bool = False
+    format: Literal["int8", "float8_e4m3fn", "float8_e5m2"] = "int8"
+    block_size: Literal[64, 128, 256, 512, 1024, 2048, 4096] = Field(
+        default=256, description="values that share a scale"
+    )
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    error_feedback: bool = True
+    min_size: int = Field(default=1024, ge=0, description="smaller tensors are sent as they are")
+    bucket_bytes: int = Field(
+        default=4 * 2**20, ge=MIN_BUCKET_BYTES, description="of float32, sent at once"
+    )
+    ranks_per_node: int | None = Field(default=None, ge=1, description="None: all links are alike")
+
+
+class ZeroConfig(_Section):
+    """What DeepSpeed partitions among the ranks, https://arxiv.org/abs/1910.02054."""
+
+    stage: Literal[0, 1, 2, 3] = Field(
+        default=0,
+        description="1: the optimizer's state, 2: gradients too, 3: weights too",
+    )
+
+
+class TorchConfig(_Section):
+    """How `//train:torch` uses the machine."""
+
+    num_threads: int | None = Field(
+        default=None, ge=1, description="of a rank; by default cores / ranks"
+    )
 
 
 class TrainConfig(_Section):
@@ -124,6 +156,8 @@ class TrainConfig(_Section):
     loss: LossConfig = LossConfig()
     optim: OptimConfig
     schedule: ScheduleConfig
+    gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
+    zero: ZeroConfig = ZeroConfig()
     torch: TorchConfig = TorchConfig()
 
     @model_validator(mode="after")
@@ -149,19 +183,28 @@ class TrainConfig(_Section):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def load_config(path: Path) -> TrainConfig:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """Reads and checks a YAML file.
+
+    Args:
+        path: The file.
+        overrides: Values to use instead of the file's, see `train.overrides`.
 
     Raises:
         ConfigError: The file is missing or not YAML, repeats a key, or has keys that are unknown,
-            missing, of the wrong type or out of range.
+            missing, of the wrong type or out of range; or an override is malformed.
     """
     content = _parse_yaml(path)
     try:
+        content = apply_overrides(content, overrides)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
+        subject = " ".join([str(path), *(f"--set {override}" for override in overrides)])
         problems = "".join(f"\n  {line}" for line in explain(error, TrainConfig))
-        raise ConfigError(f"{path} is not a training configuration:{problems}") from error
+        raise ConfigError(f"{subject} is not a training configuration:{problems}") from error
 
 
 def _parse_yaml(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Starts DeepSpeed's engine in this one process, on a CPU or a GPU, without a launcher."""
+"""Starts DeepSpeed's engine, on a CPU or a GPU, without its launcher."""
 
 import os
 import warnings
@@ -9,12 +9,16 @@ from torch import distributed, nn
 
 from models.torch.weights import to_canonical
 from models.weights import Weights
-from train.config import ConfigError, TrainConfig
+from train.comm.wire import Wire
+from train.config import TrainConfig
+from train.data_parallel import compression_of
 
 # Read by DeepSpeed while it is imported: without it, it probes the machine and logs a warning.
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 import deepspeed
+
+from train.comm.torch import zero
 
 # Deprecations inside DeepSpeed are its own business, and stage 3 would print one a collective.
 warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
@@ -30,7 +34,9 @@ def start_engine(
     learning_rates: np.ndarray,
     config: TrainConfig,
 ) -> deepspeed.DeepSpeedEngine:
-    """Wraps model and optimizer in an engine that partitions them as `config.torch` says.
+    """Wraps model and optimizer in an engine that partitions them as `config.zero` says.
+
+    Collective: every rank of the process group, which must have been joined, calls it.
 
     Args:
         model: The network; moved to the engine's device.
@@ -38,12 +44,9 @@ def start_engine(
         learning_rates: `[num_steps]`, the rate of each step.
         config: The run.
 
-    Raises:
-        ConfigError: A launcher started several processes; only one is supported.
-
     Reference: Rajbhandari et al., "ZeRO", https://arxiv.org/abs/1910.02054.
     """
-    _join_world_of_one()
+    batch_size = config.data.global_batch_size
     last = len(learning_rates) - 1
 
     def rate(step: int) -> float:
@@ -54,31 +57,31 @@ def start_engine(
         optimizer=optimizer,
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         config={
-            "train_batch_size": config.data.global_batch_size,
-            "zero_optimization": {"stage": config.torch.zero_stage},
+            "train_batch_size": batch_size,
+            "train_micro_batch_size_per_gpu": batch_size // distributed.get_world_size(),
+            "zero_optimization": {"stage": config.zero.stage},
             "gradient_clipping": 0.0,  # left out, it would be 1.0
         },
     )
     return engine
 
 
+def compress_gradients(engine: deepspeed.DeepSpeedEngine, config: TrainConfig) -> Wire | None:
+    """Has the engine exchange gradients as `config.gradient_compression` says; collective.
+
+    Returns:
+        What counts the bytes, or None if gradients are not compressed.
+    """
+    compression = compression_of(config)
+    if compression is None:
+        return None
+    return zero.compress_gradients(engine, compression).wire
+
+
 def gather_weights(engine: deepspeed.DeepSpeedEngine) -> Weights:
-    """Copies the canonical weights out of the engine, whole also where ZeRO partitions them."""
+    """Copies the canonical weights out of the engine, whole also where ZeRO partitions them.
+
+    Collective: every rank calls it, and every rank gets them.
+    """
     with deepspeed.zero.GatheredParameters(list(engine.module.parameters())):
         return to_canonical(engine.module)
-
-
-def _join_world_of_one() -> None:
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    if world_size != "1":
-        raise ConfigError(
-            f"WORLD_SIZE is {world_size}, but this trainer is one process; start it without a "
-            "distributed launcher"
-        )
-    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed insists on it
-    if distributed.is_initialized():
-        return
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # a host name may not resolve in a sandbox
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
-    # An in-memory store needs no port, so that runs on one machine cannot collide.
-    distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)

@@ -1,8 +1,7 @@
 """Turns the results of single steps into reports."""
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import SupportsFloat
 
 import numpy as np
@@ -20,14 +19,26 @@ class Meter:
 
     They are kept as the framework's own scalars until a report is due, so that an asynchronous
     device is not waited for at every step.
+
+    Args:
+        config: The run.
+        learning_rates: `[num_steps]`, the rate of each step.
+        callbacks: Whom to tell.
+        mean_over_ranks: Of an array; called with `[2, n]` float64, losses and accuracies of n
+            steps, whenever a report is due. By default this rank has seen all images itself.
     """
 
     def __init__(
-        self, config: TrainConfig, learning_rates: np.ndarray, callbacks: Sequence[Callback]
+        self,
+        config: TrainConfig,
+        learning_rates: np.ndarray,
+        callbacks: Sequence[Callback],
+        mean_over_ranks: Callable[[np.ndarray], np.ndarray] = np.asarray,
     ):
         self._config = config
         self._learning_rates = learning_rates
         self._callbacks = callbacks
+        self._mean_over_ranks = mean_over_ranks
         self._losses: list[SupportsFloat] = []
         self._accuracies: list[SupportsFloat] = []
         self._since = time.perf_counter()
@@ -45,9 +56,10 @@ class Meter:
             self._report(step)
 
     def _report(self, step: int) -> None:
-        losses = [float(loss) for loss in self._losses]  # waits for the device
-        accuracies = [float(accuracy) for accuracy in self._accuracies]
-        if not all(map(math.isfinite, losses)):
+        # float() waits for the device.
+        own = [[float(value) for value in values] for values in (self._losses, self._accuracies)]
+        losses, accuracies = self._mean_over_ranks(np.array(own))
+        if not np.isfinite(losses).all():
             raise TrainingError(
                 f"the loss is no longer finite at step {step + 1}; lower "
                 "schedule.peak_learning_rate or raise schedule.warmup_steps"

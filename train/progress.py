@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from train.callbacks import Callback, StepReport
+from train.callbacks import Callback, CommunicationReport, StepReport
 
 
 @contextmanager
@@ -35,10 +36,16 @@ class _Lines:
             f"step {report.step:>{width}}/{report.num_steps}  {_describe(report)}"
             f"  lr {report.learning_rate:.2e}"
         )
-        self._console.print(line, soft_wrap=True, highlight=False)
+        self._print(line)
 
     def on_evaluation(self, metrics: Mapping[str, float]) -> None:
-        self._console.print(f"held-out  {_list(metrics)}", soft_wrap=True, highlight=False)
+        self._print(f"held-out  {_list(metrics)}")
+
+    def on_communication(self, report: CommunicationReport) -> None:
+        self._print(_describe_communication(report))
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False)
 
 
 class _Bar:
@@ -53,11 +60,22 @@ class _Bar:
         description = f"[bold]held-out[/]  {_list(metrics)}"
         self._progress.update(self._task, description=description)
 
+    def on_communication(self, report: CommunicationReport) -> None:
+        line = _describe_communication(report)
+        self._progress.console.print(line, soft_wrap=True, highlight=False)
+
 
 def _describe(report: StepReport) -> str:
     return (
         f"loss {report.loss:.4f}  accuracy {report.accuracy:.4f}  "
         f"{report.images_per_s:,.0f} images/s"
+    )
+
+
+def _describe_communication(report: CommunicationReport) -> str:
+    return (
+        f"sent {decimal(round(report.bytes_per_step))} a step from each rank, "
+        f"{report.ratio:.3f}x of float32 ({report.description})"
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from train.callbacks import StepReport
+from train.callbacks import CommunicationReport, StepReport
 from train.config import TrainConfig
 from train.example import short_config
 from train.meter import Meter, TrainingError
@@ -14,6 +14,13 @@ from train.progress import show_progress
 
 REPORT = StepReport(
     step=50, num_steps=200, loss=1.25, accuracy=0.5, learning_rate=1e-3, images_per_s=1234.5
+)
+
+COMMUNICATION = CommunicationReport(
+    bytes_per_step=105_312.4, ratio=0.2543, description="gradient compression: int8"
+)
+COMMUNICATION_LINE = (
+    "sent 105.3 kB a step from each rank, 0.254x of float32 (gradient compression: int8)"
 )
 
 
@@ -28,6 +35,9 @@ class Recorder:
 
     def on_evaluation(self, metrics: dict[str, float]) -> None:
         raise AssertionError("there was no evaluation")
+
+    def on_communication(self, report: CommunicationReport) -> None:
+        raise AssertionError("nothing was sent")
 
 
 def _config() -> TrainConfig:
@@ -49,6 +59,22 @@ def test_a_report_is_the_mean_since_the_one_before() -> None:
     assert all(report.images_per_s > 0 for report in recorder.reports)
 
 
+def test_a_report_is_the_mean_over_ranks_asked_for_only_when_due() -> None:
+    recorder = Recorder()
+    asked: list[np.ndarray] = []
+
+    def mean_with_a_rank_of_zeros(values: np.ndarray) -> np.ndarray:
+        asked.append(values)
+        return values / 2
+
+    meter = Meter(_config(), np.ones(7, np.float32), [recorder], mean_with_a_rank_of_zeros)
+    for step in range(7):
+        meter.record(step, loss=float(step), accuracy=step / 10)
+    assert [values.shape for values in asked] == [(2, 3), (2, 3), (2, 1)]
+    assert [report.loss for report in recorder.reports] == [0.5, 2.0, 3.0]
+    assert [report.accuracy for report in recorder.reports] == pytest.approx([0.05, 0.2, 0.3])
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_diverged_loss_ends_the_run(loss: float) -> None:
     meter = Meter(_config(), np.ones(7, np.float32), [])
@@ -63,9 +89,11 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     with show_progress(Console(file=output), num_steps=200) as progress:
         progress.on_step(REPORT)
         progress.on_evaluation({"loss_nats": 0.25, "accuracy": 0.975})
+        progress.on_communication(COMMUNICATION)
     assert output.getvalue().splitlines() == [
         "step  50/200  loss 1.2500  accuracy 0.5000  1,234 images/s  lr 1.00e-03",
         "held-out  accuracy 0.9750  loss_nats 0.2500",
+        COMMUNICATION_LINE,
     ]
 
 
@@ -74,5 +102,7 @@ def test_a_bar_on_a_terminal() -> None:
     console = Console(file=output, force_terminal=True, width=120)
     with show_progress(console, num_steps=200) as progress:
         progress.on_step(REPORT)
+        progress.on_communication(COMMUNICATION)
+    assert COMMUNICATION_LINE in output.getvalue()
     assert "50/200" in output.getvalue()
     assert "loss 1.2500" in output.getvalue()

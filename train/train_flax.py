@@ -1,11 +1,14 @@
 """Trains a model in Flax and publishes it.
 
-    ./bazelw run //train:flax -- --config config/digits_flax.yaml --output DIR
+    ./bazelw run //train:flax -- --config config/digits_flax.yaml
+    ./bazelw run //train:flax -- --config config/digits_flax.yaml --nproc 2 \
+        --set gradient_compression.enabled=true
 
 `train/train_torch.py` is its twin: from one configuration both start with the same weights, see
 the same batches and learning rates, and arrive at the same losses up to rounding.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 import optax
 from flax import nnx
 from hpc.artifact.v1 import artifact_pb2
+from jax.sharding import PartitionSpec
 
 from data import digits
 from models.flax.predict import predict_fn
@@ -24,26 +28,44 @@ from models.flax.weights import from_canonical, to_canonical
 from models.weights import init_weights
 from train import cli
 from train.callbacks import Callback
-from train.config import ConfigError, OptimConfig, TorchConfig, TrainConfig
+from train.comm.compression import Compression
+from train.comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
+from train.comm.wire import Wire
+from train.config import ConfigError, OptimConfig, TorchConfig, TrainConfig, ZeroConfig
+from train.data_parallel import check_world_size, communication_report, compression_of
 from train.evaluation import evaluate
 from train.meter import Meter
 from train.publication import publish_model, require_vacant
 from train.recipe import learning_rates, training_batches
 
+# The mesh axis along which each batch is shared.
+_AXIS = "data"
+
 
 def train(
-    config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback] = ()
+    config: TrainConfig,
+    output_dir: Path,
+    callbacks: Sequence[Callback] = (),
+    *,
+    world_size: int = 1,
 ) -> artifact_pb2.Artifact:
     """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+
+    Args:
+        config: The run.
+        output_dir: A new directory.
+        callbacks: Whom to tell of progress.
+        world_size: Devices that share each batch.
 
     Raises:
         ConfigError: The configuration asks for something that is not done here.
         ArtifactError: `output_dir` is not empty or cannot be written; raised before training.
         TrainingError: The loss diverged.
     """
-    if config.torch != TorchConfig():
-        raise ConfigError("torch: only //train:torch heeds this section; remove it")
+    check_world_size(config, world_size)
+    _check_sections(config)
     require_vacant(output_dir)
+    mesh = _make_mesh(world_size)
     started_at = datetime.now(UTC)
 
     # Data: everything random was drawn in numpy, so that the other framework sees it too.
@@ -55,9 +77,11 @@ def train(
     model_config = config.model.config
     model = from_canonical(model_config, init_weights(model_config, config.run.seed))
     graph, params = nnx.split(model)
-    optimizer = _adamw(config.optim, rates)
+    compression = compression_of(config)
+    optimizer = optax.chain(_mean_gradients(compression, world_size), _adamw(config.optim, rates))
     opt_state = optimizer.init(params)
-    update = _compile_update(config, graph, optimizer)
+    state_specs = partition_specs(opt_state, _AXIS)
+    update = _compile_update(config, graph, optimizer, state_specs, mesh)
 
     # Training.
     meter = Meter(config, rates, callbacks)
@@ -71,6 +95,9 @@ def train(
     metrics = evaluate(predict_fn(model_config, weights), source.test)
     for callback in callbacks:
         callback.on_evaluation(metrics)
+        if compression is not None:
+            wire = _bytes_of_run(config, params, compression, world_size)
+            callback.on_communication(communication_report(config, wire))
     return publish_model(
         output_dir,
         config,
@@ -84,14 +111,71 @@ def train(
     )
 
 
+def _check_sections(config: TrainConfig) -> None:
+    """Raises ConfigError for what only the other trainer does."""
+    if config.torch != TorchConfig():
+        raise ConfigError("torch: only //train:torch heeds this section; remove it")
+    if config.zero != ZeroConfig():
+        raise ConfigError("zero: only //train:torch heeds this section; remove it")
+    if config.gradient_compression.ranks_per_node not in (None, 1):
+        raise ConfigError(
+            "gradient_compression.ranks_per_node: only //train:torch heeds it; remove it"
+        )
+
+
+def _make_mesh(world_size: int) -> jax.sharding.Mesh:
+    """Returns a mesh of the first devices; of a CPU, as many virtual ones as are needed.
+
+    Raises:
+        ConfigError: There are fewer.
+    """
+    if world_size > 1:
+        # Fails if JAX has started already; then what counts is how many devices it has.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", world_size)
+    devices = jax.devices()
+    if len(devices) < world_size:
+        raise ConfigError(
+            f"--nproc {world_size} needs as many devices, and JAX has {len(devices)} of kind "
+            f"{devices[0].device_kind!r}; lower it, or set JAX_PLATFORMS=cpu for virtual devices"
+        )
+    return jax.make_mesh(
+        (world_size,),
+        (_AXIS,),
+        axis_types=(jax.sharding.AxisType.Auto,),
+        devices=devices[:world_size],
+    )
+
+
+def _mean_gradients(
+    compression: Compression | None, world_size: int
+) -> optax.GradientTransformation:
+    """Returns what turns each device's gradients into their mean over all devices."""
+    if compression is None:
+        return optax.stateless(lambda grads, _: jax.lax.pmean(grads, _AXIS))
+    return compress_gradients(compression, _AXIS, world_size)
+
+
+def _bytes_of_run(
+    config: TrainConfig, params: optax.Params, compression: Compression, world_size: int
+) -> Wire:
+    """Returns what each device sends of its gradients in the whole run."""
+    step = bytes_per_step(params, compression, world_size)
+    num_steps = config.run.num_steps
+    return Wire(step.sent_bytes * num_steps, step.float32_bytes * num_steps)
+
+
 def _compile_update(
     config: TrainConfig,
     graph: nnx.GraphDef[VisionTransformer],
     optimizer: optax.GradientTransformation,
+    state_specs: optax.OptState,
+    mesh: jax.sharding.Mesh,
 ) -> Callable[..., tuple[optax.Params, optax.OptState, jax.Array, jax.Array]]:
     """Returns `update(params, opt_state, images, labels)`, one training step.
 
     It gives the new `params` and `opt_state`, the loss in nats and the accuracy on the batch.
+    Devices share the batch, and each has all parameters.
     """
 
     def loss_fn(
@@ -103,15 +187,25 @@ def _compile_update(
         accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
         return optax.softmax_cross_entropy(logits, targets).mean(), accuracy
 
-    @jax.jit
     def update(
         params: optax.Params, opt_state: optax.OptState, images: jax.Array, labels: jax.Array
     ) -> tuple[optax.Params, optax.OptState, jax.Array, jax.Array]:
-        (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, images, labels)
+        # Of parameters that count as each device's own, gradients are so too.
+        local = jax.lax.pcast(params, _AXIS, to="varying")
+        (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(local, images, labels)
         updates, opt_state = optimizer.update(grads, opt_state, params)
+        loss, accuracy = jax.lax.pmean((loss, accuracy), _AXIS)
         return optax.apply_updates(params, updates), opt_state, loss, accuracy
 
-    return update
+    everywhere, shared = PartitionSpec(), PartitionSpec(_AXIS)
+    return jax.jit(
+        jax.shard_map(
+            update,
+            mesh=mesh,
+            in_specs=(everywhere, state_specs, shared, shared),
+            out_specs=(everywhere, state_specs, everywhere, everywhere),
+        )
+    )
 
 
 def _adamw(config: OptimConfig, learning_rates: np.ndarray) -> optax.GradientTransformation:

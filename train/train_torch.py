@@ -1,6 +1,7 @@
 """Trains a model in PyTorch through the DeepSpeed engine and publishes it.
 
-    ./bazelw run //train:torch -- --config config/digits_torch.yaml --output DIR
+    ./bazelw run //train:torch -- --config config/digits_torch.yaml
+    ./bazelw run //train:torch -- --config config/digits_torch.yaml --nproc 2 --set zero.stage=2
 
 `train/train_flax.py` is its twin: from one configuration both start with the same weights, see
 the same batches and learning rates, and arrive at the same losses up to rounding.
@@ -8,12 +9,13 @@ the same batches and learning rates, and arrive at the same losses up to roundin
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from hpc.artifact.v1 import artifact_pb2
-from torch import nn
+from torch import distributed, nn
 
 from data import digits
 from models.torch.predict import predict_fn
@@ -22,42 +24,71 @@ from models.weights import init_weights
 from train import cli
 from train.callbacks import Callback
 from train.config import OptimConfig, TrainConfig
-from train.deepspeed_engine import gather_weights, start_engine
+from train.data_parallel import check_world_size, communication_report, rank_slice
+from train.deepspeed_engine import compress_gradients, gather_weights, start_engine
 from train.evaluation import evaluate
 from train.meter import Meter
+from train.process_group import check_can_start, join_alone, mean_over_ranks
 from train.publication import publish_model, require_vacant
 from train.recipe import learning_rates, training_batches
+from train.torch_ranks import train_on_ranks
 
 
 def train(
-    config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback] = ()
+    config: TrainConfig,
+    output_dir: Path,
+    callbacks: Sequence[Callback] = (),
+    *,
+    world_size: int = 1,
 ) -> artifact_pb2.Artifact:
     """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+
+    Args:
+        config: The run.
+        output_dir: A new directory.
+        callbacks: Whom to tell of progress, in this process.
+        world_size: Ranks that share each batch: this process, or that many new ones.
 
     Raises:
         ConfigError: The configuration asks for something that is not done here.
         ArtifactError: `output_dir` is not empty or cannot be written; raised before training.
         TrainingError: The loss diverged.
+        RankError: One of several ranks died, or failed of something unexpected.
     """
+    check_world_size(config, world_size)
+    check_can_start(world_size)
     require_vacant(output_dir)
-    if config.torch.num_threads is not None:
-        torch.set_num_threads(config.torch.num_threads)
+    if world_size > 1:
+        return train_on_ranks(_train_rank, config, output_dir, callbacks, world_size=world_size)
+    join_alone()
+    artifact = _train_rank(config, output_dir, callbacks)
+    assert artifact is not None  # the only rank is the first
+    return artifact
+
+
+def _train_rank(
+    config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback]
+) -> artifact_pb2.Artifact | None:
+    rank, world_size = distributed.get_rank(), distributed.get_world_size()
+    torch.set_num_threads(config.torch.num_threads or max(1, torch.get_num_threads() // world_size))
     started_at = datetime.now(UTC)
 
     # Data: everything random was drawn in numpy, so that the other framework sees it too.
     source = digits.load()
     batches = training_batches(config, source.train)
+    share = rank_slice(config, rank, world_size)
     rates = learning_rates(config)
 
     # Model and optimizer, driven by DeepSpeed.
     model_config = config.model.config
     model = from_canonical(model_config, init_weights(model_config, config.run.seed))
     engine = start_engine(model, _adamw(config.optim, model), rates, config)
+    wire = compress_gradients(engine, config)
 
     # Training.
-    meter = Meter(config, rates, callbacks)
+    meter = Meter(config, rates, callbacks, partial(mean_over_ranks, device=engine.device))
     for step in range(config.run.num_steps):
-        images, labels = (torch.from_numpy(a).to(engine.device) for a in batches.batch(step))
+        images, labels = (torch.from_numpy(a[share]).to(engine.device) for a in batches.batch(step))
         logits = engine(images)
         loss = F.cross_entropy(logits, labels.long(), label_smoothing=config.loss.label_smoothing)
         engine.backward(loss)
@@ -65,11 +96,15 @@ def train(
         accuracy = (logits.detach().argmax(dim=-1) == labels).float().mean()
         meter.record(step, loss.detach(), accuracy)
 
-    # Evaluation and publication.
+    # Evaluation and publication, by the first rank.
     weights = gather_weights(engine)
+    if rank != 0:
+        return None
     metrics = evaluate(predict_fn(model_config, weights), source.test)
     for callback in callbacks:
         callback.on_evaluation(metrics)
+        if wire is not None:
+            callback.on_communication(communication_report(config, wire))
     return publish_model(
         output_dir,
         config,

@@ -1,0 +1,79 @@
+"""What training on several ranks asks of a configuration, the same for both frameworks."""
+
+from kernels.quantize import contract
+from train.callbacks import CommunicationReport
+from train.comm.compression import Compression
+from train.comm.wire import Wire
+from train.config import ConfigError, GradientCompressionConfig, TrainConfig
+
+
+def check_world_size(config: TrainConfig, world_size: int) -> None:
+    """Checks that `world_size` ranks can share the run.
+
+    Raises:
+        ConfigError: They cannot; the message names the key.
+    """
+    batch_size = config.data.global_batch_size
+    if batch_size % world_size:
+        raise ConfigError(
+            f"data.global_batch_size: {batch_size} images cannot be shared equally by the "
+            f"{world_size} ranks of --nproc {world_size}; change one of the two"
+        )
+    section = config.gradient_compression
+    if not section.enabled:
+        return
+    if world_size == 1:
+        raise ConfigError(
+            "gradient_compression.enabled: one rank alone sends no gradients; start more with "
+            "--nproc 2, or leave it out"
+        )
+    if section.ranks_per_node is not None and world_size % section.ranks_per_node:
+        raise ConfigError(
+            f"gradient_compression.ranks_per_node: {world_size} ranks do not make whole nodes of "
+            f"{section.ranks_per_node}"
+        )
+
+
+def rank_slice(config: TrainConfig, rank: int, world_size: int) -> slice:
+    """Returns which images of a global batch are those of `rank`.
+
+    Every rank draws the whole batch, so that the data do not depend on the number of ranks.
+    """
+    size = config.data.global_batch_size // world_size
+    return slice(rank * size, (rank + 1) * size)
+
+
+def compression_of(config: TrainConfig) -> Compression | None:
+    """Returns how the run's gradients are compressed, or None if they are not."""
+    section = config.gradient_compression
+    if not section.enabled:
+        return None
+    return Compression(
+        codec=contract.codec(
+            section.format, block_size=section.block_size, rounding=section.rounding
+        ),
+        error_feedback=section.error_feedback,
+        min_size=section.min_size,
+        bucket_bytes=section.bucket_bytes,
+        ranks_per_node=section.ranks_per_node,
+        seed=config.run.seed,
+    )
+
+
+def communication_report(config: TrainConfig, wire: Wire) -> CommunicationReport:
+    """Reports what one rank has sent in the whole run."""
+    return CommunicationReport(
+        bytes_per_step=wire.sent_bytes / config.run.num_steps,
+        ratio=wire.ratio,
+        description=_describe(config.gradient_compression),
+    )
+
+
+def _describe(section: GradientCompressionConfig) -> str:
+    parts = [section.format, f"blocks of {section.block_size}"]
+    if section.rounding != "nearest":
+        parts.append(f"{section.rounding} rounding")
+    parts.append("error feedback" if section.error_feedback else "no error feedback")
+    if section.ranks_per_node is not None:
+        parts.append(f"full precision within nodes of {section.ranks_per_node}")
+    return f"gradient compression: {', '.join(parts)}"

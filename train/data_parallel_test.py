@@ -1,0 +1,117 @@
+"""Runs that cannot be shared are refused, and shares make up the whole."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from kernels.quantize import contract
+from train.comm.compression import Compression
+from train.comm.wire import Wire
+from train.config import ConfigError, GradientCompressionConfig
+from train.data_parallel import (
+    check_world_size,
+    communication_report,
+    compression_of,
+    rank_slice,
+)
+from train.example import short_config
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_shares_make_up_the_batch_in_order(world_size: int) -> None:
+    config = short_config(num_steps=1)
+    batch = np.arange(config.data.global_batch_size)
+    shares = [batch[rank_slice(config, rank, world_size)] for rank in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    np.testing.assert_array_equal(np.concatenate(shares), batch)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "compression", "message"),
+    [
+        (3, {}, "data.global_batch_size: 64 images cannot be shared equally by the 3 ranks"),
+        (1, {"enabled": True}, "gradient_compression.enabled: one rank alone sends no gradients"),
+        (4, {"enabled": True, "ranks_per_node": 3}, "ranks_per_node: 4 ranks do not make whole"),
+    ],
+)
+def test_refuses(world_size: int, compression: dict[str, object], message: str) -> None:
+    config = short_config(num_steps=1, gradient_compression=compression)
+    with pytest.raises(ConfigError) as caught:
+        check_world_size(config, world_size)
+    assert message in str(caught.value)
+
+
+def test_accepts() -> None:
+    check_world_size(short_config(num_steps=1), 1)
+    section = {"enabled": True, "ranks_per_node": 2}
+    check_world_size(short_config(num_steps=1, gradient_compression=section), 4)
+
+
+def test_a_section_that_is_not_enabled_compresses_nothing() -> None:
+    assert compression_of(short_config(num_steps=1)) is None
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    config = short_config(num_steps=1, gradient_compression={"enabled": True})
+    assert compression_of(config) == Compression(seed=config.run.seed)
+
+
+def test_every_value_reaches_the_library() -> None:
+    section = {
+        "enabled": True,
+        "format": "float8_e5m2",
+        "block_size": 512,
+        "rounding": "stochastic",
+        "error_feedback": False,
+        "min_size": 5,
+        "bucket_bytes": 2**20,
+        "ranks_per_node": 2,
+    }
+    config = short_config(num_steps=1, gradient_compression=section, run={"seed": 3})
+    assert compression_of(config) == Compression(
+        codec=contract.codec("float8_e5m2", block_size=512, rounding="stochastic"),
+        error_feedback=False,
+        min_size=5,
+        bucket_bytes=2**20,
+        ranks_per_node=2,
+        seed=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "accepted"),
+    [
+        ("format", contract.FORMAT_NAMES),
+        ("block_size", contract.BLOCK_SIZES),
+        ("rounding", contract.ROUNDINGS),
+    ],
+)
+def test_accepts_all_that_the_library_does(key: str, accepted: tuple[object, ...]) -> None:
+    assert get_args(GradientCompressionConfig.model_fields[key].annotation) == accepted
+
+
+def test_the_smallest_bucket_holds_the_largest_block() -> None:
+    section = {"enabled": True, "block_size": max(contract.BLOCK_SIZES), "bucket_bytes": 16384}
+    compression = compression_of(short_config(num_steps=1, gradient_compression=section))
+    assert compression is not None
+    assert compression.piece_size == max(contract.BLOCK_SIZES)
+
+
+@pytest.mark.parametrize(
+    ("section", "description"),
+    [
+        ({}, "int8, blocks of 256, error feedback"),
+        ({"error_feedback": False}, "int8, blocks of 256, no error feedback"),
+        (
+            {"format": "float8_e4m3fn", "rounding": "stochastic", "ranks_per_node": 2},
+            "float8_e4m3fn, blocks of 256, stochastic rounding, error feedback, "
+            "full precision within nodes of 2",
+        ),
+    ],
+)
+def test_reports_bytes_of_a_step(section: dict[str, object], description: str) -> None:
+    config = short_config(num_steps=4, gradient_compression={"enabled": True, **section})
+    report = communication_report(config, Wire(sent_bytes=1000.0, float32_bytes=4000.0))
+    assert (report.bytes_per_step, report.ratio) == (250.0, 0.25)
+    assert report.description == f"gradient compression: {description}"
