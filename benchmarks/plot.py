@@ -62,7 +62,7 @@ def png(panels: Sequence[Panel], *, title: str, x_label: str, y_label: str, colu
         [handles[name] for name in names],
         names,
         loc="outside lower center",
-        ncols=min(len(names), 6),
+        ncols=min(len(names), 6, 2 * columns),
         fontsize=8,
     )
     buffer = io.BytesIO()
