@@ -1,7 +1,7 @@
 // Blocks of values to codes and scales, and back. Compiled once per instruction set (simd-inl.h).
 //
-// A block is read from memory in one loop, which leaves its values in the first-level cache if they
-// are not float32 there already, and is coded in a second.
+// A block is read from memory in one loop, which finds the largest magnitude, and coded in a second
+// one, which finds the values in the first-level cache.
 #ifndef KERNELS_QUANTIZE_CPU_BLOCKS_INL_H_
 #define KERNELS_QUANTIZE_CPU_BLOCKS_INL_H_
 
@@ -21,46 +21,54 @@ inline float FloatOfBits(int32_t bits) {
   return result;
 }
 
-// The values of a block, as float32 with the residual added.
+// A block that has been read: into the first-level cache, if no further.
+template <typename T>
 struct Staged {
-  const float* values;
-  // Bits of the largest magnitude. As integers they are in the order of the numbers, with infinity
-  // and then NaN above all.
+  const T* values;
+  // Bits, of float32, of the largest magnitude. As integers they are in the order of the numbers,
+  // with infinity and then NaN above all; those of narrower floats too.
   int32_t magnitude;
 };
 
-// `v` is memory for a block.
-template <bool kHasResidual, typename In>
-Staged Stage(const In* x, const float* residual, int64_t count, float* v) {
-  constexpr bool kCopies = kHasResidual || !std::is_same_v<In, float>;
+template <typename T>
+inline Staged<T> Stage(const T* x, int64_t count) {
+  using Bits = std::conditional_t<sizeof(T) == sizeof(int32_t), int32_t, int16_t>;
+  constexpr Bits kMagnitude = std::numeric_limits<Bits>::max();
+  Vec<Bits> largest{};
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < count; i += kLanes<Bits>) {
+    Prefetch<0>(x + i, kLanes<Bits>);
+    const Vec<Bits> magnitude = LoadAny<Vec<Bits>>(x + i) & kMagnitude;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  const Ints bits = Broadcast(int32_t{LargestLane<Bits>(largest)});
+  return {x, BitsOf(ValuesOf(bits, T{}))[0]};
+}
+
+// The same with a residual added, in float32: in `v`, memory for a block.
+template <typename T>
+inline Staged<float> StageSum(const T* x, const float* residual, int64_t count, float* v) {
   Ints largest{};
 #pragma GCC unroll 4
   for (int64_t i = 0; i < count; i += kWidth) {
     Prefetch<0>(x + i);
-    Floats value = LoadValues(x + i);
-    if constexpr (kHasResidual) {
-      Prefetch<1>(residual + i);
-      value += LoadValues(residual + i);
-    }
-    if constexpr (kCopies) StoreAny(value, v + i);
+    Prefetch<1>(residual + i);
+    const Floats value = LoadValues(x + i) + LoadValues(residual + i);
+    StoreAny(value, v + i);
     const Ints magnitude = BitsOf(value) & ~kSign;
     largest = magnitude > largest ? magnitude : largest;
   }
-  Staged staged{v, 0};
-  if constexpr (!kCopies) staged.values = x;
-  for (int lane = 0; lane < kWidth; ++lane) {
-    if (largest[lane] > staged.magnitude) staged.magnitude = largest[lane];
-  }
-  return staged;
+  return {v, LargestLane<int32_t>(largest)};
 }
 
 // Codes a block of values that are finite and not all tiny, and returns the scale.
-template <Format kFormat, Rounding kRounding, bool kHasResidual>
-float EncodeBlock(Staged block, int64_t count, const Noise& noise, uint8_t* codes,
-                  float* residual) {
+template <Format kFormat, Rounding kRounding, bool kHasResidual, typename T>
+float EncodeBlock(Staged<T> block, int64_t count, NoiseKey noise, uint8_t* codes, float* residual) {
   constexpr float kMaxValue = FormatTraits<kFormat>::kMaxValue;
   const float magnitude = FloatOfBits(block.magnitude);
   const float scale = magnitude / kMaxValue, inverse = kMaxValue / magnitude;
+  // Made where it is needed only: that takes as long as some vectors.
+  const std::conditional_t<kRounding == Rounding::kStochastic, Noise, NoiseKey> random(noise);
 #pragma GCC unroll 4
   for (int64_t i = 0; i < count; i += kWidth) {
     const Floats v = LoadValues(block.values + i);
@@ -68,8 +76,8 @@ float EncodeBlock(Staged block, int64_t count, const Noise& noise, uint8_t* code
     if constexpr (kRounding == Rounding::kNearest) {
       encoded = EncodeNearest<kFormat>(v, Broadcast(inverse));
     } else {
-      const Floats random = noise.Draw(static_cast<uint32_t>(i));
-      encoded = EncodeStochastic<kFormat>(v, Broadcast(inverse), random);
+      const Floats drawn = random.Draw(static_cast<uint32_t>(i));
+      encoded = EncodeStochastic<kFormat>(v, Broadcast(inverse), drawn);
     }
     StoreBytes(encoded.codes, codes + i);
     if constexpr (kHasResidual) {
@@ -80,18 +88,19 @@ float EncodeBlock(Staged block, int64_t count, const Noise& noise, uint8_t* code
 }
 
 // Codes a block and returns its scale. The new residual of a block that is not finite is the old.
-template <Format kFormat, Rounding kRounding, bool kHasResidual>
-float QuantizeBlock(Staged block, int64_t count, const Noise& noise, const float* residual_in,
+template <Format kFormat, Rounding kRounding, bool kHasResidual, typename T>
+float QuantizeBlock(Staged<T> block, int64_t count, NoiseKey noise, const float* residual_in,
                     uint8_t* codes, float* residual_out) {
   Prefetch<1>(codes, count);
   if (block.magnitude >= kMinMagnitude && block.magnitude < kMaxMagnitude) {
     return EncodeBlock<kFormat, kRounding, kHasResidual>(block, count, noise, codes, residual_out);
   }
   const bool is_finite = block.magnitude < kMaxMagnitude;
-  const float* rest = is_finite ? block.values : residual_in;
   for (int64_t i = 0; i < count; i += kWidth) {
     StoreBytes(Ints{}, codes + i);
-    if constexpr (kHasResidual) StoreAny(LoadValues(rest + i), residual_out + i);
+    if constexpr (kHasResidual) {
+      StoreAny(LoadValues((is_finite ? block.values : residual_in) + i), residual_out + i);
+    }
   }
   return is_finite ? 0.0f : FloatOfBits(kNan);
 }

@@ -59,14 +59,20 @@ inline Words Mix(Words x) {
   return x ^ (x >> 16);
 }
 
+// What the random numbers of a block are made of.
+struct NoiseKey {
+  uint32_t seed;
+  uint64_t first_index;
+};
+
 // The random numbers of a block, as `uniform` in reference.py. The high half of the index, and so
 // the key made of it, changes at most once within a block: where the low half starts again.
 class Noise {
  public:
-  Noise(uint32_t seed, uint64_t first_index)
-      : first_(static_cast<uint32_t>(first_index)),
-        key_(Key(seed, static_cast<uint32_t>(first_index >> 32))),
-        next_key_(Key(seed, static_cast<uint32_t>(first_index >> 32) + 1)) {
+  explicit Noise(NoiseKey key)
+      : first_(static_cast<uint32_t>(key.first_index)),
+        key_(Key(key.seed, static_cast<uint32_t>(key.first_index >> 32))),
+        next_key_(Key(key.seed, static_cast<uint32_t>(key.first_index >> 32) + 1)) {
     for (int lane = 0; lane < kWidth; ++lane) lanes_[lane] = first_ + lane;
     products_ = (lanes_ + 1u) * kGoldenRatio;
   }
@@ -124,6 +130,12 @@ inline Ints CodeOf(Ints steps, Ints exponent, Ints sign) {
 template <Format kFormat>
 inline Encoded EncodeNearest(Floats v, Floats inverse) {
   const Floats y = Times(v, inverse);
+  if constexpr (!FormatTraits<kFormat>::kIsFloat) {
+    // Floats near this one are whole numbers, and their low bits count up from it.
+    const Floats whole = Broadcast(0x1.8p23f);
+    const Floats sum = y + whole;
+    return {BitsOf(sum) - BitsOf(whole), sum - whole};
+  }
   const Ints exponent = Exponent<kFormat>(y);
   // The neighbours of a float so large are a step apart, so that adding it rounds y to steps and
   // leaves their number in the low bits.

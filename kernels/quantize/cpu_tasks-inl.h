@@ -87,11 +87,11 @@ struct Residual {
   float* out;
 };
 
-inline Noise NoiseOf(const void* noise, int64_t index) {
-  if (noise == nullptr) return Noise(0, 0);
+inline NoiseKey NoiseOf(const void* noise, int64_t index) {
+  if (noise == nullptr) return {};
   uint32_t words[3];
   std::memcpy(words, noise, sizeof(words));
-  return Noise(words[0], (uint64_t{words[2]} << 32 | words[1]) + index);
+  return {words[0], (uint64_t{words[2]} << 32 | words[1]) + index};
 }
 
 // Copies what there is of a block and fills it with zeros.
@@ -101,23 +101,34 @@ inline void Pad(const T* in, int64_t count, int64_t block_size, T* out) {
   std::memset(out + count, 0, (block_size - count) * sizeof(T));
 }
 
-// Codes `count` values at x, padded with zeros to a whole block, and returns the scale.
+// Codes a whole block and returns the scale.
 template <Format kFormat, Rounding kRounding, bool kHasResidual, typename In>
-float QuantizeValues(const In* x, int64_t count, int64_t block_size, const Noise& noise,
+float QuantizeWhole(const In* x, int64_t block_size, NoiseKey noise, Residual residual,
+                    uint8_t* codes) {
+  if constexpr (kHasResidual) {
+    alignas(kVectorBytes) float v[kMaxBlockSize];
+    return QuantizeBlock<kFormat, kRounding, true>(StageSum(x, residual.in, block_size, v),
+                                                   block_size, noise, residual.in, codes,
+                                                   residual.out);
+  } else {
+    return QuantizeBlock<kFormat, kRounding, false>(Stage(x, block_size), block_size, noise,
+                                                    nullptr, codes, nullptr);
+  }
+}
+
+// The same for `count` values, padded with zeros to a whole block.
+template <Format kFormat, Rounding kRounding, bool kHasResidual, typename In>
+float QuantizeValues(const In* x, int64_t count, int64_t block_size, NoiseKey noise,
                      Residual residual, uint8_t* codes) {
-  alignas(kVectorBytes) float v[kMaxBlockSize];
   if (count == block_size) {
-    const Staged block = Stage<kHasResidual>(x, residual.in, count, v);
-    return QuantizeBlock<kFormat, kRounding, kHasResidual>(block, count, noise, residual.in, codes,
-                                                           residual.out);
+    return QuantizeWhole<kFormat, kRounding, kHasResidual>(x, block_size, noise, residual, codes);
   }
   In padded[kMaxBlockSize];
   float in[kMaxBlockSize], out[kMaxBlockSize];
   Pad(x, count, block_size, padded);
   if constexpr (kHasResidual) Pad(residual.in, count, block_size, in);
-  const Staged block = Stage<kHasResidual>(padded, in, block_size, v);
-  const float scale =
-      QuantizeBlock<kFormat, kRounding, kHasResidual>(block, block_size, noise, in, codes, out);
+  const float scale = QuantizeWhole<kFormat, kRounding, kHasResidual>(padded, block_size, noise,
+                                                                      Residual(in, out, 0), codes);
   if constexpr (kHasResidual) std::memcpy(residual.out, out, count * sizeof(float));
   return scale;
 }

@@ -47,6 +47,22 @@ inline void StoreAny(V v, void* p) {
   std::memcpy(p, &v, sizeof(v));
 }
 
+// The lane kStep further on comes first.
+template <int kStep, typename V, int... kIndex>
+inline V Rotate(V x, std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(x, x, (kIndex + kStep)...);
+}
+
+template <typename T, int kStep = kLanes<T> / 2>
+inline T LargestLane(Vec<T> x) {
+  if constexpr (kStep == 0) {
+    return x[0];
+  } else {
+    const Vec<T> other = Rotate<kStep>(x, std::make_integer_sequence<int, kLanes<T>>{});
+    return LargestLane<T, kStep / 2>(other > x ? other : x);
+  }
+}
+
 // How far ahead of itself a loop asks for memory, in bytes. The processor's own prefetching stops
 // at each page of 4 KiB, and stores have none that asks for the right to write: with it they are
 // twice as fast on the machine that this was measured on (Sapphire Rapids).
@@ -125,10 +141,12 @@ inline void StoreHalves(Ints x, void* p) {
 
 inline Floats LoadValues(const float* p) { return LoadAny<Floats>(p); }
 
-inline Floats LoadValues(const BFloat16* p) { return FloatsOf(WidenHalves(p) << 16); }
+// Values by their bits.
+inline Floats ValuesOf(Ints bits, float) { return FloatsOf(bits); }
 
-inline Floats LoadValues(const Float16* p) {
-  const Ints half = WidenHalves(p);
+inline Floats ValuesOf(Ints half, BFloat16) { return FloatsOf(half << 16); }
+
+inline Floats ValuesOf(Ints half, Float16) {
   const Ints magnitude = (half & 0x7fff) << 13;
   // The exponent's bias grows by 112; infinity and NaN have all its bits set.
   const Ints special = magnitude >= 0x0f800000 ? Ints{} + kInfinity : Ints{};
@@ -136,6 +154,9 @@ inline Floats LoadValues(const Float16* p) {
   const Ints subnormal = BitsOf(FloatsOf(magnitude + 0x38800000) - 0x1p-14f);
   return FloatsOf((magnitude < 0x00800000 ? subnormal : normal) | ((half & 0x8000) << 16));
 }
+
+inline Floats LoadValues(const BFloat16* p) { return ValuesOf(WidenHalves(p), *p); }
+inline Floats LoadValues(const Float16* p) { return ValuesOf(WidenHalves(p), *p); }
 
 // These two round to nearest, ties to even; a NaN stays a NaN.
 inline void StoreValues(Floats x, float* p) { StoreAny(x, p); }

@@ -9,6 +9,7 @@ Works under jit, shard_map and vmap (one after the other), and runs the same nat
 `torch_op`, with the same bits as results. Not differentiable: what is given counts as constant.
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -298,7 +299,7 @@ def _call(
     codec: Codec,
     layout: Layout,
     multiplier: float = 1.0,
-) -> list[jax.Array]:
+) -> Sequence[jax.Array]:
     """Runs a function of problem.h on its arrays."""
     inputs = tuple(map(jax.lax.stop_gradient, inputs))
     if backend == "reference":
@@ -319,7 +320,7 @@ def _callback(
     codec: Codec,
     layout: Layout,
     multiplier: float,
-) -> list[jax.Array]:
+) -> Sequence[jax.Array]:
     """Runs the numpy specification on the host."""
     run = getattr(reference_calls, function)
 

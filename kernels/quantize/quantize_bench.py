@@ -1,13 +1,14 @@
 """Times quantization beside a copy of as many bytes, in one process.
 
-    bazel run //kernels/quantize:quantize_bench -- --format int8
+    ./bazelw run //kernels/quantize:quantize_bench -- --format int8
 
-Each row is a function of torch_op on 2^24 values, 64 MiB of float32. GiB/s count what it has to
-read and to write once: values, residuals and payloads. The peer is torch's `copy_` of half as many
-bytes, which reads and writes as many in all, on as many threads. The runs of all rows and their
-copies alternate, so that a busy machine slows all alike; each cell is the median over the
-repetitions, with half the distance between the quartiles. The last column is the copy's median time
-over ours: 1 is the speed of memory.
+Each row is a function of torch_op on a gradient of `--mib`; where that fits into a cache, it is the
+cache's speed that counts. GiB/s count what it has to read and to write once: values, residuals and
+payloads. The peer is torch's `copy_` of half as many bytes, which reads and writes as many in all,
+on as many threads. The runs of all rows and their copies alternate, so that a busy machine slows
+all alike, and each is run before it is timed, so that as much of its memory is in a cache as fits.
+Each cell is the median over the repetitions, with half the distance between the quartiles. The last
+column is the copy's median time over ours: 1 is the speed of memory.
 """
 
 import argparse
@@ -21,12 +22,16 @@ import torch
 
 from kernels.quantize import contract, torch_op
 from kernels.quantize.contract import Codec
-from kernels.quantize.shapes import BENCHMARK_BYTES
 
 # Payloads in a sum.
 NUM_TERMS = 4
 
 GIB = 2**30
+
+# What precedes each timed run: a pause in which torch's threads, which wait for work in a busy loop,
+# leave the cores to ours, and untimed runs, in which threads that slept find a core of their own.
+SETTLE_S = 0.01
+WARM_UP_RUNS = 3
 
 
 class Row(NamedTuple):
@@ -46,14 +51,17 @@ def main() -> None:
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--mib", type=int, default=64, help="of the gradient in float32")
     parser.add_argument("--repeat", type=int, default=15, help="timed runs of each step")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     codec = contract.codec(args.format, block_size=args.block_size, rounding=args.rounding)
     where = f"{args.threads} threads" if args.device == "cpu" else torch.cuda.get_device_name()
-    print(f"{args.format} {args.rounding}, blocks of {args.block_size}, 2^24 values, {where}")
+    print(
+        f"{args.format} {args.rounding}, blocks of {args.block_size}, {args.mib} MiB of float32, {where}"
+    )
     print(f"{'':<32}{'MiB':>7}{'ms':>18}{'GiB/s':>8}{'copy, ms':>18}{'GiB/s':>8}{'ratio':>8}")
-    rows = _rows(codec, args.device)
+    rows = _rows(codec, args.mib * 2**18, args.device)
     wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
     times = _measure(rows, args.device, args.repeat, wait)
     for name, row in rows.items():
@@ -65,8 +73,7 @@ def main() -> None:
         )
 
 
-def _rows(codec: Codec, device: str) -> dict[str, Row]:
-    size = BENCHMARK_BYTES // 4
+def _rows(codec: Codec, size: int, device: str) -> dict[str, Row]:
     payload_bytes = codec.payload_bytes(size)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(size, generator=generator).to(device)
@@ -116,17 +123,19 @@ def _measure(
     source = torch.ones(largest, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in rows}
-    for turn in range(repeat + 1):
+    for _ in range(repeat):
         for name, row in rows.items():
             half = row.num_bytes // 2
             steps = (row.step, lambda half=half: target[:half].copy_(source[:half]))
             for step, found in zip(steps, samples[name], strict=True):
+                time.sleep(SETTLE_S)
+                for _ in range(WARM_UP_RUNS):
+                    step()
                 wait()
                 start = time.perf_counter()
                 step()
                 wait()
-                if turn:  # The first warms up.
-                    found.append(1e3 * (time.perf_counter() - start))
+                found.append(1e3 * (time.perf_counter() - start))
     return {name: (_summary(ours), _summary(copy)) for name, (ours, copy) in samples.items()}
 
 

@@ -72,6 +72,3 @@ INTERPRETER_SHAPES = {
         "offset across 2^32",
     )
 }
-
-# Bytes of float32 that the benchmark quantizes: more than fits in a processor's own caches.
-BENCHMARK_BYTES = 64 * 2**20
