@@ -28,8 +28,8 @@ NUM_TERMS = 4
 
 GIB = 2**30
 
-# What precedes each timed run: a pause in which torch's threads, which wait for work in a busy loop,
-# leave the cores to ours, and untimed runs, in which threads that slept find a core of their own.
+# What precedes each timed run: a pause in which torch's threads, which wait for work in a busy
+# loop, leave the cores to ours, and untimed runs, in which threads that slept find a core each.
 SETTLE_S = 0.01
 WARM_UP_RUNS = 3
 
@@ -57,9 +57,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     codec = contract.codec(args.format, block_size=args.block_size, rounding=args.rounding)
     where = f"{args.threads} threads" if args.device == "cpu" else torch.cuda.get_device_name()
-    print(
-        f"{args.format} {args.rounding}, blocks of {args.block_size}, {args.mib} MiB of float32, {where}"
-    )
+    print(f"{args.format} {args.rounding}, blocks of {args.block_size}")
+    print(f"{args.mib} MiB of float32, {where}")
     print(f"{'':<32}{'MiB':>7}{'ms':>18}{'GiB/s':>8}{'copy, ms':>18}{'GiB/s':>8}{'ratio':>8}")
     rows = _rows(codec, args.mib * 2**18, args.device)
     wait = torch.cuda.synchronize if args.device == "cuda" else lambda: None
