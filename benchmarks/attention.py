@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
@@ -61,21 +60,14 @@ from benchmarks.attention_summary import findings
 from benchmarks.attention_torch import torch_sides
 from benchmarks.load import Grace
 from benchmarks.machine import Machine, describe_machine
+from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_float, positive_int
 from benchmarks.plot import png
 from benchmarks.record import Record, Row, new_stem, results_directory, write_atomically
 
 EXIT_OURS_MISSING = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 _DISTRIBUTIONS = ("torch", "jax", "jaxlib", "numpy", "triton")
 _MEMORY_DIRECTIONS = ("forward", "both")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; --help lists the options", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -102,7 +94,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--device", default="cpu", choices=["cpu", "cuda"])
     preset = parser.add_mutually_exclusive_group()
@@ -110,35 +102,19 @@ def _make_parser() -> argparse.ArgumentParser:
     preset.add_argument("--full", action="store_true", help="every case and peer, hours")
     add("--features", nargs="+", choices=list(FEATURES))
     add("--dtypes", nargs="+", choices=DTYPES)
-    add("--lengths", nargs="+", type=_positive_int, help="sequence lengths")
+    add("--lengths", nargs="+", type=positive_int, help="sequence lengths")
     add("--head-dims", nargs="+", type=_even_int, help="features besides plain take the first")
     add("--backends", nargs="+", default=[], help="of ours, timed besides the one chosen")
-    add("--budget-s", type=_positive_float, help="seconds for one pass of one case")
-    add("--grace-s", type=_positive_float, default=60.0, help="seconds to wait for quiet, in all")
+    add("--budget-s", type=positive_float, help="seconds for one pass of one case")
+    add("--grace-s", type=positive_float, default=60.0, help="seconds to wait for quiet, in all")
     add("--out", type=Path, help="directory for the results")
     return parser
 
 
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")
-    return int(text)
-
-
 def _even_int(text: str) -> int:
-    if _positive_int(text) % 2:
+    if positive_int(text) % 2:
         raise argparse.ArgumentTypeError(f"must be even, for RoPE, got {text!r}")
     return int(text)
-
-
-def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number of seconds, got {text!r}")
-    return value
 
 
 def _preset(args: argparse.Namespace) -> Preset:

@@ -61,7 +61,7 @@ def test_every_feature_on_every_side(tmp_path: Path) -> None:
         (("--device", "cuda"), "--device cuda: PyTorch finds no GPU here"),
         (("--lengths", "0"), "argument --lengths: must be a positive whole number, got '0'"),
         (("--head-dims", "15"), "argument --head-dims: must be even, for RoPE, got '15'"),
-        (("--budget-s", "inf"), "must be a positive number of seconds, got 'inf'"),
+        (("--budget-s", "inf"), "must be a positive number, got 'inf'"),
         (("--quick", "--full"), "not allowed with argument --quick"),
         (("--out", "/dev/null/here"), "--out: cannot make the directory /dev/null/here"),
     ],

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import torch
 
@@ -45,6 +45,13 @@ from benchmarks.compression_sides import SIDES
 from benchmarks.compression_summary import findings
 from benchmarks.load import Grace
 from benchmarks.machine import describe_machine
+from benchmarks.options import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    Parser,
+    positive_float,
+    positive_int,
+)
 from benchmarks.plot import png
 from benchmarks.record import (
     Record,
@@ -56,8 +63,6 @@ from benchmarks.record import (
 )
 
 EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 _DISTRIBUTIONS = ("torch", "numpy")
 # One veth pair or one bridge: more ranks than this on one machine measure only the machine.
@@ -78,12 +83,6 @@ class Preset(NamedTuple):
 
 DEFAULT = Preset((2, 4), (1.0, 10.0, 25.0), 9, 10, 2.0)
 QUICK = Preset((2,), (1.0, 10.0), 3, 3, 0.5)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; --help lists the options", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,13 +115,13 @@ def main(arguments: Sequence[str]) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The options."""
-    parser = _Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--quick", action="store_true", help="two ranks, two links, about a minute")
     add("--rates", nargs="+", type=_rate, help="of the links, in Gbit/s")
     add("--world-sizes", nargs="+", type=_world_size, help="numbers of ranks")
-    add("--repeats", type=_positive_int, help="timed steps of each side over each link")
-    add("--grace-s", type=_positive_float, default=60.0, help="seconds to wait for quiet, in all")
+    add("--repeats", type=positive_int, help="timed steps of each side over each link")
+    add("--grace-s", type=positive_float, default=60.0, help="seconds to wait for quiet, in all")
     add("--out", "--output", type=Path, help="directory for the results")
     return parser
 
@@ -138,31 +137,15 @@ def preset(args: argparse.Namespace) -> Preset:
     return (QUICK if args.quick else DEFAULT)._replace(**given)
 
 
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")
-    return int(text)
-
-
 def _world_size(text: str) -> int:
     if not text.isdecimal() or not 2 <= int(text) <= _MAX_WORLD_SIZE:
         raise argparse.ArgumentTypeError(f"must be from 2 to {_MAX_WORLD_SIZE}, got {text!r}")
     return int(text)
 
 
-def _positive_float(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a positive number, got {text!r}")
-    return value
-
-
 def _rate(text: str) -> float:
     least, most = _RATES
-    if not least <= (rate := _positive_float(text)) <= most:
+    if not least <= (rate := positive_float(text)) <= most:
         raise argparse.ArgumentTypeError(f"must be from {least:g} to {most:g}, got {text!r}")
     return rate
 

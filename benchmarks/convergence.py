@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 from benchmarks.convergence_report import (
     HOW_TO_READ,
@@ -40,13 +39,12 @@ from benchmarks.convergence_variants import (
     VARIANTS,
 )
 from benchmarks.machine import describe_machine
+from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_int
 from benchmarks.record import Record, finding_lines, new_stem, results_directory, write_atomically
 from data.stdlib_text import StdlibNotFoundError
 from train.comm.torch import ranks
 
 EXIT_DIFFERS = EXIT_RANK_FAILED = 1
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 _DISTRIBUTIONS = ("torch", "numpy", "scipy")
 
@@ -55,12 +53,6 @@ _STEPS, _QUICK_STEPS = 300, 100
 _SEEDS = {2: 5, 4: 3}
 _QUICK_SEEDS = 4
 _QUICK_VARIANTS = (FLOAT32, INT8, FOUR_BITS, FOUR_BITS_A_TENSOR)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}; --help lists the options", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,22 +83,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--quick", action="store_true", help="few short runs on 2 ranks, about two minutes")
     add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    add("--world-sizes", nargs="+", type=_positive_int, help="numbers of ranks")
-    add("--seeds", type=_positive_int, help="runs of each variant, on each number of ranks")
-    add("--steps", type=_positive_int, help="of each run")
+    add("--world-sizes", nargs="+", type=positive_int, help="numbers of ranks")
+    add("--seeds", type=positive_int, help="runs of each variant, on each number of ranks")
+    add("--steps", type=positive_int, help="of each run")
     add("--variants", nargs="+", choices=list(VARIANTS), help="besides float32")
     add("--out", type=Path, help="directory for the results")
     return parser
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, got {text!r}")
-    return int(text)
 
 
 def _cells(args: argparse.Namespace) -> list[Cell]:

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from kernels.quantize.contract import FORMATS, codec
 from train.comm import compression as python
+from train.comm import simulation
 from train.comm.compression import Compression
 from train.comm.jax.collectives import (
     Feedback,
@@ -21,7 +22,6 @@ from train.comm.jax.collectives import (
 )
 from train.comm.jax.seeds import quantization_seed
 from train.comm.jax.virtual_devices import bytes_sent, make_mesh
-from train.comm.torch import simulation
 
 NUM_STEPS = 3
 

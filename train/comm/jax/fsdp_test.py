@@ -11,10 +11,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from kernels.quantize.contract import codec
+from train.comm import simulation
 from train.comm.compression import Compression
 from train.comm.jax import fsdp
 from train.comm.jax.virtual_devices import make_mesh
-from train.comm.torch import simulation
 
 COMPRESSION = Compression(codec(block_size=64), min_size=100, bucket_bytes=4_096)
 WORLD_SIZE = 4

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from kernels.quantize.contract import codec
+from train.comm import simulation
 from train.comm.compression import Compression, pieces
 from train.comm.jax.transformation import (
     CompressionState,
@@ -20,7 +21,6 @@ from train.comm.jax.transformation import (
     resize_state,
 )
 from train.comm.jax.virtual_devices import bytes_sent, make_mesh
-from train.comm.torch import simulation
 
 COMPRESSION = Compression(codec(block_size=64), min_size=100, bucket_bytes=4_096)
 

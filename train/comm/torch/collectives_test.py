@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.quantize.contract import FORMAT_NAMES, FORMATS, MIN_MAGNITUDE, codec
+from train.comm import simulation
 from train.comm.compression import Compression
-from train.comm.torch import collectives, ranks, simulation
+from train.comm.torch import collectives, ranks
 from train.comm.torch.feedback import Feedback
 from train.comm.wire import Wire
 

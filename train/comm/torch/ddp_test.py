@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kernels.quantize.contract import codec
+from train.comm import simulation
 from train.comm.compression import Compression, compresses
-from train.comm.torch import ranks, simulation
+from train.comm.torch import ranks
 from train.comm.torch.ddp import CompressionHook, compressed_hook
 from train.comm.wire import Wire, all_reduce_bytes
 

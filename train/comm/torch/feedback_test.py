@@ -6,8 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from kernels.quantize.contract import codec
+from train.comm import simulation
 from train.comm.compression import Compression
-from train.comm.torch import collectives, ranks, simulation
+from train.comm.torch import collectives, ranks
 from train.comm.torch.feedback import Feedback
 
 Floats = NDArray[np.float32]

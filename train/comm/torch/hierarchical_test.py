@@ -4,8 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from train.comm import simulation
 from train.comm.compression import Compression
-from train.comm.torch import collectives, ranks, simulation
+from train.comm.torch import collectives, ranks
 from train.comm.torch.feedback import Feedback
 from train.comm.wire import Wire, all_reduce_bytes
 
