@@ -1,5 +1,6 @@
 """Ranks that do well, fail and die, for tests."""
 
+import atexit
 import os
 import signal
 import time
@@ -32,8 +33,12 @@ def die(rank: int, send: Callable[[object], None]) -> None:
 def write_until_ended(
     rank: int, send: Callable[[object], None], directory: Path, fails: bool
 ) -> None:
-    """Leaves a file in `directory` only if it is ended without a chance to remove it."""
+    """Leaves a file in `directory` only if it is ended without a chance to remove it.
+
+    Or if it goes through the interpreter's own end.
+    """
     path = directory / str(rank)
+    atexit.register(path.write_text, "native threads may abort while the interpreter ends")
     try:
         path.write_text(str(os.getpid()))
         send(rank)

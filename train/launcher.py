@@ -7,6 +7,7 @@ of them as soon as one fails, on Ctrl-C, and when it ends itself, however that h
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -181,10 +182,34 @@ def _run(
     arguments: Sequence[Any],
     expected: tuple[type[Exception], ...],
 ) -> None:
-    """Is what a rank's process does."""
-    signal.signal(signal.SIGTERM, _leave)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    """Is what a rank's process does, and all it does.
 
+    The interpreter's own end would take the lock from under native threads that call back into
+    Python, such as a process group's, and they abort of it.
+    """
+    code = 1
+    try:
+        signal.signal(signal.SIGTERM, _leave)
+        threading.Thread(target=_leave_with_parent, daemon=True).start()
+        _report(main, rank, outbox, arguments, expected)
+        code = 0
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _report(
+    main: Callable[..., Any],
+    rank: int,
+    outbox: Connection,
+    arguments: Sequence[Any],
+    expected: tuple[type[Exception], ...],
+) -> None:
     def send(value: Any) -> None:
         outbox.send(_Message(value))
 
