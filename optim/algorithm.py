@@ -1,0 +1,85 @@
+"""What an optimizer is, apart from any framework: hyperparameters, state and an element-wise rule.
+
+A subclass states its rule once, in arithmetic that numpy, torch and JAX share:
+`optim.torch.optimizer` and `optim.jax.transformation` drive it. Weights move by
+
+    w <- w - lr * (u + weight_decay * w)                             decoupled decay
+    w <- (w - lr * u) / (1 + lr * weight_decay)                      proximal decay
+
+where the direction `u` is the rule's.
+"""
+
+import math
+from types import ModuleType
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Of one framework: an array, or a tensor.
+Array = Any
+
+# A number, or in JAX an array of one.
+Scalar = Any
+
+
+class Algorithm(BaseModel):
+    """Hyperparameters of one optimizer; checked, immutable, and part of a run's configuration.
+
+    Raises:
+      pydantic.ValidationError (a ValueError): A name is unknown or a value out of its range.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # The tensors kept for each weight tensor, alike in shape and zero at first.
+    slots: ClassVar[tuple[str, ...]]
+
+    learning_rate: float = Field(ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+
+    @property
+    def decay_is_proximal(self) -> bool:
+        """Whether decay divides by `1 + lr * weight_decay`; see above."""
+        return False
+
+    def scalars(self, xp: ModuleType, step: Scalar) -> dict[str, Scalar]:
+        """Returns what depends on nothing but the step, for `direction`.
+
+        Args:
+          xp: `numpy` or `jax.numpy`.
+          step: The update's number, counted from 1.
+        """
+        raise NotImplementedError
+
+    def direction(
+        self, xp: ModuleType, scalars: dict[str, Scalar], grad: Array, *slots: Array
+    ) -> tuple[Array, ...]:
+        """Returns `u` and the new value of each slot.
+
+        Args:
+          xp: `torch` or `jax.numpy`.
+          scalars: What `scalars` returned.
+          grad: The gradient, at least float32.
+          *slots: In the order of `self.slots`, of the gradient's shape and dtype.
+        """
+        raise NotImplementedError
+
+    def change(self, param: Array, u: Array, rate: Scalar, weight_decay: Scalar) -> Array:
+        """Returns what to add to `param`.
+
+        Args:
+          param: The weights.
+          u: The direction.
+          rate: The learning rate of this step.
+          weight_decay: `self.weight_decay`, or 0 for weights that do not decay.
+        """
+        change = (u + weight_decay * param) * -rate
+        return change / (1.0 + rate * weight_decay) if self.decay_is_proximal else change
+
+
+def debias(xp: ModuleType, beta: float, step: Scalar) -> Scalar:
+    """Returns `1 / (1 - beta**step)`: what makes a moving average from zero unbiased.
+
+    `1 - beta**step` itself would lose four digits in float32 for a `beta` of 0.999.
+    """
+    return 1.0 if beta == 0.0 else -1.0 / xp.expm1(step * math.log(beta))

@@ -1,0 +1,137 @@
+"""Every algorithm of `optim` as an optax `GradientTransformation`.
+
+    from optim.lion import Lion
+    from optim.jax.transformation import matrices, transformation
+    optimizer = transformation(Lion(weight_decay=1.0), learning_rate=schedule, mask=matrices)
+
+Works under jit, scan and shard_map, and composes with optax: `optax.clip_by_global_norm` before it,
+`optax.MultiSteps` and `optax.apply_if_finite` around it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optim.algorithm import Algorithm
+from optim.sophia import Sophia
+
+# A tree of bools with the parameters' structure, or what makes one of the parameters.
+Mask: TypeAlias = optax.Params | Callable[[optax.Params], optax.Params]
+
+
+class State(NamedTuple):
+    """State of `transformation`.
+
+    `count` is int32 [], the updates made; `slots` has for each of the algorithm's slots a tree of
+    arrays like the parameters, float32, or float64 for parameters of float64.
+    """
+
+    count: jax.Array
+    slots: dict[str, optax.Params]
+
+
+def transformation(
+    algorithm: Algorithm,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    *,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimizer.
+
+    Args:
+      algorithm: The rule and its hyperparameters.
+      learning_rate: A number or a function of the updates made; `algorithm.learning_rate` unless
+        given.
+      mask: Which parameters decay, all unless given; see `matrices`.
+
+    `update` needs the parameters. Of Sophia it also takes `curvature`: a tree of estimates of the
+    Hessian's diagonal, from `optim.jax.curvature`, to be used before the update.
+
+    Raises (of `init` and `update`):
+      TypeError: Parameters are complex or not floating-point, or the algorithm has no curvature.
+      ValueError: `update` was not given the parameters.
+    """
+    rate_of = algorithm.learning_rate if learning_rate is None else learning_rate
+
+    def init(params: optax.Params) -> State:
+        for leaf in jax.tree.leaves(params):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                raise TypeError(f"expected real floating-point parameters, got {leaf.dtype}")
+        slots = {
+            slot: jax.tree.map(lambda x: jnp.zeros_like(x, _wide(x)), params)
+            for slot in algorithm.slots
+        }
+        return State(jnp.zeros((), jnp.int32), slots)
+
+    def update(
+        updates: optax.Updates,
+        state: State,
+        params: optax.Params | None = None,
+        *,
+        curvature: optax.Params | None = None,
+        **_: object,
+    ) -> tuple[optax.Updates, State]:
+        if params is None:
+            raise ValueError("update needs params: call update(grads, state, params)")
+        if curvature is not None:
+            state = _with_curvature(algorithm, state, curvature)
+        rate = rate_of(state.count) if callable(rate_of) else rate_of
+        count = optax.safe_increment(state.count)
+        scalars = algorithm.scalars(jnp, count)
+
+        leaves, structure = jax.tree.flatten(params)
+        grads = structure.flatten_up_to(updates)
+        slots = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
+        decays = [algorithm.weight_decay if d else 0.0 for d in _decays(mask, params, structure)]
+        changes, new = [], []
+        for param, grad, decay, *old in zip(leaves, grads, decays, *slots, strict=True):
+            u, *kept = algorithm.direction(jnp, scalars, grad.astype(_wide(param)), *old)
+            change = algorithm.change(param.astype(u.dtype), u, rate, decay)
+            changes.append(change.astype(param.dtype))
+            new.append([x.astype(_wide(param)) for x in kept])
+        columns = zip(*new, strict=True) if new else [()] * len(algorithm.slots)
+        trees = [structure.unflatten(column) for column in columns]
+        kept_slots = dict(zip(algorithm.slots, trees, strict=True))
+        return structure.unflatten(changes), State(count, kept_slots)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def matrices(params: optax.Params) -> optax.Params:
+    """Returns a mask of what decays: all but vectors and single numbers, such as biases."""
+    return jax.tree.map(lambda param: param.ndim > 1, params)
+
+
+def clipped_fraction(algorithm: Sophia, state: State) -> jax.Array:
+    """Returns the fraction of weights that Sophia's last step clipped, float32 []."""
+    momenta = jax.tree.leaves(state.slots["momentum"])
+    curvatures = jax.tree.leaves(state.slots["curvature"])
+    clipped = [algorithm.is_clipped(jnp, m, h) for m, h in zip(momenta, curvatures, strict=True)]
+    return sum(mask.sum() for mask in clipped) / sum(mask.size for mask in clipped)
+
+
+def _with_curvature(algorithm: Algorithm, state: State, curvature: optax.Params) -> State:
+    if not isinstance(algorithm, Sophia):
+        raise TypeError(f"{type(algorithm).__name__} has no curvature; Sophia does")
+    new = jax.tree.map(
+        lambda h, estimate: algorithm.new_curvature(h, estimate.astype(h.dtype)),
+        state.slots["curvature"],
+        curvature,
+    )
+    return State(state.count, state.slots | {"curvature": new})
+
+
+def _decays(
+    mask: Mask | None, params: optax.Params, structure: jax.tree_util.PyTreeDef
+) -> list[bool]:
+    if mask is None:
+        return [True] * structure.num_leaves
+    return structure.flatten_up_to(mask(params) if callable(mask) else mask)
+
+
+def _wide(param: jax.Array) -> jnp.dtype:
+    """State and arithmetic are float32 at least."""
+    return jnp.promote_types(param.dtype, jnp.float32)

@@ -1,0 +1,29 @@
+"""The optimizers by name."""
+
+from typing import Any
+
+from optim.adabelief import AdaBelief
+from optim.adamw import AdamW
+from optim.adan import Adan
+from optim.algorithm import Algorithm
+from optim.lion import Lion
+from optim.sophia import Sophia
+
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "adabelief": AdaBelief,
+    "adamw": AdamW,
+    "adan": Adan,
+    "lion": Lion,
+    "sophia": Sophia,
+}
+
+
+def algorithm(name: str, **hyperparameters: Any) -> Algorithm:
+    """Returns the optimizer of this name.
+
+    Raises:
+      ValueError: There is none, or it refuses a hyperparameter.
+    """
+    if name not in ALGORITHMS:
+        raise ValueError(f"no optimizer is named {name!r}; accepted: {', '.join(ALGORITHMS)}")
+    return ALGORITHMS[name](**hyperparameters)

@@ -1,0 +1,166 @@
+"""What torch expects of an optimizer, and what an optimizer refuses."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from optim.adamw import AdamW
+from optim.lion import Lion
+from optim.registry import ALGORITHMS, algorithm
+from optim.sophia import Sophia
+from optim.torch.curvature import as_it_is, gauss_newton_bartlett
+from optim.torch.optimizer import Optimizer, decay_groups
+
+
+def _model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2))
+
+
+def _train(model: nn.Module, optimizer: torch.optim.Optimizer, start: int, stop: int) -> None:
+    for step in range(start, stop):
+        inputs = torch.randn(8, 5, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_goes_on_bit_for_bit_from_a_checkpoint(name: str, tmp_path: object) -> None:
+    whole = _model()
+    _train(whole, Optimizer(decay_groups(whole), algorithm(name, weight_decay=0.1)), 0, 20)
+
+    model = _model()
+    optimizer = Optimizer(decay_groups(model), algorithm(name, weight_decay=0.1))
+    _train(model, optimizer, 0, 9)
+    path = f"{tmp_path}/checkpoint.pt"
+    torch.save((model.state_dict(), optimizer.state_dict()), path)
+    weights, state = torch.load(path, weights_only=True)
+    resumed = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2))
+    resumed.load_state_dict(weights)
+    restored = Optimizer(decay_groups(resumed), algorithm(name))
+    restored.load_state_dict(state)
+    _train(resumed, restored, 9, 20)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_adamw_is_that_of_torch(fused: bool) -> None:
+    ours, theirs = _model(), _model()
+    settings = AdamW(learning_rate=1e-2, beta2=0.99, weight_decay=0.1)
+    _train(ours, Optimizer(ours.parameters(), settings), 0, 50)
+    peer = torch.optim.AdamW(
+        theirs.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0.1, fused=fused
+    )
+    _train(theirs, peer, 0, 50)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_vectors_do_not_decay() -> None:
+    model = _model()
+    before = copy.deepcopy(model)
+    for param in model.parameters():
+        param.grad = torch.zeros_like(param)
+    Optimizer(decay_groups(model), AdamW(learning_rate=0.5, weight_decay=0.1)).step()
+    for name, param in model.named_parameters():
+        factor = 0.95 if name.endswith("weight") else 1.0
+        torch.testing.assert_close(param, factor * before.get_parameter(name))
+
+
+def test_groups_replace_hyperparameters() -> None:
+    a, b = (torch.ones(1, requires_grad=True) for _ in range(2))
+    optimizer = Optimizer([{"params": [a]}, {"params": [b], "lr": 0.25}], Lion(learning_rate=0.5))
+    a.grad, b.grad = torch.ones(1), torch.ones(1)
+    optimizer.step()
+    assert (a.item(), b.item()) == (0.5, 0.75)
+
+
+def test_a_scheduler_of_torch_sets_the_rate() -> None:
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = Optimizer([weight], Lion(learning_rate=1.0))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
+    for _ in range(3):
+        weight.grad = torch.ones(1)
+        optimizer.step()
+        scheduler.step()
+    assert weight.item() == -1.75
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_state_of_narrow_parameters_is_float32(dtype: torch.dtype) -> None:
+    weight = torch.ones(4, dtype=dtype, requires_grad=True)
+    optimizer = Optimizer([weight], AdamW())
+    weight.grad = torch.ones(4, dtype=dtype)
+    optimizer.step()
+    assert weight.dtype == dtype
+    assert {optimizer.state[weight][slot].dtype for slot in AdamW.slots} == {torch.float32}
+
+
+def test_an_overflow_skips_the_step() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = Optimizer([weight], AdamW())
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    scaler.scale((weight * torch.tensor([1.0, torch.inf])).sum()).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert torch.equal(weight, torch.ones(2))
+    assert not optimizer.state[weight]
+    assert scaler.get_scale() == 4.0
+
+
+def test_curvature_leaves_weights_alone_and_is_used_by_the_next_step() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    settings = Sophia(learning_rate=1.0, weight_decay=0.0, beta1=0.0, beta2=0.5, gamma=1.0)
+    optimizer = Optimizer([weight], settings)
+    weight.grad = torch.tensor([1.0, 2.0])
+    with optimizer.estimating_curvature(gauss_newton_bartlett(4)):
+        optimizer.step()
+    assert torch.equal(weight, torch.ones(2))
+    assert torch.equal(optimizer.state[weight]["curvature"], torch.tensor([2.0, 8.0]))
+    weight.grad = torch.tensor([1.0, 16.0])
+    optimizer.step()
+    assert torch.equal(weight.detach(), torch.tensor([0.5, 0.0]))
+    assert optimizer.clipped_fraction() == 0.5
+
+
+def test_only_sophia_has_curvature() -> None:
+    optimizer = Optimizer([torch.ones(1, requires_grad=True)], Lion())
+    with pytest.raises(TypeError, match="Lion has no curvature"):
+        optimizer.estimating_curvature(as_it_is).__enter__()
+    with pytest.raises(TypeError, match="Lion has no curvature"):
+        optimizer.clipped_fraction()
+
+
+def test_refuses_sparse_gradients_before_any_step() -> None:
+    dense = torch.ones(3, requires_grad=True)
+    table = nn.Embedding(4, 3, sparse=True)
+    before = dense.detach().clone()
+    (table(torch.tensor([1])).sum() + dense.sum()).backward()
+    with pytest.raises(TypeError, match=r"dense gradients, got torch.sparse_coo .* \(4, 3\)"):
+        Optimizer([dense, table.weight], AdamW()).step()
+    assert torch.equal(dense, before)
+
+
+@pytest.mark.parametrize(
+    ("group", "error", "message"),
+    [
+        ({"betas": (0.9, 0.99)}, ValueError, r"unknown keys \['betas'\]; accepted: beta1, "),
+        ({"beta1": 1.0}, ValueError, "less than 1"),
+        ({"lr": -1.0}, ValueError, "greater than or equal to 0"),
+    ],
+)
+def test_refuses_a_bad_group(group: dict, error: type[Exception], message: str) -> None:
+    weight = torch.ones(1, requires_grad=True)
+    with pytest.raises(error, match=message):
+        Optimizer([{"params": [weight], **group}], AdamW())
+
+
+@pytest.mark.parametrize("make", [lambda: torch.ones(1, dtype=torch.complex64)])
+def test_refuses_parameters_that_are_not_real(make: Callable[[], torch.Tensor]) -> None:
+    with pytest.raises(TypeError, match="real floating-point parameters, got torch.complex64"):
+        Optimizer([make().requires_grad_()], AdamW())
