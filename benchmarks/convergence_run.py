@@ -13,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.convergence_tasks import TASKS, Examples, Task
 from benchmarks.convergence_variants import VARIANTS
+from optim.adamw import AdamW
 from train.comm.torch import ranks
-from train.config import OptimConfig
 
 # The training loss of a run is the mean over so many of its last steps.
 LAST_STEPS = 50
@@ -83,7 +83,7 @@ def _train(rank: int, world_size: int, task: Task, variant: str) -> Result:
     model = task.model()
     replica = DistributedDataParallel(model)
     wire = VARIANTS[variant](replica, len(task.learning_rates))
-    optimizer = _adamw(task.optim, model)
+    optimizer = _adamw(task.adamw, model)
     losses = torch.zeros(len(task.learning_rates))
     start = time.monotonic()
     for step, rate in enumerate(task.learning_rates.tolist()):
@@ -111,7 +111,7 @@ def _train(rank: int, world_size: int, task: Task, variant: str) -> Result:
     )
 
 
-def _adamw(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
+def _adamw(config: AdamW, model: nn.Module) -> torch.optim.Optimizer:
     matrices = [param for param in model.parameters() if param.ndim > 1]
     vectors = [param for param in model.parameters() if param.ndim <= 1]
     return torch.optim.AdamW(

@@ -1,4 +1,8 @@
-"""Learning-rate schedules: plain functions of the step, the same for optax and for torch."""
+"""Learning-rate schedules: plain functions of the step, the same for optax and for torch.
+
+All rise linearly from `peak / warmup_steps` at step 0, never zero, to `peak`; they differ in how
+they fall. Steps are counted from 0, and steps after `num_steps` keep the final rate.
+"""
 
 import math
 
@@ -9,17 +13,78 @@ def warmup_cosine(
     """Rises linearly to `peak`, then falls along half a cosine to `final_fraction * peak`.
 
     Args:
-        step: The training step, counted from 0; steps after `num_steps` keep the final rate.
+        step: The training step.
         peak: The highest learning rate.
         num_steps: Steps in the whole run.
-        warmup_steps: Steps of the rise, < num_steps; step 0 gets `peak / warmup_steps`, never zero.
+        warmup_steps: Steps of the rise, < num_steps.
         final_fraction: Final rate / peak.
 
     Reference: Loshchilov and Hutter, "SGDR", https://arxiv.org/abs/1608.03983; warm-up as in
     Goyal et al., https://arxiv.org/abs/1706.02677.
     """
     if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    progress = min((step - warmup_steps) / (num_steps - warmup_steps), 1.0)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
+        return _warmup(step, peak, warmup_steps)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * _progress(step, warmup_steps, num_steps)))
     return peak * (final_fraction + (1.0 - final_fraction) * cosine)
+
+
+def warmup_polynomial(
+    step: int,
+    *,
+    peak: float,
+    num_steps: int,
+    warmup_steps: int,
+    final_fraction: float = 0.0,
+    power: float = 1.0,
+) -> float:
+    """Rises linearly to `peak`, then falls to `final_fraction * peak` as a power of what is left.
+
+    Args:
+        step: The training step.
+        peak: The highest learning rate.
+        num_steps: Steps in the whole run.
+        warmup_steps: Steps of the rise, < num_steps.
+        final_fraction: Final rate / peak.
+        power: > 0; 1 falls linearly.
+    """
+    if step < warmup_steps:
+        return _warmup(step, peak, warmup_steps)
+    left = (1.0 - _progress(step, warmup_steps, num_steps)) ** power
+    return peak * (final_fraction + (1.0 - final_fraction) * left)
+
+
+def warmup_stable_decay(
+    step: int,
+    *,
+    peak: float,
+    num_steps: int,
+    warmup_steps: int,
+    decay_steps: int,
+    final_fraction: float = 0.0,
+) -> float:
+    """Rises linearly to `peak`, stays, and falls linearly to `final_fraction * peak` at the end.
+
+    Args:
+        step: The training step.
+        peak: The highest learning rate.
+        num_steps: Steps in the whole run.
+        warmup_steps: Steps of the rise, < num_steps.
+        decay_steps: Steps of the fall, in 1..num_steps - warmup_steps.
+        final_fraction: Final rate / peak.
+
+    Reference: Hu et al., "MiniCPM", https://arxiv.org/abs/2404.06395.
+    """
+    if step < warmup_steps:
+        return _warmup(step, peak, warmup_steps)
+    start = num_steps - decay_steps
+    if step < start:
+        return peak
+    return peak * (1.0 - (1.0 - final_fraction) * _progress(step, start, num_steps))
+
+
+def _warmup(step: int, peak: float, warmup_steps: int) -> float:
+    return peak * (step + 1) / warmup_steps
+
+
+def _progress(step: int, start: int, stop: int) -> float:
+    return min((step - start) / (stop - start), 1.0)

@@ -5,7 +5,7 @@ import math
 import optax
 import pytest
 
-from optim.schedule import warmup_cosine
+from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
 
 PEAK, NUM_STEPS, WARMUP_STEPS, FINAL_FRACTION = 0.3, 110, 10, 0.1
 
@@ -58,3 +58,45 @@ def test_rises_then_falls() -> None:
 
 def test_without_warmup_starts_at_the_peak() -> None:
     assert warmup_cosine(0, peak=PEAK, num_steps=5, warmup_steps=0) == PEAK
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_polynomial_rises_and_falls_as_optax_does(power: float) -> None:
+    decay = optax.polynomial_schedule(
+        PEAK, PEAK * FINAL_FRACTION, power, NUM_STEPS - WARMUP_STEPS, WARMUP_STEPS
+    )
+    for step in range(NUM_STEPS + 5):
+        rate = warmup_polynomial(
+            step,
+            peak=PEAK,
+            num_steps=NUM_STEPS,
+            warmup_steps=WARMUP_STEPS,
+            final_fraction=FINAL_FRACTION,
+            power=power,
+        )
+        expected = _rate(step) if step < WARMUP_STEPS else float(decay(step))
+        assert rate == pytest.approx(expected, rel=FLOAT32_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, PEAK / 10),
+        (9, PEAK),
+        (10, PEAK),
+        (90, PEAK),
+        (100, PEAK * 0.55),
+        (110, PEAK * 0.1),
+        (999, PEAK * 0.1),
+    ],
+)
+def test_stays_before_it_decays(step: int, expected: float) -> None:
+    rate = warmup_stable_decay(
+        step,
+        peak=PEAK,
+        num_steps=NUM_STEPS,
+        warmup_steps=WARMUP_STEPS,
+        decay_steps=20,
+        final_fraction=FINAL_FRACTION,
+    )
+    assert rate == pytest.approx(expected, rel=1e-12)

@@ -96,11 +96,11 @@ def test_refuses_a_parent_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_bad_configuration_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text("optimizer: adam\n")
+    (tmp_path / "run.yaml").write_text("optimiser: adam\n")
     code, stdout, stderr = _run("torch", "--config", "run.yaml", "--output", "a", cwd=tmp_path)
     assert (code, stdout) == (2, "")
     assert stderr.startswith(f"error: {tmp_path / 'run.yaml'} is not a training configuration:\n")
-    assert "  optimizer: unknown key, did you mean 'optim'? (accepted: artifact, " in stderr
+    assert "  optimiser: unknown key, did you mean 'optimizer'? (accepted: artifact, " in stderr
     assert "Traceback" not in stderr
     assert not (tmp_path / "a").exists()
 

@@ -16,6 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from data import digits
 from models.config import VisionTransformerConfig
 from models.validation import explain
+from optim.adabelief import AdaBelief
+from optim.adamw import AdamW
+from optim.adan import Adan
+from optim.algorithm import Algorithm
+from optim.lion import Lion
+from optim.sophia import Sophia
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
 from train.overrides import apply_overrides
 from train.yaml_loader import StrictLoader
@@ -93,23 +99,37 @@ class LossConfig(_Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
-class OptimConfig(_Section):
-    """AdamW (https://arxiv.org/abs/1711.05101); vectors such as biases are not decayed."""
+class OptimizerConfig(_Section):
+    """Which optimizer trains; vectors, such as biases, do not decay.
 
-    algorithm: Literal["adamw"]
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    Each has a section of its own, so that one file can hold good values of several, and `name`
+    alone chooses. Its learning rate is the highest one of the schedule.
+    """
+
+    name: Literal["adabelief", "adamw", "adan", "lion", "sophia"]
+    adabelief: AdaBelief = AdaBelief()
+    adamw: AdamW = AdamW()
+    adan: Adan = Adan()
+    lion: Lion = Lion()
+    sophia: Sophia = Sophia()
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The one that `name` chooses."""
+        algorithm: Algorithm = getattr(self, self.name)
+        return algorithm
 
 
 class ScheduleConfig(_Section):
-    """The learning rate over time, see `optim.schedule.warmup_cosine`."""
+    """The learning rate over time, see `optim.schedule`."""
 
-    kind: Literal["warmup_cosine"]
-    peak_learning_rate: float = Field(gt=0)
+    kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"]
     warmup_steps: int = Field(ge=0)
     final_fraction: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=2.0, gt=0, description="of warmup_polynomial")
+    decay_fraction: float = Field(
+        default=0.2, gt=0, le=1, description="of the steps after warm-up; of warmup_stable_decay"
+    )
 
 
 class GradientCompressionConfig(_Section):
@@ -154,7 +174,7 @@ class TrainConfig(_Section):
     model: ModelConfig
     data: DataConfig
     loss: LossConfig = LossConfig()
-    optim: OptimConfig
+    optimizer: OptimizerConfig
     schedule: ScheduleConfig
     gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
     zero: ZeroConfig = ZeroConfig()

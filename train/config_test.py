@@ -50,8 +50,11 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("run", "num_steps", True, "run.num_steps: input should be a valid integer, got True"),
         ("data", "source", "cifar", "data.source: input should be 'digits', got 'cifar'"),
         ("data", "augment", [1], "data.augment: expected a section of keys, got [1]"),
-        ("optim", "beta2", 1.0, "optim.beta2: input should be less than 1, got 1.0"),
-        ("optim", "weight_decay", math.inf, "optim.weight_decay: input should be a finite number"),
+        ("optimizer", "name", "adam", "optimizer.name: input should be 'adabelief', 'adamw', 'ad"),
+        ("optimizer", "lion", {"beta2": 1.0}, "optimizer.lion.beta2: input should be less than 1"),
+        ("optimizer", "adan", {"weight_decay": math.inf}, "adan.weight_decay: input should be a f"),
+        ("optimizer", "sophia", {"rho": 0.1}, "optimizer.sophia.rho: unknown key (accepted: lear"),
+        ("schedule", "kind", "cosine", "schedule.kind: input should be 'warmup_cosine', 'warmup_"),
         ("zero", "stage", 4, "zero.stage: input should be 0, 1, 2 or 3, got 4"),
         ("gradient_compression", "enabled", 1, "enabled: input should be a valid boolean, got 1"),
         ("gradient_compression", "format", "int4", "format: input should be 'int8', 'float8_e4m3"),
@@ -90,12 +93,12 @@ def test_lists_all_mistakes_one_a_line(tmp_path: Path) -> None:
     content = _preset()
     content["run"]["seed"] = "x"
     content["data"]["colour"] = 1
-    del content["optim"]
+    del content["optimizer"]
     lines = _refusal(_write(tmp_path / "run.yaml", content)).splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("  run.seed: ")
     assert lines[2].startswith("  data.colour: unknown key (accepted: source, ")
-    assert lines[3] == "  optim: missing, but required"
+    assert lines[3] == "  optimizer: missing, but required"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_digest_changes_with_any_value_and_with_nothing_else(tmp_path: Path) -> 
     config = TrainConfig.model_validate(content)
     reordered = dict(reversed(content.items()))
     assert TrainConfig.model_validate(reordered).digest == config.digest
-    content["optim"]["weight_decay"] += 1e-9
+    content["optimizer"]["lion"]["weight_decay"] += 1e-9
     assert TrainConfig.model_validate(content).digest != config.digest
 
 

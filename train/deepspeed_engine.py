@@ -3,12 +3,14 @@
 import os
 import warnings
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import distributed, nn
 
 from models.torch.weights import to_canonical
 from models.weights import Weights
+from optim.torch.curvature import gauss_newton_bartlett, sample_labels
+from optim.torch.optimizer import Optimizer
 from train.comm.wire import Wire
 from train.config import TrainConfig
 from train.data_parallel import compression_of
@@ -17,6 +19,7 @@ from train.data_parallel import compression_of
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 import deepspeed
+from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
 from train.comm.torch import zero
 
@@ -27,11 +30,13 @@ warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", Fu
 # in about a minute. They serve multi-process inference; no training step calls them.
 deepspeed.ops.__compatible_ops__ = {}
 
+# It warns of optimizers that it does not know. Ours is tested under every stage.
+ZERO_SUPPORTED_OPTIMIZERS.append(Optimizer)
+
 
 def start_engine(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    learning_rates: np.ndarray,
+    optimizer: Optimizer,
     config: TrainConfig,
 ) -> deepspeed.DeepSpeedEngine:
     """Wraps model and optimizer in an engine that partitions them as `config.zero` says.
@@ -40,22 +45,15 @@ def start_engine(
 
     Args:
         model: The network; moved to the engine's device.
-        optimizer: Over the model's parameters, with a learning rate of 1.
-        learning_rates: `[num_steps]`, the rate of each step.
+        optimizer: Over the model's parameters; see `set_learning_rate`.
         config: The run.
 
     Reference: Rajbhandari et al., "ZeRO", https://arxiv.org/abs/1910.02054.
     """
     batch_size = config.data.global_batch_size
-    last = len(learning_rates) - 1
-
-    def rate(step: int) -> float:
-        return float(learning_rates[min(step, last)])  # asked once more after the last step
-
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
-        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(optimizer, rate),
         config={
             "train_batch_size": batch_size,
             "train_micro_batch_size_per_gpu": batch_size // distributed.get_world_size(),
@@ -64,6 +62,34 @@ def start_engine(
         },
     )
     return engine
+
+
+def set_learning_rate(engine: deepspeed.DeepSpeedEngine, rate: float) -> None:
+    """Sets the rate of the next step, of all parameters."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def estimate_curvature(
+    engine: deepspeed.DeepSpeedEngine,
+    optimizer: Optimizer,
+    images: torch.Tensor,
+    noise: torch.Tensor,
+) -> None:
+    """Has Sophia estimate the Hessian's diagonal from labels drawn from the model's own outputs.
+
+    Collective: every rank calls it.
+
+    Args:
+        engine: Of which `optimizer` is the client's.
+        optimizer: Of Sophia.
+        images: `[batch, ...]`, this rank's.
+        noise: `[batch, num_classes]`, see `optim.torch.curvature.sample_labels`.
+    """
+    logits = engine(images)
+    engine.backward(F.cross_entropy(logits, sample_labels(logits, noise)))
+    with optimizer.estimating_curvature(gauss_newton_bartlett(engine.train_batch_size())):
+        engine.step()
 
 
 def compress_gradients(engine: deepspeed.DeepSpeedEngine, config: TrainConfig) -> Wire | None:

@@ -62,7 +62,8 @@ class Meter:
         if not np.isfinite(losses).all():
             raise TrainingError(
                 f"the loss is no longer finite at step {step + 1}; lower "
-                "schedule.peak_learning_rate or raise schedule.warmup_steps"
+                f"optimizer.{self._config.optimizer.name}.learning_rate or raise "
+                "schedule.warmup_steps"
             )
         now = time.perf_counter()
         images = len(losses) * self._config.data.global_batch_size

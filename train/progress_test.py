@@ -80,7 +80,9 @@ def test_a_diverged_loss_ends_the_run(loss: float) -> None:
     meter = Meter(_config(), np.ones(7, np.float32), [])
     meter.record(0, loss, 0.0)
     meter.record(1, 1.0, 0.0)
-    with pytest.raises(TrainingError, match=r"no longer finite at step 3; lower schedule\.peak"):
+    with pytest.raises(
+        TrainingError, match=r"no longer finite at step 3; lower optimizer\.adamw\.learning_rate"
+    ):
         meter.record(2, 1.0, 0.0)
 
 

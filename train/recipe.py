@@ -1,14 +1,19 @@
 """What a configuration means, computed once in numpy so that both frameworks get equal numbers."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from data.augment import random_affine
 from data.digits import Split
 from data.loader import Loader
-from optim.schedule import warmup_cosine
+from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
 from train.config import TrainConfig
+
+# Sets this use of a run's seed apart from others.
+_LABEL_NOISE = 5
 
 
 def training_batches(config: TrainConfig, split: Split) -> Loader:
@@ -25,14 +30,36 @@ def training_batches(config: TrainConfig, split: Split) -> Loader:
 
 def learning_rates(config: TrainConfig) -> np.ndarray:
     """Returns `[num_steps]` float32, the learning rate of each step."""
-    rates = [
-        warmup_cosine(
-            step,
-            peak=config.schedule.peak_learning_rate,
-            num_steps=config.run.num_steps,
-            warmup_steps=config.schedule.warmup_steps,
-            final_fraction=config.schedule.final_fraction,
-        )
-        for step in range(config.run.num_steps)
-    ]
-    return np.array(rates, dtype=np.float32)
+    num_steps = config.run.num_steps
+    rate = _schedule(config)
+    return np.array([rate(step) for step in range(num_steps)], dtype=np.float32)
+
+
+def label_noise(config: TrainConfig, step: int) -> np.ndarray:
+    """Returns `[global_batch_size, num_classes]` float32 of the standard Gumbel distribution.
+
+    For labels sampled in a step, see `optim.torch.curvature.sample_labels`.
+    """
+    rng = np.random.default_rng((config.run.seed, step, _LABEL_NOISE))
+    shape = (config.data.global_batch_size, config.model.config.num_classes)
+    return rng.gumbel(size=shape).astype(np.float32)
+
+
+def _schedule(config: TrainConfig) -> Callable[[int], float]:
+    schedule, num_steps = config.schedule, config.run.num_steps
+    settings: dict[str, Any] = {
+        "peak": config.optimizer.algorithm.learning_rate,
+        "num_steps": num_steps,
+        "warmup_steps": schedule.warmup_steps,
+        "final_fraction": schedule.final_fraction,
+    }
+    match schedule.kind:
+        case "warmup_cosine":
+            return partial(warmup_cosine, **settings)
+        case "warmup_linear":
+            return partial(warmup_polynomial, **settings)
+        case "warmup_polynomial":
+            return partial(warmup_polynomial, **settings, power=schedule.power)
+        case "warmup_stable_decay":
+            falling = schedule.decay_fraction * (num_steps - schedule.warmup_steps)
+            return partial(warmup_stable_decay, **settings, decay_steps=max(1, round(falling)))

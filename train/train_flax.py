@@ -26,17 +26,20 @@ from models.flax.predict import predict_fn
 from models.flax.vit import VisionTransformer
 from models.flax.weights import from_canonical, to_canonical
 from models.weights import init_weights
+from optim.jax.curvature import gauss_newton_bartlett, sample_labels
+from optim.jax.transformation import matrices, transformation
+from optim.sophia import Sophia
 from train import cli
 from train.callbacks import Callback
 from train.comm.compression import Compression
 from train.comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
 from train.comm.wire import Wire
-from train.config import ConfigError, OptimConfig, TorchConfig, TrainConfig, ZeroConfig
+from train.config import ConfigError, TorchConfig, TrainConfig, ZeroConfig
 from train.data_parallel import check_world_size, communication_report, compression_of
 from train.evaluation import evaluate
 from train.meter import Meter
 from train.publication import publish_model, require_vacant
-from train.recipe import learning_rates, training_batches
+from train.recipe import label_noise, learning_rates, training_batches
 
 # The mesh axis along which each batch is shared.
 _AXIS = "data"
@@ -78,7 +81,12 @@ def train(
     model = from_canonical(model_config, init_weights(model_config, config.run.seed))
     graph, params = nnx.split(model)
     compression = compression_of(config)
-    optimizer = optax.chain(_mean_gradients(compression, world_size), _adamw(config.optim, rates))
+    algorithm = config.optimizer.algorithm
+    all_rates = jnp.asarray(rates)
+    optimizer = optax.chain(
+        _mean_gradients(compression, world_size),
+        transformation(algorithm, lambda step: all_rates[step], mask=matrices),
+    )
     opt_state = optimizer.init(params)
     state_specs = partition_specs(opt_state, _AXIS)
     update = _compile_update(config, graph, optimizer, state_specs, mesh)
@@ -86,8 +94,10 @@ def train(
     # Training.
     meter = Meter(config, rates, callbacks)
     for step in range(config.run.num_steps):
-        images, labels = batches.batch(step)
-        params, opt_state, loss, accuracy = update(params, opt_state, images, labels)
+        batch: tuple[np.ndarray, ...] = batches.batch(step)
+        if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
+            batch = (*batch, label_noise(config, step))
+        params, opt_state, loss, accuracy = update(params, opt_state, batch)
         meter.record(step, loss, accuracy)
 
     # Evaluation and publication.
@@ -168,14 +178,15 @@ def _bytes_of_run(
 def _compile_update(
     config: TrainConfig,
     graph: nnx.GraphDef[VisionTransformer],
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     state_specs: optax.OptState,
     mesh: jax.sharding.Mesh,
 ) -> Callable[..., tuple[optax.Params, optax.OptState, jax.Array, jax.Array]]:
-    """Returns `update(params, opt_state, images, labels)`, one training step.
+    """Returns `update(params, opt_state, batch)`, one training step.
 
-    It gives the new `params` and `opt_state`, the loss in nats and the accuracy on the batch.
-    Devices share the batch, and each has all parameters.
+    It gives the new `params` and `opt_state`, the loss in nats and the accuracy on the batch, which
+    is images and labels; and noise for `sample_labels`, to estimate curvature. Devices share the
+    batch, and each has all parameters.
     """
 
     def loss_fn(
@@ -187,13 +198,23 @@ def _compile_update(
         accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
         return optax.softmax_cross_entropy(logits, targets).mean(), accuracy
 
+    def sampled_loss_fn(params: optax.Params, images: jax.Array, noise: jax.Array) -> jax.Array:
+        logits = nnx.merge(graph, params)(images)
+        labels = sample_labels(logits, noise)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
     def update(
-        params: optax.Params, opt_state: optax.OptState, images: jax.Array, labels: jax.Array
+        params: optax.Params, opt_state: optax.OptState, batch: tuple[jax.Array, ...]
     ) -> tuple[optax.Params, optax.OptState, jax.Array, jax.Array]:
+        images, labels, *noise = batch
         # Of parameters that count as each device's own, gradients are so too.
         local = jax.lax.pcast(params, _AXIS, to="varying")
         (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(local, images, labels)
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        curvature = None
+        if noise:
+            sampled = jax.lax.pmean(jax.grad(sampled_loss_fn)(local, images, *noise), _AXIS)
+            curvature = gauss_newton_bartlett(sampled, config.data.global_batch_size)
+        updates, opt_state = optimizer.update(grads, opt_state, params, curvature=curvature)
         loss, accuracy = jax.lax.pmean((loss, accuracy), _AXIS)
         return optax.apply_updates(params, updates), opt_state, loss, accuracy
 
@@ -202,21 +223,9 @@ def _compile_update(
         jax.shard_map(
             update,
             mesh=mesh,
-            in_specs=(everywhere, state_specs, shared, shared),
+            in_specs=(everywhere, state_specs, shared),
             out_specs=(everywhere, state_specs, everywhere, everywhere),
         )
-    )
-
-
-def _adamw(config: OptimConfig, learning_rates: np.ndarray) -> optax.GradientTransformation:
-    rates = jnp.asarray(learning_rates)
-    return optax.adamw(
-        learning_rate=lambda step: rates[step],
-        b1=config.beta1,
-        b2=config.beta2,
-        eps=config.epsilon,
-        weight_decay=config.weight_decay,
-        mask=lambda params: jax.tree.map(lambda param: param.ndim > 1, params),
     )
 
 

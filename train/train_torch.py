@@ -15,22 +15,30 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from hpc.artifact.v1 import artifact_pb2
-from torch import distributed, nn
+from torch import distributed
 
 from data import digits
 from models.torch.predict import predict_fn
 from models.torch.weights import from_canonical
 from models.weights import init_weights
+from optim.sophia import Sophia
+from optim.torch.optimizer import Optimizer, decay_groups
 from train import cli
 from train.callbacks import Callback
-from train.config import OptimConfig, TrainConfig
+from train.config import ConfigError, TrainConfig
 from train.data_parallel import check_world_size, communication_report, rank_slice
-from train.deepspeed_engine import compress_gradients, gather_weights, start_engine
+from train.deepspeed_engine import (
+    compress_gradients,
+    estimate_curvature,
+    gather_weights,
+    set_learning_rate,
+    start_engine,
+)
 from train.evaluation import evaluate
 from train.meter import Meter
 from train.process_group import check_can_start, join_alone, mean_over_ranks
 from train.publication import publish_model, require_vacant
-from train.recipe import learning_rates, training_batches
+from train.recipe import label_noise, learning_rates, training_batches
 from train.torch_ranks import train_on_ranks
 
 
@@ -56,6 +64,7 @@ def train(
         RankError: One of several ranks died, or failed of something unexpected.
     """
     check_world_size(config, world_size)
+    _check_sections(config)
     check_can_start(world_size)
     require_vacant(output_dir)
     if world_size > 1:
@@ -64,6 +73,15 @@ def train(
     artifact = _train_rank(config, output_dir, callbacks)
     assert artifact is not None  # the only rank is the first
     return artifact
+
+
+def _check_sections(config: TrainConfig) -> None:
+    """Raises ConfigError for what only the other trainer does."""
+    if config.optimizer.name == "sophia" and config.gradient_compression.enabled:
+        raise ConfigError(
+            "gradient_compression.enabled: with optimizer.name 'sophia' only //train:flax does it; "
+            "here the gradients that estimate curvature would get what others carry over"
+        )
 
 
 def _train_rank(
@@ -82,13 +100,19 @@ def _train_rank(
     # Model and optimizer, driven by DeepSpeed.
     model_config = config.model.config
     model = from_canonical(model_config, init_weights(model_config, config.run.seed))
-    engine = start_engine(model, _adamw(config.optim, model), rates, config)
+    algorithm = config.optimizer.algorithm
+    optimizer = Optimizer(decay_groups(model), algorithm)
+    engine = start_engine(model, optimizer, config)
     wire = compress_gradients(engine, config)
 
     # Training.
     meter = Meter(config, rates, callbacks, partial(mean_over_ranks, device=engine.device))
     for step in range(config.run.num_steps):
+        set_learning_rate(engine, float(rates[step]))
         images, labels = (torch.from_numpy(a[share]).to(engine.device) for a in batches.batch(step))
+        if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
+            noise = torch.from_numpy(label_noise(config, step)[share]).to(engine.device)
+            estimate_curvature(engine, optimizer, images, noise)
         logits = engine(images)
         loss = F.cross_entropy(logits, labels.long(), label_smoothing=config.loss.label_smoothing)
         engine.backward(loss)
@@ -115,20 +139,6 @@ def _train_rank(
         device=str(engine.device),
         data_digest=source.digest,
         started_at=started_at,
-    )
-
-
-def _adamw(config: OptimConfig, model: nn.Module) -> torch.optim.Optimizer:
-    matrices = [param for param in model.parameters() if param.ndim > 1]
-    vectors = [param for param in model.parameters() if param.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=1.0,  # the schedule multiplies it by the rate of each step
-        betas=(config.beta1, config.beta2),
-        eps=config.epsilon,
     )
 
 
