@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.convergence_tasks import TASKS, Examples, Task
 from benchmarks.convergence_variants import VARIANTS
 from optim.adamw import AdamW
+from optim.torch.optimizer import decay_groups
 from train.comm.torch import ranks
 
 # The training loss of a run is the mean over so many of its last steps.
@@ -112,13 +113,9 @@ def _train(rank: int, world_size: int, task: Task, variant: str) -> Result:
 
 
 def _adamw(config: AdamW, model: nn.Module) -> torch.optim.Optimizer:
-    matrices = [param for param in model.parameters() if param.ndim > 1]
-    vectors = [param for param in model.parameters() if param.ndim <= 1]
     return torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
+        decay_groups(model),
+        weight_decay=config.weight_decay,
         betas=(config.beta1, config.beta2),
         eps=config.epsilon,
         fused=True,

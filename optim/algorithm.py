@@ -10,6 +10,7 @@ where the direction `u` is the rule's.
 """
 
 import math
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -22,7 +23,7 @@ Array = Any
 Scalar = Any
 
 
-class Algorithm(BaseModel):
+class Algorithm(BaseModel, ABC):
     """Hyperparameters of one optimizer; checked, immutable, and part of a run's configuration.
 
     Raises:
@@ -42,6 +43,7 @@ class Algorithm(BaseModel):
         """Whether decay divides by `1 + lr * weight_decay`; see above."""
         return False
 
+    @abstractmethod
     def scalars(self, xp: ModuleType, step: Scalar) -> dict[str, Scalar]:
         """Returns what depends on nothing but the step, for `direction`.
 
@@ -49,8 +51,8 @@ class Algorithm(BaseModel):
           xp: `numpy` or `jax.numpy`.
           step: The update's number, counted from 1.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def direction(
         self, xp: ModuleType, scalars: dict[str, Scalar], grad: Array, *slots: Array
     ) -> tuple[Array, ...]:
@@ -62,7 +64,6 @@ class Algorithm(BaseModel):
           grad: The gradient, at least float32.
           *slots: In the order of `self.slots`, of the gradient's shape and dtype.
         """
-        raise NotImplementedError
 
     def change(self, param: Array, u: Array, rate: Scalar, weight_decay: Scalar) -> Array:
         """Returns what to add to `param`.

@@ -113,6 +113,12 @@ class OptimizerConfig(_Section):
     lion: Lion = Lion()
     sophia: Sophia = Sophia()
 
+    @model_validator(mode="after")
+    def _check_it_learns(self) -> Self:
+        if self.algorithm.learning_rate == 0:
+            raise ValueError(f"{self.name}.learning_rate: expected more than 0, got 0")
+        return self
+
     @property
     def algorithm(self) -> Algorithm:
         """The one that `name` chooses."""

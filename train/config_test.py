@@ -7,6 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from optim.registry import ALGORITHMS
 from train.config import ConfigError, TrainConfig, load_config
 from train.example import PRESETS_DIR
 
@@ -53,6 +54,7 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("optimizer", "name", "adam", "optimizer.name: input should be 'adabelief', 'adamw', 'ad"),
         ("optimizer", "lion", {"beta2": 1.0}, "optimizer.lion.beta2: input should be less than 1"),
         ("optimizer", "adan", {"weight_decay": math.inf}, "adan.weight_decay: input should be a f"),
+        ("optimizer", "adamw", {"learning_rate": 0.0}, "adamw.learning_rate: expected more than 0"),
         ("optimizer", "sophia", {"rho": 0.1}, "optimizer.sophia.rho: unknown key (accepted: lear"),
         ("schedule", "kind", "cosine", "schedule.kind: input should be 'warmup_cosine', 'warmup_"),
         ("zero", "stage", 4, "zero.stage: input should be 0, 1, 2 or 3, got 4"),
@@ -161,6 +163,14 @@ def test_digest_changes_with_any_value_and_with_nothing_else(tmp_path: Path) -> 
     assert TrainConfig.model_validate(reordered).digest == config.digest
     content["optimizer"]["lion"]["weight_decay"] += 1e-9
     assert TrainConfig.model_validate(content).digest != config.digest
+
+
+def test_every_optimizer_of_the_registry_can_be_named() -> None:
+    content = _preset()
+    assert content["optimizer"].keys() == {"name", *ALGORITHMS}
+    for name, kind in ALGORITHMS.items():
+        content["optimizer"]["name"] = name
+        assert type(TrainConfig.model_validate(content).optimizer.algorithm) is kind
 
 
 def test_cannot_be_changed() -> None:

@@ -10,6 +10,8 @@ where torch's schedulers look for it. DeepSpeed takes it as a client optimizer u
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -43,10 +45,10 @@ class Optimizer(torch.optim.Optimizer):
         self._estimate: Callable[[torch.Tensor], torch.Tensor] | None = None
         super().__init__(params, _to_group(algorithm))
 
-    @property
-    def algorithm(self) -> Algorithm:
-        """The rule, with the hyperparameters that no group has replaced."""
-        return self._algorithm
+    def __getstate__(self) -> dict[str, Any]:
+        """As in torch, and with the rule, for `copy` and `pickle`."""
+        own = {"_algorithm": self._algorithm, "_estimate": None}
+        return {**super().__getstate__(), **own}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, and checked."""
@@ -75,22 +77,22 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         work = [
-            (group, param)
+            (self._of(group), [param for param in group["params"] if param.grad is not None])
             for group in self.param_groups
-            for param in group["params"]
-            if param.grad is not None
         ]
-        for _, param in work:
+        for param in chain.from_iterable(params for _, params in work):
             if param.grad.layout != torch.strided:
                 raise TypeError(
                     f"expected dense gradients, got {param.grad.layout} for a parameter of shape "
                     f"{tuple(param.shape)}; use sparse=False in its embedding"
                 )
-        for group, param in work:
-            if self._estimate is None:
-                self._update(group, param)
-            else:
-                self._update_curvature(group, param, self._estimate)
+        for algorithm, params in work:
+            scalars_of = cache(partial(_scalars, algorithm))  # parameters mostly share their step
+            for param in params:
+                if self._estimate is None:
+                    self._update(algorithm, scalars_of, param)
+                else:
+                    self._update_curvature(algorithm, self._estimate, param)
         return loss
 
     @contextmanager
@@ -154,29 +156,31 @@ class Optimizer(torch.optim.Optimizer):
                 state[slot] = torch.zeros_like(param, dtype=dtype)
         return state
 
-    def _update(self, group: dict[str, Any], param: torch.Tensor) -> None:
-        algorithm = self._of(group)
+    def _update(
+        self,
+        algorithm: Algorithm,
+        scalars_of: Callable[[int], dict[str, float]],
+        param: torch.Tensor,
+    ) -> None:
         state = self._state(param)
         state["step"] += 1
-        scalars = algorithm.scalars(np, int(state["step"]))
-        scalars = {name: float(value) for name, value in scalars.items()}
+        scalars = scalars_of(int(state["step"]))
         slots = [state[slot] for slot in algorithm.slots]
         assert param.grad is not None
         grad = param.grad.to(slots[0].dtype)
         u, *new = algorithm.direction(torch, scalars, grad, *slots)
         weights = param.to(grad.dtype)
-        change = algorithm.change(weights, u, group["lr"], group["weight_decay"])
+        change = algorithm.change(weights, u, algorithm.learning_rate, algorithm.weight_decay)
         param.copy_(weights + change)
         for slot, value in zip(slots, new, strict=True):
             slot.copy_(value)
 
     def _update_curvature(
         self,
-        group: dict[str, Any],
-        param: torch.Tensor,
+        algorithm: Algorithm,
         estimate: Callable[[torch.Tensor], torch.Tensor],
+        param: torch.Tensor,
     ) -> None:
-        algorithm = self._of(group)
         assert isinstance(algorithm, Sophia)
         assert param.grad is not None
         curvature = self._state(param)["curvature"]
@@ -195,6 +199,10 @@ def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
         {"params": [param for param in params if param.ndim > 1]},
         {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def _scalars(algorithm: Algorithm, step: int) -> dict[str, float]:
+    return {name: float(value) for name, value in algorithm.scalars(np, step).items()}
 
 
 def _to_group(algorithm: Algorithm) -> dict[str, Any]:

@@ -48,6 +48,17 @@ def test_goes_on_bit_for_bit_from_a_checkpoint(name: str, tmp_path: object) -> N
         assert torch.equal(a, b)
 
 
+def test_a_copy_goes_on_as_the_original() -> None:
+    model = _model()
+    optimizer = Optimizer(decay_groups(model), Lion(weight_decay=0.1))
+    _train(model, optimizer, 0, 5)
+    other, copied = copy.deepcopy((model, optimizer))
+    _train(model, optimizer, 5, 10)
+    _train(other, copied, 5, 10)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("fused", [False, True])
 def test_adamw_is_that_of_torch(fused: bool) -> None:
     ours, theirs = _model(), _model()
