@@ -37,7 +37,9 @@ class AdaBelief(Algorithm):
     which is on there and is not in the paper's algorithm.
     """
 
+    name: ClassVar[str] = "adabelief"
     slots: ClassVar[tuple[str, ...]] = ("momentum", "deviation")
+    squares: ClassVar[frozenset[str]] = frozenset({"deviation"})
 
     learning_rate: float = Field(default=1e-3, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -69,7 +71,7 @@ class AdaBelief(Algorithm):
         m = self.beta1 * m + (1 - self.beta1) * grad
         surprise = grad - m
         s = self.beta2 * s + (1 - self.beta2) * (surprise * surprise) + self.epsilon
-        scale = scalars["adaptive"] / (xp.sqrt(s * scalars["deviation"]) + self.epsilon)
+        scale = 1.0 / (xp.sqrt(s * scalars["deviation"]) + self.epsilon) * scalars["adaptive"]
         return m * scalars["momentum"] * (scale + scalars["plain"]), m, s
 
 

@@ -21,7 +21,9 @@ class AdamW(Algorithm):
     optax. Defaults are those of both but for the decay, which is 0.
     """
 
+    name: ClassVar[str] = "adamw"
     slots: ClassVar[tuple[str, ...]] = ("momentum", "second_moment")
+    squares: ClassVar[frozenset[str]] = frozenset({"second_moment"})
 
     learning_rate: float = Field(default=1e-3, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)

@@ -27,12 +27,14 @@ class Adan(Algorithm):
     corrections are those of the authors' code.
     """
 
+    name: ClassVar[str] = "adan"
     slots: ClassVar[tuple[str, ...]] = (
         "momentum",
         "difference_momentum",
         "second_moment",
         "previous_gradient",
     )
+    squares: ClassVar[frozenset[str]] = frozenset({"second_moment"})
 
     learning_rate: float = Field(default=1e-3, ge=0)
     beta1: float = Field(default=0.98, ge=0, lt=1)

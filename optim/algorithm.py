@@ -12,7 +12,7 @@ where the direction `u` is the rule's.
 import math
 from abc import ABC, abstractmethod
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,11 +32,20 @@ class Algorithm(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    # In configurations.
+    name: ClassVar[str]
+
     # The tensors kept for each weight tensor, alike in shape and zero at first.
     slots: ClassVar[tuple[str, ...]]
 
+    # Those of them that hold no negative numbers.
+    squares: ClassVar[frozenset[str]] = frozenset()
+
     learning_rate: float = Field(ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
+
+    # 8: slots of tensors that are not small are stored in 8 bits; see `kernels.optimizer_step`.
+    state_bits: Literal[8, 32] = 32
 
     @property
     def decay_is_proximal(self) -> bool:

@@ -22,6 +22,7 @@ class Lion(Algorithm):
     https://arxiv.org/abs/2302.06675. Defaults are those of the authors' code.
     """
 
+    name: ClassVar[str] = "lion"
     slots: ClassVar[tuple[str, ...]] = ("momentum",)
 
     learning_rate: float = Field(default=1e-4, ge=0)

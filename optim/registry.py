@@ -10,11 +10,7 @@ from optim.lion import Lion
 from optim.sophia import Sophia
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
-    "adabelief": AdaBelief,
-    "adamw": AdamW,
-    "adan": Adan,
-    "lion": Lion,
-    "sophia": Sophia,
+    kind.name: kind for kind in (AdaBelief, AdamW, Adan, Lion, Sophia)
 }
 
 

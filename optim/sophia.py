@@ -28,6 +28,7 @@ class Sophia(Algorithm):
     the paper's for Sophia-G; for Hutchinson's estimate it has gamma 0.01.
     """
 
+    name: ClassVar[str] = "sophia"
     slots: ClassVar[tuple[str, ...]] = ("momentum", "curvature")
 
     learning_rate: float = Field(default=6e-4, ge=0)

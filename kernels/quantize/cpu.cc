@@ -1,13 +1,10 @@
 #include "kernels/quantize/cpu.h"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 #include <algorithm>
 #include <cstdint>
 
 #include "kernels/native/cpu_isa.h"
+#include "kernels/native/default_floats.h"
 #include "kernels/native/parallel.h"
 #include "kernels/quantize/cpu_tasks.h"
 
@@ -20,21 +17,6 @@ constexpr int64_t kTaskValues = 32768;
 
 // Below so many bytes that a thread reads and writes, waking it costs more than it gains.
 constexpr double kBytesPerThread = 65536;
-
-// While one lives, its thread computes as IEEE 754 does by default, which is what the results are
-// made of: PyTorch's and XLA's threads may flush subnormal numbers to zero.
-class DefaultFloats {
- public:
-#if defined(__x86_64__)
-  DefaultFloats() : previous_(_mm_getcsr()) { _mm_setcsr(kDefaultControl); }
-  ~DefaultFloats() { _mm_setcsr(previous_); }
-
- private:
-  // All exceptions masked, to nearest, subnormal numbers kept.
-  static constexpr unsigned kDefaultControl = 0x1f80;
-  const unsigned previous_;
-#endif
-};
 
 const TaskSet& SelectTasks(DType dtype) {
 #if defined(__x86_64__)

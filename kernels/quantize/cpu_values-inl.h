@@ -72,9 +72,10 @@ constexpr int64_t kAhead = 2048;
 template <int kForWriting, typename T>
 inline void Prefetch(const T* p, int64_t count = kWidth) {
   constexpr int64_t kLine = 64;
-  const char* ahead = reinterpret_cast<const char*>(p) + kAhead;
+  // As a number, since it may be beyond the array.
+  const uintptr_t ahead = reinterpret_cast<uintptr_t>(p) + kAhead;
   for (int64_t i = 0; i < count * int64_t{sizeof(T)}; i += kLine) {
-    __builtin_prefetch(ahead + i, kForWriting);
+    __builtin_prefetch(reinterpret_cast<const void*>(ahead + i), kForWriting);
   }
 }
 

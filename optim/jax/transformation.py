@@ -5,7 +5,8 @@
     optimizer = transformation(Lion(weight_decay=1.0), learning_rate=schedule, mask=matrices)
 
 Works under jit, scan and shard_map, and composes with optax: `optax.clip_by_global_norm` before it,
-`optax.MultiSteps` and `optax.apply_if_finite` around it.
+`optax.MultiSteps` and `optax.apply_if_finite` around it. See `optim.jax.fused` for one pass over
+memory.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from optim.algorithm import Algorithm
+from optim.jax.slots import arithmetic_dtype, new_slot, read, seed_of, written
 from optim.sophia import Sophia
 
 # A tree of bools with the parameters' structure, or what makes one of the parameters.
@@ -26,7 +28,8 @@ class State(NamedTuple):
     """State of `transformation`.
 
     `count` is int32 [], the updates made; `slots` has for each of the algorithm's slots a tree of
-    arrays like the parameters, float32, or float64 for parameters of float64.
+    arrays like the parameters, float32, or float64 for parameters of float64; or with
+    `state_bits=8`, for parameters that are not small, its bytes; see `optim.jax.slots`.
     """
 
     count: jax.Array
@@ -61,7 +64,7 @@ def transformation(
             if not jnp.issubdtype(leaf.dtype, jnp.floating):
                 raise TypeError(f"expected real floating-point parameters, got {leaf.dtype}")
         slots = {
-            slot: jax.tree.map(lambda x: jnp.zeros_like(x, _wide(x)), params)
+            slot: jax.tree.map(lambda x: new_slot(x, algorithm.state_bits), params)
             for slot in algorithm.slots
         }
         return State(jnp.zeros((), jnp.int32), slots)
@@ -77,7 +80,7 @@ def transformation(
         if params is None:
             raise ValueError("update needs params: call update(grads, state, params)")
         if curvature is not None:
-            state = _with_curvature(algorithm, state, curvature)
+            state = with_curvature(algorithm, state, params, curvature)
         rate = rate_of(state.count) if callable(rate_of) else rate_of
         count = optax.safe_increment(state.count)
         scalars = algorithm.scalars(jnp, count)
@@ -85,13 +88,27 @@ def transformation(
         leaves, structure = jax.tree.flatten(params)
         grads = structure.flatten_up_to(updates)
         slots = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
-        decays = [algorithm.weight_decay if d else 0.0 for d in _decays(mask, params, structure)]
         changes, new = [], []
-        for param, grad, decay, *old in zip(leaves, grads, decays, *slots, strict=True):
-            u, *kept = algorithm.direction(jnp, scalars, grad.astype(_wide(param)), *old)
-            change = algorithm.change(param.astype(u.dtype), u, rate, decay)
+        for index, (param, grad, decay, *old) in enumerate(
+            zip(leaves, grads, decays(mask, params, structure), *slots, strict=True)
+        ):
+            values = [
+                read(slot, param, is_square=name in algorithm.squares)
+                for name, slot in zip(algorithm.slots, old, strict=True)
+            ]
+            wide = grad.astype(arithmetic_dtype(param))
+            u, *changed = algorithm.direction(jnp, scalars, wide, *values)
+            weight_decay = algorithm.weight_decay if decay else 0.0
+            change = algorithm.change(param.astype(u.dtype), u, rate, weight_decay)
             changes.append(change.astype(param.dtype))
-            new.append([x.astype(_wide(param)) for x in kept])
+            new.append(
+                [
+                    slot if value is before else _written(algorithm, slot, i, value, count, index)
+                    for i, (slot, before, value) in enumerate(
+                        zip(old, values, changed, strict=True)
+                    )
+                ]
+            )
         columns = zip(*new, strict=True) if new else [()] * len(algorithm.slots)
         trees = [structure.unflatten(column) for column in columns]
         kept_slots = dict(zip(algorithm.slots, trees, strict=True))
@@ -105,33 +122,60 @@ def matrices(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda param: param.ndim > 1, params)
 
 
-def clipped_fraction(algorithm: Sophia, state: State) -> jax.Array:
+def clipped_fraction(algorithm: Sophia, state: State, params: optax.Params) -> jax.Array:
     """Returns the fraction of weights that Sophia's last step clipped, float32 []."""
-    momenta = jax.tree.leaves(state.slots["momentum"])
-    curvatures = jax.tree.leaves(state.slots["curvature"])
-    clipped = [algorithm.is_clipped(jnp, m, h) for m, h in zip(momenta, curvatures, strict=True)]
+    leaves, structure = jax.tree.flatten(params)
+    columns = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
+    clipped = [
+        algorithm.is_clipped(jnp, *(read(slot, param, is_square=False) for slot in slots))
+        for param, *slots in zip(leaves, *columns, strict=True)
+    ]
     return sum(mask.sum() for mask in clipped) / sum(mask.size for mask in clipped)
 
 
-def _with_curvature(algorithm: Algorithm, state: State, curvature: optax.Params) -> State:
+def with_curvature(
+    algorithm: Algorithm, state: State, params: optax.Params, curvature: optax.Params
+) -> State:
+    """Returns the state after an estimate of the curvature, a tree like the parameters.
+
+    Raises:
+      TypeError: The algorithm has no curvature.
+    """
     if not isinstance(algorithm, Sophia):
         raise TypeError(f"{type(algorithm).__name__} has no curvature; Sophia does")
-    new = jax.tree.map(
-        lambda h, estimate: algorithm.new_curvature(h, estimate.astype(h.dtype)),
-        state.slots["curvature"],
-        curvature,
-    )
-    return State(state.count, state.slots | {"curvature": new})
+    place = algorithm.slots.index("curvature")
+    leaves, structure = jax.tree.flatten(params)
+    new = []
+    for index, (param, slot, estimate) in enumerate(
+        zip(
+            leaves,
+            structure.flatten_up_to(state.slots["curvature"]),
+            structure.flatten_up_to(curvature),
+            strict=True,
+        )
+    ):
+        old = read(slot, param, is_square=False)
+        value = algorithm.new_curvature(old, estimate.astype(old.dtype))
+        new.append(_written(algorithm, slot, place, value, state.count, index))
+    return State(state.count, state.slots | {"curvature": structure.unflatten(new)})
 
 
-def _decays(
+def _written(
+    algorithm: Algorithm,
+    slot: jax.Array,
+    place: int,
+    value: jax.Array,
+    count: jax.Array,
+    index: int,
+) -> jax.Array:
+    is_square = algorithm.slots[place] in algorithm.squares
+    return written(slot, value, is_square=is_square, seed=seed_of(count, index, place))
+
+
+def decays(
     mask: Mask | None, params: optax.Params, structure: jax.tree_util.PyTreeDef
 ) -> list[bool]:
+    """Returns for each parameter, in the structure's order, whether it decays."""
     if mask is None:
         return [True] * structure.num_leaves
     return structure.flatten_up_to(mask(params) if callable(mask) else mask)
-
-
-def _wide(param: jax.Array) -> jnp.dtype:
-    """State and arithmetic are float32 at least."""
-    return jnp.promote_types(param.dtype, jnp.float32)

@@ -90,7 +90,7 @@ def test_curvature_is_used_by_the_same_update_and_clipping_reported() -> None:
     )
     np.testing.assert_array_equal(state.slots["curvature"]["w"], [2.0, 8.0])
     np.testing.assert_array_equal(updates["w"], [-0.5, -1.0])
-    assert clipped_fraction(settings, state) == 0.5
+    assert clipped_fraction(settings, state, params) == 0.5
 
 
 def test_schedules_count_from_zero() -> None:

@@ -1,5 +1,8 @@
 """Every algorithm of `optim` as a `torch.optim.Optimizer`.
 
+On a CPU all parameters of a group are updated in one fused pass over memory, by the kernels of
+`kernels.optimizer_step`; anywhere else by the rule as it is written.
+
     from optim.lion import Lion
     from optim.torch.optimizer import Optimizer, decay_groups
     optimizer = Optimizer(decay_groups(model), Lion(learning_rate=1e-4, weight_decay=1.0))
@@ -10,19 +13,19 @@ where torch's schedulers look for it. DeepSpeed takes it as a client optimizer u
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, partial
-from itertools import chain
+from functools import cache
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from kernels.optimizer_step import contract
+from kernels.optimizer_step import torch_op as fused
 from optim.algorithm import Algorithm
 from optim.sophia import Sophia
-
-# State and arithmetic of parameters of any other dtype are float32.
-_WIDE = (torch.float32, torch.float64)
+from optim.torch.slots import arithmetic_dtype, local, new_slot, read, write
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -33,7 +36,8 @@ class Optimizer(torch.optim.Optimizer):
       algorithm: The rule and its hyperparameters.
 
     State of each parameter: `step`, float32 [], on the CPU; and a tensor of the parameter's shape
-    for each of `algorithm.slots`, float32, or float64 for parameters of float64.
+    for each of `algorithm.slots`, float32, or float64 for parameters of float64; or with
+    `state_bits=8`, for parameters that are not small, its bytes; see `optim.torch.slots`.
 
     Raises:
       TypeError: A parameter is complex or no floating-point tensor.
@@ -44,6 +48,11 @@ class Optimizer(torch.optim.Optimizer):
         self._algorithm = algorithm
         self._estimate: Callable[[torch.Tensor], torch.Tensor] | None = None
         super().__init__(params, _to_group(algorithm))
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The rule, with the hyperparameters of groups that replace none."""
+        return self._algorithm
 
     def __getstate__(self) -> dict[str, Any]:
         """As in torch, and with the rule, for `copy` and `pickle`."""
@@ -86,14 +95,25 @@ class Optimizer(torch.optim.Optimizer):
                     f"expected dense gradients, got {param.grad.layout} for a parameter of shape "
                     f"{tuple(param.shape)}; use sparse=False in its embedding"
                 )
+        indices = self._indices()
         for algorithm, params in work:
-            scalars_of = cache(partial(_scalars, algorithm))  # parameters mostly share their step
-            for param in params:
-                if self._estimate is None:
-                    self._update(algorithm, scalars_of, param)
-                else:
-                    self._update_curvature(algorithm, self._estimate, param)
+            if self._estimate is not None:
+                for param in params:
+                    self._update_curvature(algorithm, self._estimate, param, indices[param])
+                continue
+            self._update(algorithm, params, indices)
         return loss
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in torch, which would make the state of the parameters' dtype: it keeps its own."""
+        super().load_state_dict(state_dict)
+        saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+        for number, param in zip(saved, self._indices(), strict=True):
+            for slot in self._algorithm.slots:
+                if number in state_dict["state"]:
+                    value = state_dict["state"][number][slot]
+                    self.state[param][slot] = value.to(param.device, copy=True)
 
     @contextmanager
     def estimating_curvature(
@@ -133,7 +153,11 @@ class Optimizer(torch.optim.Optimizer):
             for param in group["params"]:
                 if param in self.state:
                     state = self.state[param]
-                    mask = algorithm.is_clipped(torch, state["momentum"], state["curvature"])
+                    slots = [
+                        read(local(state[slot]), local(param), is_square=False)
+                        for slot in algorithm.slots
+                    ]
+                    mask = algorithm.is_clipped(torch, *slots)
                     clipped += int(mask.sum())
                     weights += mask.numel()
         if not weights:
@@ -147,46 +171,91 @@ class Optimizer(torch.optim.Optimizer):
     def _of(self, group: dict[str, Any]) -> Algorithm:
         return self._algorithm.model_copy(update=_from_group(group))
 
-    def _state(self, param: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _indices(self) -> dict[torch.Tensor, int]:
+        """The place of each parameter among all."""
+        params = chain.from_iterable(group["params"] for group in self.param_groups)
+        return {param: index for index, param in enumerate(params)}
+
+    def _state(self, algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
         state = self.state[param]
         if not state:
-            dtype = param.dtype if param.dtype in _WIDE else torch.float32
             state["step"] = torch.zeros((), dtype=torch.float32)
-            for slot in self._algorithm.slots:
-                state[slot] = torch.zeros_like(param, dtype=dtype)
+            for slot in algorithm.slots:
+                state[slot] = new_slot(param, algorithm.state_bits)
         return state
 
     def _update(
         self,
         algorithm: Algorithm,
-        scalars_of: Callable[[int], dict[str, float]],
-        param: torch.Tensor,
+        params: list[torch.Tensor],
+        indices: dict[torch.Tensor, int],
     ) -> None:
-        state = self._state(param)
-        state["step"] += 1
-        scalars = scalars_of(int(state["step"]))
-        slots = [state[slot] for slot in algorithm.slots]
-        assert param.grad is not None
-        grad = param.grad.to(slots[0].dtype)
-        u, *new = algorithm.direction(torch, scalars, grad, *slots)
-        weights = param.to(grad.dtype)
-        change = algorithm.change(weights, u, algorithm.learning_rate, algorithm.weight_decay)
-        param.copy_(weights + change)
-        for slot, value in zip(slots, new, strict=True):
-            slot.copy_(value)
+        """Updates the parameters of a group; those of one step, mostly all, at once."""
+        serves = cache(fused.serves)  # asks the environment
+        steps = {param: int(self._state(algorithm, param)["step"].add_(1)) for param in params}
+        for step, together in groupby(sorted(params, key=steps.__getitem__), steps.__getitem__):
+            scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
+            rows = []
+            for param in together:
+                slots = [local(self.state[param][slot]) for slot in algorithm.slots]
+                assert param.grad is not None
+                weights, grad = local(param), local(param.grad)
+                served = algorithm.name in contract.RULES and serves(param.device, param.dtype)
+                if served and fused.fits(weights, grad):
+                    rows.append(fused.row(weights, grad, slots, indices[param]))
+                else:
+                    _follow_rule(algorithm, scalars, weights, grad, slots, step, indices[param])
+            if rows:
+                names = contract.RULES[algorithm.name]
+                fused.step(
+                    algorithm.name,
+                    rows,
+                    step=step,
+                    rate=algorithm.learning_rate,
+                    weight_decay=algorithm.weight_decay,
+                    decay_is_proximal=algorithm.decay_is_proximal,
+                    hyperparameters=[getattr(algorithm, name) for name in names.hyperparameters],
+                    scalars=[scalars[name] for name in names.scalars],
+                )
 
     def _update_curvature(
         self,
         algorithm: Algorithm,
         estimate: Callable[[torch.Tensor], torch.Tensor],
         param: torch.Tensor,
+        index: int,
     ) -> None:
         assert isinstance(algorithm, Sophia)
         assert param.grad is not None
-        curvature = self._state(param)["curvature"]
-        curvature.copy_(
-            algorithm.new_curvature(curvature, estimate(param.grad.to(curvature.dtype)))
-        )
+        state = self._state(algorithm, param)
+        slot = local(state["curvature"])
+        old = read(slot, local(param), is_square=False)
+        new = algorithm.new_curvature(old, estimate(local(param.grad).to(old.dtype)))
+        seed = contract.seed(int(state["step"]), index, algorithm.slots.index("curvature"))
+        write(slot, new, is_square=False, seed=seed)
+
+
+def _follow_rule(
+    algorithm: Algorithm,
+    scalars: dict[str, float],
+    param: torch.Tensor,
+    grad: torch.Tensor,
+    slots: list[torch.Tensor],
+    step: int,
+    index: int,
+) -> None:
+    """Updates one parameter by the rule as it is written."""
+    are_squares = [slot in algorithm.squares for slot in algorithm.slots]
+    old = [read(slot, param, is_square=s) for slot, s in zip(slots, are_squares, strict=True)]
+    dtype = arithmetic_dtype(param)
+    u, *new = algorithm.direction(torch, scalars, grad.to(dtype), *old)
+    weights = param.to(dtype)
+    change = algorithm.change(weights, u, algorithm.learning_rate, algorithm.weight_decay)
+    param.copy_(weights + change)
+    for i, (slot, before, value) in enumerate(zip(slots, old, new, strict=True)):
+        if value is not before:
+            seed = contract.seed(step, index, i)
+            write(slot, value, is_square=are_squares[i], seed=seed)
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -199,10 +268,6 @@ def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
         {"params": [param for param in params if param.ndim > 1]},
         {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _scalars(algorithm: Algorithm, step: int) -> dict[str, float]:
-    return {name: float(value) for name, value in algorithm.scalars(np, step).items()}
 
 
 def _to_group(algorithm: Algorithm) -> dict[str, Any]:

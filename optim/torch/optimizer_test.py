@@ -23,27 +23,40 @@ def _model() -> nn.Module:
 def _train(model: nn.Module, optimizer: torch.optim.Optimizer, start: int, stop: int) -> None:
     for step in range(start, stop):
         inputs = torch.randn(8, 5, generator=torch.Generator().manual_seed(step))
+        inputs = inputs.to(next(model.parameters()).dtype)
         optimizer.zero_grad()
         model(inputs).square().mean().backward()
         optimizer.step()
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_goes_on_bit_for_bit_from_a_checkpoint(name: str, tmp_path: object) -> None:
-    whole = _model()
-    _train(whole, Optimizer(decay_groups(whole), algorithm(name, weight_decay=0.1)), 0, 20)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("state_bits", [32, 8])
+def test_goes_on_bit_for_bit_from_a_checkpoint(
+    name: str, dtype: torch.dtype, state_bits: int, tmp_path: object
+) -> None:
+    settings = algorithm(name, weight_decay=0.1, state_bits=state_bits)
 
-    model = _model()
-    optimizer = Optimizer(decay_groups(model), algorithm(name, weight_decay=0.1))
+    def start() -> tuple[nn.Module, Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(5, 900), nn.Tanh(), nn.Linear(900, 2)).to(dtype)
+        return model, Optimizer(decay_groups(model), settings)
+
+    whole, optimizer = start()
+    _train(whole, optimizer, 0, 20)
+
+    model, optimizer = start()
     _train(model, optimizer, 0, 9)
     path = f"{tmp_path}/checkpoint.pt"
     torch.save((model.state_dict(), optimizer.state_dict()), path)
     weights, state = torch.load(path, weights_only=True)
-    resumed = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 2))
+    resumed = nn.Sequential(nn.Linear(5, 900), nn.Tanh(), nn.Linear(900, 2)).to(dtype)
     resumed.load_state_dict(weights)
-    restored = Optimizer(decay_groups(resumed), algorithm(name))
+    restored = Optimizer(decay_groups(resumed), algorithm(name, state_bits=state_bits))
     restored.load_state_dict(state)
     _train(resumed, restored, 9, 20)
+    kinds = {restored.state[p][slot].dtype for p in resumed.parameters() for slot in settings.slots}
+    assert kinds == ({torch.float32, torch.uint8} if state_bits == 8 else {torch.float32})
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -1,0 +1,29 @@
+"""A step of an optimizer in C++; see native.cc."""
+
+from collections.abc import Sequence
+
+class CudaError(RuntimeError):
+    """There is no CUDA driver, no kernel for the GPU, or the driver refused a call."""
+
+def step_cpu(
+    *,
+    rule: int,  # index in contract.RULES
+    decay_is_proximal: bool,
+    step: int,
+    rate: float,
+    weight_decay: float,
+    hyperparameters: Sequence[float],
+    scalars: Sequence[float],
+    rows: Sequence[int],  # of each tensor a contract.Row, one after the other
+) -> None: ...
+def xla_handlers() -> list[tuple[str, str, object]]:
+    """(target, platform, capsule) of each XLA FFI handler."""
+
+def cpu_isa() -> str:
+    """The vector instructions in use: generic, avx2 or avx512."""
+
+def limit_threads(limit: int) -> None:
+    """From now on, use at most so many threads, unless HPC_NUM_THREADS is set."""
+
+def num_threads() -> int:
+    """The number of threads in use; HPC_NUM_THREADS, else the CPUs of this process or the limit."""

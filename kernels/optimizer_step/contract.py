@@ -1,0 +1,104 @@
+"""What a fused step of an optimizer takes, the same for both frameworks.
+
+One call updates all tensors in one pass over their memory, in place. What each rule computes is
+said in `//optim`, one file a rule; here are the numbers that it takes, in the native code's order.
+"""
+
+import os
+from typing import NamedTuple
+
+from kernels.dispatch import ENVIRONMENT_VARIABLE, Support
+from kernels.quantize.contract import Codec, codec
+
+
+class Rule(NamedTuple):
+    """Names of the numbers that a rule takes.
+
+    Attributes:
+      hyperparameters: what is the same in every step.
+      scalars: what depends on the step.
+    """
+
+    hyperparameters: tuple[str, ...]
+    scalars: tuple[str, ...]
+
+
+# In the order of the native code's Rule.
+RULES = {
+    "adabelief": Rule(
+        ("beta1", "beta2", "epsilon"), ("momentum", "deviation", "adaptive", "plain")
+    ),
+    "adamw": Rule(("beta1", "beta2", "epsilon"), ("momentum", "second_moment")),
+    "adan": Rule(
+        ("beta1", "beta2", "beta3", "epsilon"),
+        ("momentum", "difference_momentum", "second_moment", "has_previous"),
+    ),
+    "lion": Rule(("beta1", "beta2"), ()),
+    "sophia": Rule(("beta1", "gamma", "epsilon"), ()),
+}
+RULE_NAMES = tuple(RULES)
+
+# In the order of the native code's DType: of weights and gradients, which must have the same.
+DTYPES = ("float16", "bfloat16", "float32")
+
+SUPPORT: Support = {
+    "cpu": {"cpu": frozenset(DTYPES)},
+}
+
+# How slots of bytes are payloads of kernels/quantize. Stochastic, since a moving average moves by
+# less than half a step of any 8-bit format, and would stand still.
+CODEC: Codec = codec("float8_e4m3fn", block_size=256, rounding="stochastic")
+
+# The smallest code but 0, without the scale. Roots of squares count as no less, while their block
+# has any: weights would be divided by epsilon alone.
+LEAST = 2.0**-9
+
+# Smaller tensors keep float32: their bytes do not count, and each would need whole blocks.
+MIN_BYTES_SIZE = 4096
+
+
+class Row(NamedTuple):
+    """One tensor of a step, as the native code reads it; the addresses of its slots follow.
+
+    Attributes:
+      size: weights.
+      dtype: index in DTYPES.
+      has_bytes: whether slots are payloads, and not float32.
+      decays: whether weight decay is for it.
+      number: among the optimizer's tensors; see `seed`.
+      param: address of the weights.
+      grad: address of the gradient.
+    """
+
+    size: int
+    dtype: int
+    has_bytes: bool
+    decays: bool
+    number: int
+    param: int
+    grad: int
+
+
+def seed(step: int, index: int, slot: int) -> int:
+    """Returns the seed of a slot's stochastic rounding, 32 bits.
+
+    Args:
+      step: the update's number, counted from 1.
+      index: of the tensor, among the optimizer's.
+      slot: index of the slot, in the rule's.
+    """
+    return (step * 0x9E3779B1 + index * 0x85EBCA77 + slot * 0xC2B2AE3D) & 0xFFFFFFFF
+
+
+def serves(device: str, dtype: str) -> bool:
+    """Whether a kernel is there for weights of this dtype on this device.
+
+    There is none where `HPC_KERNEL_BACKEND` asks for a backend that has none, such as "reference":
+    then the rules are computed as they are written.
+    """
+    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    return any(
+        dtype in devices.get(device, ())
+        for backend, devices in SUPPORT.items()
+        if requested in ("", backend)
+    )

@@ -1,0 +1,85 @@
+#include "kernels/optimizer_step/xla_handlers.h"
+
+#include <stdexcept>
+#include <vector>
+
+#include "kernels/native/xla_calls.h"
+#include "kernels/optimizer_step/cpu.h"
+#include "kernels/optimizer_step/problem.h"
+
+namespace kernels::optimizer_step {
+namespace {
+
+constexpr size_t kFirstTensor = 2;  // After the scalars and the step.
+
+DType ToDType(ffi::DataType type) {
+  switch (type) {
+    case ffi::DataType::F16:
+      return DType::kFloat16;
+    case ffi::DataType::BF16:
+      return DType::kBFloat16;
+    case ffi::DataType::F32:
+      return DType::kFloat32;
+    default:
+      throw std::invalid_argument("optimizer_step takes float16, bfloat16 or float32");
+  }
+}
+
+Problem ToProblem(const Arrays& in, const ffi::Dictionary& attributes) {
+  const ffi::AnyBuffer numbers = Array(in, 0), step = Array(in, 1);
+  const float* values = static_cast<const float*>(numbers.untyped_data());
+  const auto hyperparameters = Attribute<ffi::Span<const double>>(attributes, "hyperparameters");
+  return {static_cast<Rule>(Attribute<int64_t>(attributes, "rule")),
+          Attribute<int64_t>(attributes, "decay_is_proximal") != 0,
+          *static_cast<const int32_t*>(step.untyped_data()),
+          values[0],
+          Attribute<double>(attributes, "weight_decay"),
+          {hyperparameters.begin(), hyperparameters.end()},
+          {values + 1, values + numbers.element_count()}};
+}
+
+std::vector<Tensor> ToTensors(const Arrays& in, const Outputs& out, size_t num_slots,
+                              ffi::Span<const int64_t> decays) {
+  const size_t num_tensors = decays.size();
+  if (in.size() != kFirstTensor + num_tensors * (2 + num_slots) ||
+      out.size() != num_tensors * (1 + num_slots)) {
+    throw std::invalid_argument("an operation is called with a wrong number of arrays");
+  }
+  std::vector<Tensor> tensors;
+  for (size_t i = 0; i < num_tensors; ++i) {
+    const size_t first = kFirstTensor + i * (2 + num_slots);
+    const ffi::AnyBuffer param = Array(in, first);
+    Tensor t{static_cast<int64_t>(param.element_count()),
+             ToDType(param.element_type()),
+             Array(in, first + 2).element_type() == ffi::DataType::U8,
+             decays[i] != 0,
+             static_cast<int64_t>(i),
+             param.untyped_data(),
+             Array(in, first + 1).untyped_data(),
+             {}};
+    for (size_t k = 0; k <= num_slots; ++k) {
+      void* const data = k == 0 ? t.param : Array(in, first + 1 + k).untyped_data();
+      if (Array(out, i * (1 + num_slots) + k).untyped_data() != data) {
+        throw std::invalid_argument("optimizer_step updates its arguments in place");
+      }
+      if (k > 0) t.slots[k - 1] = data;
+    }
+    tensors.push_back(t);
+  }
+  return tensors;
+}
+
+ffi::Error StepOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dictionary attributes) {
+  RespectThreads(pool);
+  return Guard([&] {
+    const Problem problem = ToProblem(in, attributes);
+    StepCpu(problem, ToTensors(in, out, TraitsOf(problem.rule).slots,
+                               Attribute<ffi::Span<const int64_t>>(attributes, "decays")));
+  });
+}
+
+}  // namespace
+}  // namespace kernels::optimizer_step
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcOptimizerStepCpu, kernels::optimizer_step::StepOnCpu,
+                              kernels::CpuBinding());

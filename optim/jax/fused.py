@@ -1,0 +1,79 @@
+"""Every algorithm of `optim` in one pass over memory, weights included.
+
+    from optim.jax.fused import step
+    optimizer = transformation(algorithm)
+    state = optimizer.init(params)
+
+    @partial(jax.jit, donate_argnames=("params", "state"))
+    def train_step(params, state, batch):
+        return step(algorithm, params, state, jax.grad(loss)(params, batch))
+
+JAX gives a donated array's memory to the first result of its shape: take and return the parameters
+and the state in the same order, or they swap places and are copied.
+
+What optax calls an update and `optax.apply_updates` are two passes, of which XLA makes one a tensor
+where it can. This is one call for all tensors, in their own memory if they are donated, and shares
+its state with `transformation`. It is for the weights of one device: XLA cannot split the call over
+a mesh, but shard_map can.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kernels.optimizer_step import contract, jax_op
+from optim.algorithm import Algorithm
+from optim.jax.transformation import Mask, State, decays, with_curvature
+
+
+def step(
+    algorithm: Algorithm,
+    params: optax.Params,
+    state: State,
+    grads: optax.Updates,
+    *,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    mask: Mask | None = None,
+    curvature: optax.Params | None = None,
+) -> tuple[optax.Params, State]:
+    """Returns the parameters and the state after an update.
+
+    Args:
+      algorithm: One of `optim.registry`.
+      params: float32, bfloat16 or float16, on the CPU.
+      state: Of `transformation(algorithm).init(params)`.
+      grads: A tree like the parameters.
+      learning_rate: As of `transformation`.
+      mask: As of `transformation`.
+      curvature: As of the `update` of `transformation`.
+
+    Raises:
+      TypeError: The algorithm has no curvature.
+      ValueError: No kernel is there for a parameter's dtype and device.
+    """
+    if curvature is not None:
+        state = with_curvature(algorithm, state, params, curvature)
+    rate_of = algorithm.learning_rate if learning_rate is None else learning_rate
+    rate = rate_of(state.count) if callable(rate_of) else rate_of
+    count = optax.safe_increment(state.count)
+    scalars = algorithm.scalars(jnp, count)
+    names = contract.RULES[algorithm.name]
+
+    leaves, structure = jax.tree.flatten(params)
+    columns = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
+    new_params, new_slots = jax_op.step(
+        algorithm.name,
+        leaves,
+        structure.flatten_up_to(grads),
+        list(zip(*columns, strict=True)),
+        step=count,
+        rate=jnp.asarray(rate, jnp.float32),
+        scalars=[jnp.asarray(scalars[name], jnp.float32) for name in names.scalars],
+        weight_decay=algorithm.weight_decay,
+        decays=decays(mask, params, structure),
+        decay_is_proximal=algorithm.decay_is_proximal,
+        hyperparameters=[getattr(algorithm, name) for name in names.hyperparameters],
+    )
+    trees = [structure.unflatten(column) for column in zip(*new_slots, strict=True)]
+    slots = dict(zip(algorithm.slots, trees, strict=True))
+    return structure.unflatten(new_params), State(count, slots)

@@ -1,0 +1,139 @@
+"""The fused step against the transformation, and against torch's."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import torch
+
+from kernels.dispatch import UnsupportedKernelError
+from optim.algorithm import Algorithm
+from optim.jax import fused
+from optim.jax.transformation import matrices, transformation
+from optim.registry import ALGORITHMS, algorithm
+from optim.torch.optimizer import Optimizer
+
+_SHAPES = {"kernel": (70, 71), "bias": (71,), "scale": (), "table": (130, 40)}
+_STEPS = 6
+
+
+def _trees(dtype: Any) -> tuple[Any, list[Any]]:
+    rng = np.random.default_rng(0)
+
+    def draw() -> Any:
+        return {
+            name: jnp.asarray(rng.standard_normal(shape), dtype) for name, shape in _SHAPES.items()
+        }
+
+    return draw(), [draw() for _ in range(_STEPS)]
+
+
+def _curvature(rule: Algorithm, index: int, grads: Any) -> dict[str, Any]:
+    if rule.name != "sophia" or index % 3:
+        return {}
+    return {"curvature": jax.tree.map(lambda g: 10.0 * g * g, grads)}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_is_the_transformation(name: str, dtype: Any) -> None:
+    rule = algorithm(name, weight_decay=0.1, learning_rate=0.01)
+    start, all_grads = _trees(dtype)
+    schedule = optax.linear_schedule(0.02, 0.01, _STEPS)
+    optimizer = transformation(rule, schedule, mask=matrices)
+    params, state = start, optimizer.init(start)
+    fused_params, fused_state = params, state
+    step = jax.jit(
+        lambda params, state, grads, **more: fused.step(
+            rule, params, state, grads, learning_rate=schedule, mask=matrices, **more
+        )
+    )
+    for index, grads in enumerate(all_grads):
+        more = _curvature(rule, index, grads)
+        updates, state = optimizer.update(grads, state, params, **more)
+        params = optax.apply_updates(params, updates)
+        fused_params, fused_state = step(fused_params, fused_state, grads, **more)
+    assert jax.tree.map(jax.typeof, fused_state) == jax.tree.map(jax.typeof, state)
+    # Of bfloat16 the update is rounded before it is added, and here the sum alone.
+    tolerance = 1e-6 if dtype == jnp.float32 else 2e-2
+    for a, b in zip(
+        jax.tree.leaves((fused_params, fused_state)), jax.tree.leaves((params, state)), strict=True
+    ):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_bytes_of_state_are_those_of_torch(name: str) -> None:
+    """Both call one binary; what differs is the scalars, which XLA computes in float32."""
+    rule = algorithm(name, state_bits=8, learning_rate=0.01)
+    params, all_grads = _trees(jnp.float32)
+    state = transformation(rule).init(params)
+    names = sorted(_SHAPES)
+    tensors = [torch.tensor(np.asarray(params[name]), requires_grad=True) for name in names]
+    optimizer = Optimizer(tensors, rule)
+    for grads in all_grads:
+        params, state = fused.step(rule, params, state, grads)
+        for tensor, name in zip(tensors, names, strict=True):
+            tensor.grad = torch.tensor(np.asarray(grads[name]))
+        optimizer.step()
+    for tensor, name in zip(tensors, names, strict=True):
+        np.testing.assert_allclose(params[name], tensor.detach(), rtol=1e-6, atol=1e-7)
+        for slot in rule.slots:
+            ours, theirs = state.slots[slot][name], optimizer.state[tensor][slot].numpy()
+            assert ours.dtype == theirs.dtype
+            if ours.dtype == np.uint8:
+                np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_bytes_of_the_transformation_are_those_of_the_fused_step(name: str) -> None:
+    rule = algorithm(name, state_bits=8, learning_rate=0.01)
+    start, all_grads = _trees(jnp.float32)
+    optimizer = transformation(rule)
+    params, state = start, optimizer.init(start)
+    fused_params, fused_state = params, state
+    for grads in all_grads:
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+        fused_params, fused_state = fused.step(rule, fused_params, fused_state, grads)
+    assert {x.dtype for x in jax.tree.leaves(state.slots)} >= {np.dtype(np.uint8)}
+    for key in start:
+        np.testing.assert_allclose(params[key], fused_params[key], rtol=1e-4, atol=1e-5)
+
+
+def test_donated_arrays_are_updated_in_their_memory() -> None:
+    rule = algorithm("adamw")
+    params, (grads, *_) = _trees(jnp.float32)
+    state = transformation(rule).init(params)
+    step = jax.jit(
+        lambda params, state, grads: fused.step(rule, params, state, grads), donate_argnums=(0, 1)
+    )
+    params, state = jax.block_until_ready(step(params, state, grads))
+    before = [x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, state.slots))]
+    params, state = step(params, state, grads)
+    assert before == [x.unsafe_buffer_pointer() for x in jax.tree.leaves((params, state.slots))]
+
+
+def test_arrays_that_are_not_donated_stay_as_they_are() -> None:
+    rule = algorithm("lion")
+    params, (grads, *_) = _trees(jnp.float32)
+    state = transformation(rule).init(params)
+    copies = jax.tree.map(np.array, (params, state))
+    fused.step(rule, params, state, grads)
+    jax.tree.map(np.testing.assert_array_equal, copies, (params, state))
+
+
+def test_refuses_what_has_no_kernel() -> None:
+    rule = algorithm("adamw")
+    with jax.enable_x64(True):
+        params = {"w": jnp.ones(3, jnp.float64)}
+        state = transformation(rule).init(params)
+        with pytest.raises(UnsupportedKernelError, match="does not support float64 on cpu"):
+            fused.step(rule, params, state, params)
+    params = {"w": jnp.ones(3)}
+    with pytest.raises(TypeError, match="AdamW has no curvature"):
+        fused.step(rule, params, transformation(rule).init(params), params, curvature=params)

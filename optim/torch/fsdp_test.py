@@ -1,0 +1,95 @@
+"""Sharded over ranks by FSDP, training is what it is on one."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from optim.registry import ALGORITHMS, algorithm
+from optim.sophia import Sophia
+from optim.torch.curvature import as_it_is
+from optim.torch.optimizer import Optimizer
+
+_RANKS = 2
+_STEPS = 6
+
+
+def _model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(31, 65), nn.Tanh(), nn.Linear(65, 3))
+
+
+def _train(model: nn.Module, optimizer: Optimizer, start: int, stop: int) -> None:
+    rule = optimizer.algorithm
+    for step in range(start, stop):
+        inputs = torch.randn(8, 31, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(inputs).square().mean().backward()
+        if isinstance(rule, Sophia) and rule.wants_curvature(step):
+            with optimizer.estimating_curvature(as_it_is):
+                optimizer.step()
+        optimizer.step()
+
+
+def _whole(model: nn.Module) -> list[torch.Tensor]:
+    params = [param.detach() for param in model.parameters()]
+    return [param.full_tensor() if isinstance(param, DTensor) else param for param in params]
+
+
+def _sharded(settings: dict) -> tuple[nn.Module, Optimizer]:
+    model = _model()
+    mesh = init_device_mesh("cpu", (_RANKS,))
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    return model, Optimizer(model.parameters(), algorithm(**settings))
+
+
+def _rank(rank: int, directory: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", rank=rank, world_size=_RANKS, store=distributed.FileStore(f"{directory}/store")
+    )
+    for name in ALGORITHMS:
+        settings = {"name": name, "weight_decay": 0.1, "learning_rate": 0.01}
+        model = _model()
+        _train(model, Optimizer(model.parameters(), algorithm(**settings)), 0, _STEPS)
+
+        sharded, optimizer = _sharded(settings)
+        _train(sharded, optimizer, 0, _STEPS // 2)
+        weights, state = get_state_dict(sharded, optimizer)
+        checkpoint.save({"weights": weights, "state": state}, checkpoint_id=f"{directory}/{name}")
+        _train(sharded, optimizer, _STEPS // 2, _STEPS)
+        for ours, expected in zip(_whole(sharded), _whole(model), strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-7)
+
+        resumed, restored = _sharded(settings)
+        weights, state = get_state_dict(resumed, restored)
+        content = {"weights": weights, "state": state}
+        checkpoint.load(content, checkpoint_id=f"{directory}/{name}")
+        set_state_dict(
+            resumed,
+            restored,
+            model_state_dict=content["weights"],
+            optim_state_dict=content["state"],
+        )
+        _train(resumed, restored, _STEPS // 2, _STEPS)
+        for ours, expected in zip(_whole(resumed), _whole(sharded), strict=True):
+            assert torch.equal(ours, expected)
+    distributed.destroy_process_group()
+    # Without the interpreter's own end, which native threads of the process group may abort.
+    os._exit(0)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_every_optimizer_under_fsdp(tmp_path: Path) -> None:
+    """The weights of one process, and bit for bit those of a run from a sharded checkpoint."""
+    multiprocessing.spawn(_rank, (tmp_path,), nprocs=_RANKS)
