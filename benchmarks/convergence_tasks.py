@@ -93,6 +93,11 @@ def make_bytes(seed: int, num_steps: int) -> Task:
     )
 
 
+def digits_preset() -> TrainConfig:
+    """Returns the preset of `config/`, with a first guess of every optimizer's settings."""
+    return load_config(_DIGITS_PRESET)
+
+
 TASKS: dict[str, Callable[[int, int], Task]] = {"digits": make_digits, "bytes": make_bytes}
 
 
@@ -103,7 +108,7 @@ def data_digests(names: list[str]) -> dict[str, str]:
 
 
 def _digits_config(seed: int, num_steps: int) -> TrainConfig:
-    content = load_config(_DIGITS_PRESET).model_dump()
+    content = digits_preset().model_dump()
     content["run"] |= {"seed": seed, "num_steps": num_steps}
     content["schedule"] |= {"warmup_steps": num_steps // _STEPS_TO_ONE_OF_WARMUP}
     return TrainConfig.model_validate(content)

@@ -1,0 +1,65 @@
+"""The benchmark of optimizers: its sides do the same, and its command line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import optim
+from benchmarks.measure import run_once
+from benchmarks.optim_report import findings, groups
+from benchmarks.optim_sides import JAX, OPTAX, OURS_8_BITS, TORCH, Model, sides
+from benchmarks.record import Record
+from optim.registry import ALGORITHMS
+
+_TINY = Model("tiny", 64, 1, 80)
+
+
+@pytest.mark.parametrize("framework", [TORCH, JAX])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_side_makes_the_same_first_step(framework: str, algorithm: str) -> None:
+    all_weights = {}
+    for name, side in sides(framework, algorithm, _TINY):
+        result, _ = run_once(side.step)
+        all_weights[name] = [x.copy() for x in side.step.arrays(result)]
+        assert side.state_bytes() > 0
+    expected, *others = all_weights
+    for name in others:
+        if (algorithm, name) == ("adan", OPTAX):
+            continue  # its first step has another denominator
+        # The first step of most is the sign of the gradient.
+        for ours, theirs in zip(all_weights[expected], all_weights[name], strict=True):
+            np.testing.assert_allclose(theirs, ours, rtol=0, atol=5e-6)
+
+
+def test_writes_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--quick", "--algorithms", "lion", "--frameworks", "jax", "--out", str(tmp_path)]
+    assert optim.main([*arguments, "--grace-s", "0.1"]) == 0
+    (page,) = tmp_path.glob("*.md")
+    (content,) = tmp_path.glob("*.json")
+    record = Record.model_validate_json(content.read_text())
+    assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert len(groups(record.rows)) == 2
+    assert record.findings == findings(record.rows)
+    of_bytes = record.findings[-1]
+    assert of_bytes.reached and of_bytes.value is not None and of_bytes.value < 0.3
+    printed = capsys.readouterr().out
+    assert "lion in jax, 1.2 million weights" in printed and OURS_8_BITS in printed
+    assert "lion in jax, 7.5 million weights" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--algorithms", "adam"), "argument --algorithms: invalid choice: 'adam'"),
+        (("--grace-s", "0"), "argument --grace-s: must be a positive number, got '0'"),
+    ],
+)
+def test_bad_arguments(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        optim.main(arguments)
+    stdout, stderr = capsys.readouterr()
+    assert (exited.value.code, stdout) == (2, "")
+    assert stderr.startswith("error: ") and message in stderr
