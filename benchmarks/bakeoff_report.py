@@ -133,7 +133,6 @@ def task_lines(found: TaskRuns) -> Iterator[str]:
         "p",
         "",
         "accuracy",
-        "s",
     )
     rows = []
     for name, trials in found.trials.items():
@@ -149,7 +148,6 @@ def task_lines(found: TaskRuns) -> Iterator[str]:
                 _probability(line.p) if line else "-",
                 line.verdict if line else "",
                 f"{statistics.fmean(run.test_accuracy for run in runs):.2%}",
-                f"{statistics.median(run.duration_s for run in runs):.1f}",
             )
         )
     yield from table_lines(titles, rows)

@@ -162,6 +162,15 @@ class ZeroConfig(_Section):
         default=0,
         description="1: the optimizer's state, 2: gradients too, 3: weights too",
     )
+    offload_optimizer: bool = Field(
+        default=False, description="keep the optimizer's state on the CPU, and step there"
+    )
+
+    @model_validator(mode="after")
+    def _check_offload(self) -> Self:
+        if self.offload_optimizer and self.stage == 0:
+            raise ValueError("offload_optimizer: needs a stage of 1, 2 or 3")
+        return self
 
 
 class TorchConfig(_Section):

@@ -58,6 +58,12 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("optimizer", "sophia", {"rho": 0.1}, "optimizer.sophia.rho: unknown key (accepted: lear"),
         ("schedule", "kind", "cosine", "schedule.kind: input should be 'warmup_cosine', 'warmup_"),
         ("zero", "stage", 4, "zero.stage: input should be 0, 1, 2 or 3, got 4"),
+        (
+            "optimizer",
+            "adan",
+            {"state_bits": 4},
+            "optimizer.adan.state_bits: input should be 8 or 32",
+        ),
         ("gradient_compression", "enabled", 1, "enabled: input should be a valid boolean, got 1"),
         ("gradient_compression", "format", "int4", "format: input should be 'int8', 'float8_e4m3"),
         ("gradient_compression", "block_size", 100, "block_size: input should be 64, 128, 256, "),
@@ -137,7 +143,10 @@ def test_overrides_replace_values_of_the_file() -> None:
     ("override", "message"),
     [
         ("run.seed=x", "\n  run.seed: input should be a valid integer, got 'x'"),
-        ("zero.stag=1", "\n  zero.stag: unknown key, did you mean 'stage'? (accepted: stage)"),
+        (
+            "zero.stag=1",
+            "\n  zero.stag: unknown key, did you mean 'stage'? (accepted: stage, offload_optimizer)",
+        ),
         ("zeroo.stage=1", "\n  zeroo: unknown key, did you mean 'zero'? (accepted: artifact, "),
         ("run.log_every_steps.x=1", "log_every_steps is 50, which holds no keys"),
         ("zero=2", "\n  zero: expected a section of keys, got 2"),
@@ -171,6 +180,11 @@ def test_every_optimizer_of_the_registry_can_be_named() -> None:
     for name, kind in ALGORITHMS.items():
         content["optimizer"]["name"] = name
         assert type(TrainConfig.model_validate(content).optimizer.algorithm) is kind
+
+
+def test_only_a_stage_of_zero_can_offload() -> None:
+    with pytest.raises(ConfigError, match="zero: offload_optimizer: needs a stage of 1, 2 or 3"):
+        load_config(PRESETS[0], ["zero.offload_optimizer=true", "zero.stage=0"])
 
 
 def test_cannot_be_changed() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from models.weights import Weights
 from optim.torch.curvature import gauss_newton_bartlett, sample_labels
 from optim.torch.optimizer import Optimizer
 from train.comm.wire import Wire
-from train.config import TrainConfig
+from train.config import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of
 
 # Read by DeepSpeed while it is imported: without it, it probes the machine and logs a warning.
@@ -57,11 +58,19 @@ def start_engine(
         config={
             "train_batch_size": batch_size,
             "train_micro_batch_size_per_gpu": batch_size // distributed.get_world_size(),
-            "zero_optimization": {"stage": config.zero.stage},
+            "zero_optimization": _zero(config.zero),
+            "zero_force_ds_cpu_optimizer": False,  # ours steps there as fast
             "gradient_clipping": 0.0,  # left out, it would be 1.0
         },
     )
     return engine
+
+
+def _zero(config: ZeroConfig) -> dict[str, Any]:
+    section: dict[str, Any] = {"stage": config.stage}
+    if config.offload_optimizer:
+        section["offload_optimizer"] = {"device": "cpu"}
+    return section
 
 
 def set_learning_rate(engine: deepspeed.DeepSpeedEngine, rate: float) -> None:

@@ -219,6 +219,16 @@ def test_every_optimizer_is_the_same_run_under_zero(
     assert apart <= (MAX_SIGNS_APART if name in SIGNED else 0.0)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_same_run_with_the_optimizer_offloaded(
+    stage: int, flax_run: Run, tmp_path: Path
+) -> None:
+    zero = {"stage": stage, "offload_optimizer": True}
+    run = _run(train_torch.train, tmp_path / "torch", world_size=2, zero=zero)
+    np.testing.assert_allclose(run.losses, flax_run.losses, rtol=0, atol=LOSS_TOLERANCE)
+    assert _fraction_apart(run, flax_run) == 0.0
+
+
 def _fraction_apart(run: Run, other: Run) -> float:
     """Returns the fraction of all weights that differ by more than `WEIGHT_TOLERANCE`."""
     ours, theirs = (_without_key_biases(r.published.tensors) for r in (run, other))

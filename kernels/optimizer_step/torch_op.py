@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 
 from kernels.optimizer_step import _native, contract
-from kernels.optimizer_step.contract import Row
 
 _DTYPES = {getattr(torch, name): index for index, name in enumerate(contract.DTYPES)}
 
@@ -47,17 +46,17 @@ def row(
         in `contract.CODEC`.
       index: see `contract.seed`.
     """
-    has_bytes = slots[0].dtype == torch.uint8
-    head = Row(
+    # The fields of contract.Row; to make one takes as long as all the rest.
+    return [
         param.numel(),
         _DTYPES[param.dtype],
-        has_bytes,
-        True,
+        slots[0].dtype == torch.uint8,
+        True,  # decays
         index,
         param.data_ptr(),
         grad.data_ptr(),
-    )
-    return [*head, *(slot.data_ptr() for slot in slots)]
+        *[slot.data_ptr() for slot in slots],
+    ]
 
 
 def step(

@@ -14,12 +14,13 @@ where torch's schedulers look for it. DeepSpeed takes it as a client optimizer u
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from itertools import chain, groupby
-from typing import Any
+from itertools import chain, count
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from kernels.optimizer_step import contract
 from kernels.optimizer_step import torch_op as fused
@@ -85,33 +86,26 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = [
-            (self._of(group), [param for param in group["params"] if param.grad is not None])
-            for group in self.param_groups
-        ]
-        for param in chain.from_iterable(params for _, params in work):
-            if param.grad.layout != torch.strided:
-                raise TypeError(
-                    f"expected dense gradients, got {param.grad.layout} for a parameter of shape "
-                    f"{tuple(param.shape)}; use sparse=False in its embedding"
-                )
-        indices = self._indices()
-        for algorithm, params in work:
-            if self._estimate is not None:
-                for param in params:
-                    self._update_curvature(algorithm, self._estimate, param, indices[param])
-                continue
-            self._update(algorithm, params, indices)
+        work = self._work()
+        for algorithm, items in work:
+            if self._estimate is None:
+                self._update(algorithm, items)
+            else:
+                for item in items:
+                    self._update_curvature(algorithm, self._estimate, item)
         return loss
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch, which would make the state of the parameters' dtype: it keeps its own."""
         super().load_state_dict(state_dict)
-        saved = chain.from_iterable(group["params"] for group in state_dict["param_groups"])
-        for number, param in zip(saved, self._indices(), strict=True):
-            for slot in self._algorithm.slots:
-                if number in state_dict["state"]:
+        saved, own = (
+            chain.from_iterable(group["params"] for group in groups)
+            for groups in (state_dict["param_groups"], self.param_groups)
+        )
+        for number, param in zip(saved, own, strict=True):
+            if number in state_dict["state"]:
+                for slot in self._algorithm.slots:
                     value = state_dict["state"][number][slot]
                     self.state[param][slot] = value.to(param.device, copy=True)
 
@@ -171,12 +165,27 @@ class Optimizer(torch.optim.Optimizer):
     def _of(self, group: dict[str, Any]) -> Algorithm:
         return self._algorithm.model_copy(update=_from_group(group))
 
-    def _indices(self) -> dict[torch.Tensor, int]:
-        """The place of each parameter among all."""
-        params = chain.from_iterable(group["params"] for group in self.param_groups)
-        return {param: index for index, param in enumerate(params)}
+    def _work(self) -> list[tuple[Algorithm, "list[_Item]"]]:
+        """Returns the parameters that have gradients, by groups."""
+        numbers = count()
+        work = []
+        for group in self.param_groups:
+            algorithm = self._of(group)
+            items = [
+                _Item(index, param, param.grad, self._state(algorithm, param))
+                for param, index in zip(group["params"], numbers, strict=False)
+                if param.grad is not None
+            ]
+            work.append((algorithm, items))
+        return work
 
     def _state(self, algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert param.grad is not None
+        if param.grad.layout != torch.strided:
+            raise TypeError(
+                f"expected dense gradients, got {param.grad.layout} for a parameter of shape "
+                f"{tuple(param.shape)}; use sparse=False in its embedding"
+            )
         state = self.state[param]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
@@ -184,27 +193,27 @@ class Optimizer(torch.optim.Optimizer):
                 state[slot] = new_slot(param, algorithm.state_bits)
         return state
 
-    def _update(
-        self,
-        algorithm: Algorithm,
-        params: list[torch.Tensor],
-        indices: dict[torch.Tensor, int],
-    ) -> None:
+    def _update(self, algorithm: Algorithm, items: "list[_Item]") -> None:
         """Updates the parameters of a group; those of one step, mostly all, at once."""
         serves = cache(fused.serves)  # asks the environment
-        steps = {param: int(self._state(algorithm, param)["step"].add_(1)) for param in params}
-        for step, together in groupby(sorted(params, key=steps.__getitem__), steps.__getitem__):
+        if items:
+            torch._foreach_add_([item.state["step"] for item in items], 1)
+        by_step: dict[int, list[_Item]] = {}
+        for item in items:
+            by_step.setdefault(int(item.state["step"].item()), []).append(item)
+        for step, together in by_step.items():
             scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
             rows = []
-            for param in together:
-                slots = [local(self.state[param][slot]) for slot in algorithm.slots]
-                assert param.grad is not None
-                weights, grad = local(param), local(param.grad)
+            for index, param, grad, state in together:
+                slots = [state[slot] for slot in algorithm.slots]
+                weights = param
+                if isinstance(param, DTensor):
+                    weights, grad, *slots = map(local, (param, grad, *slots))
                 served = algorithm.name in contract.RULES and serves(param.device, param.dtype)
                 if served and fused.fits(weights, grad):
-                    rows.append(fused.row(weights, grad, slots, indices[param]))
+                    rows.append(fused.row(weights, grad, slots, index))
                 else:
-                    _follow_rule(algorithm, scalars, weights, grad, slots, step, indices[param])
+                    _follow_rule(algorithm, scalars, weights, grad, slots, step, index)
             if rows:
                 names = contract.RULES[algorithm.name]
                 fused.step(
@@ -222,17 +231,30 @@ class Optimizer(torch.optim.Optimizer):
         self,
         algorithm: Algorithm,
         estimate: Callable[[torch.Tensor], torch.Tensor],
-        param: torch.Tensor,
-        index: int,
+        item: "_Item",
     ) -> None:
         assert isinstance(algorithm, Sophia)
-        assert param.grad is not None
-        state = self._state(algorithm, param)
-        slot = local(state["curvature"])
-        old = read(slot, local(param), is_square=False)
-        new = algorithm.new_curvature(old, estimate(local(param.grad).to(old.dtype)))
-        seed = contract.seed(int(state["step"]), index, algorithm.slots.index("curvature"))
-        write(slot, new, is_square=False, seed=seed)
+        slot = local(item.state["curvature"])
+        old = read(slot, local(item.param), is_square=False)
+        new = algorithm.new_curvature(old, estimate(local(item.grad).to(old.dtype)))
+        step, place = int(item.state["step"]), algorithm.slots.index("curvature")
+        write(slot, new, is_square=False, seed=contract.seed(step, item.index, place))
+
+
+class _Item(NamedTuple):
+    """A parameter to update.
+
+    Attributes:
+      index: its place among all.
+      param: itself.
+      grad: its gradient.
+      state: what the optimizer keeps for it.
+    """
+
+    index: int
+    param: torch.Tensor
+    grad: torch.Tensor
+    state: dict[str, torch.Tensor]
 
 
 def _follow_rule(
