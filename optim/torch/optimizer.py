@@ -172,8 +172,8 @@ class Optimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             algorithm = self._of(group)
             items = [
-                _Item(index, param, param.grad, self._state(algorithm, param))
-                for param, index in zip(group["params"], numbers, strict=False)
+                _Item(place, param, param.grad, self._state(algorithm, param))
+                for param, place in zip(group["params"], numbers, strict=False)
                 if param.grad is not None
             ]
             work.append((algorithm, items))
@@ -204,16 +204,16 @@ class Optimizer(torch.optim.Optimizer):
         for step, together in by_step.items():
             scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
             rows = []
-            for index, param, grad, state in together:
+            for place, param, grad, state in together:
                 slots = [state[slot] for slot in algorithm.slots]
                 weights = param
                 if isinstance(param, DTensor):
                     weights, grad, *slots = map(local, (param, grad, *slots))
                 served = algorithm.name in contract.RULES and serves(param.device, param.dtype)
                 if served and fused.fits(weights, grad):
-                    rows.append(fused.row(weights, grad, slots, index))
+                    rows.append(fused.row(weights, grad, slots, place))
                 else:
-                    _follow_rule(algorithm, scalars, weights, grad, slots, step, index)
+                    _follow_rule(algorithm, scalars, weights, grad, slots, step, place)
             if rows:
                 names = contract.RULES[algorithm.name]
                 fused.step(
@@ -237,21 +237,21 @@ class Optimizer(torch.optim.Optimizer):
         slot = local(item.state["curvature"])
         old = read(slot, local(item.param), is_square=False)
         new = algorithm.new_curvature(old, estimate(local(item.grad).to(old.dtype)))
-        step, place = int(item.state["step"]), algorithm.slots.index("curvature")
-        write(slot, new, is_square=False, seed=contract.seed(step, item.index, place))
+        step, index = int(item.state["step"]), algorithm.slots.index("curvature")
+        write(slot, new, is_square=False, seed=contract.seed(step, item.place, index))
 
 
 class _Item(NamedTuple):
     """A parameter to update.
 
     Attributes:
-      index: its place among all.
+      place: among all.
       param: itself.
       grad: its gradient.
       state: what the optimizer keeps for it.
     """
 
-    index: int
+    place: int
     param: torch.Tensor
     grad: torch.Tensor
     state: dict[str, torch.Tensor]
