@@ -7,7 +7,7 @@ from benchmarks.attention_run import CEILING_TABLE, MEMORY_TABLE, TIME_TABLE, is
 from benchmarks.attention_sides import is_ours
 from benchmarks.machine import in_words
 from benchmarks.plot import Panel
-from benchmarks.record import Record, Row, finding_lines, table_line, table_lines
+from benchmarks.record import Record, Row, fenced, finding_lines, table_line, table_lines
 
 _FIRST_WIDTHS = (14, 8, 8)
 _SIDE_WIDTH = 16
@@ -151,24 +151,20 @@ def markdown(record: Record, time_lines: Sequence[str], plot_name: str | None) -
     plot = [f"![Peers' time over ours]({plot_name})"] if plot_name else []
     parts = [
         f"# {record.benchmark}, {record.machine.date}",
-        _fenced([record.command]),
+        fenced([record.command]),
         f"{in_words(record.machine)}. {record.duration_s / 60:.1f} minutes.",
         *plot,
         "## Findings",
-        _fenced([*finding_lines(record.findings), *noise_lines(record.rows)]),
+        fenced([*finding_lines(record.findings), *noise_lines(record.rows)]),
         "## Times",
         HOW_TO_READ,
-        _fenced([*ceiling_lines, *time_lines]),
+        fenced([*ceiling_lines, *time_lines]),
         "## Peak memory beyond the inputs",
-        _fenced(list(memory_lines(record.rows))),
+        fenced(list(memory_lines(record.rows))),
         "## Not measured",
-        _fenced(missing_lines(record.rows) or ["nothing"]),
+        fenced(missing_lines(record.rows) or ["nothing"]),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _fenced(lines: Sequence[str]) -> str:
-    return "\n".join(["```", *lines, "```"])
 
 
 def _time_cell(row: Row) -> str:

@@ -36,7 +36,7 @@ from benchmarks.bakeoff_search import Point, search
 from benchmarks.convergence_tasks import TASKS, data_digests, digits_preset
 from benchmarks.machine import describe_machine
 from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_int
-from benchmarks.record import Record, new_stem, results_directory, write_atomically
+from benchmarks.record import Record, new_stem, results_directory, write_all
 from data.stdlib_text import StdlibNotFoundError
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS
@@ -159,14 +159,12 @@ def _say(text: str) -> None:
 def _write(record: Record, all_runs: list[TaskRuns], directory: Path) -> None:
     stem = new_stem(directory, f"{datetime.now(UTC).date().isoformat()}-bakeoff")
     image = stem.with_suffix(".png")
-    files = {
-        stem.with_suffix(".json"): record.model_dump_json(indent=1).encode(),
-        image: plot(all_runs, "Tuned optimizers, means over seeds"),
-        stem.with_suffix(".md"): markdown(record, all_runs, image.name).encode(),
+    contents = {
+        ".json": record.model_dump_json(indent=1).encode(),
+        ".png": plot(all_runs, "Tuned optimizers, means over seeds"),
+        ".md": markdown(record, all_runs, image.name).encode(),
     }
-    for path, content in files.items():
-        write_atomically(path, content)
-        print(f"wrote {path}")
+    write_all(stem, contents)
 
 
 if __name__ == "__main__":

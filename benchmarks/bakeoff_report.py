@@ -12,7 +12,7 @@ from benchmarks.bakeoff_run import Result
 from benchmarks.bakeoff_search import Point, Trial
 from benchmarks.convergence_statistics import SIGNIFICANCE, Comparison, compare, deviation
 from benchmarks.machine import in_words
-from benchmarks.record import Finding, Record, Row, finding_lines, table_lines
+from benchmarks.record import Finding, Record, Row, fenced, finding_lines, table_lines
 
 BASELINE = "adamw"
 EIGHT_BITS = ", 8 bits"
@@ -292,17 +292,13 @@ def markdown(record: Record, all_runs: Sequence[TaskRuns], plot_name: str) -> st
     settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
     parts = [
         f"# {record.benchmark}, {record.machine.date}",
-        _fenced([record.command]),
+        fenced([record.command]),
         f"{in_words(record.machine)}. {record.duration_s / 60:.1f} minutes. {settings}.",
         f"![Losses]({plot_name})",
         "## Where training ends",
         HOW_TO_READ,
-        _fenced(tables[1:]),
+        fenced(tables[1:]),
         "## Findings",
-        _fenced(list(finding_lines(record.findings))),
+        fenced(list(finding_lines(record.findings))),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _fenced(lines: Sequence[str]) -> str:
-    return "\n".join(["```", *lines, "```"])

@@ -59,7 +59,7 @@ from benchmarks.record import (
     finding_lines,
     new_stem,
     results_directory,
-    write_atomically,
+    write_all,
 )
 
 EXIT_FAILED = 1
@@ -201,14 +201,12 @@ def _write(record: Record, directory: Path) -> None:
         y_label="ms",
         columns=len(drawn),
     )
-    files = {
-        stem.with_suffix(".json"): record.model_dump_json(indent=1).encode(),
-        image: plot,
-        stem.with_suffix(".md"): markdown(record, image.name).encode(),
+    contents = {
+        ".json": record.model_dump_json(indent=1).encode(),
+        ".png": plot,
+        ".md": markdown(record, image.name).encode(),
     }
-    for path, content in files.items():
-        write_atomically(path, content)
-        print(f"wrote {path}")
+    write_all(stem, contents)
 
 
 if __name__ == "__main__":

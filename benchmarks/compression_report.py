@@ -7,7 +7,7 @@ from benchmarks.compression_run import ERROR_TABLE, LINK_TABLE, TIME_TABLE, is_n
 from benchmarks.compression_sides import MISSING, NOTHING, OURS
 from benchmarks.machine import in_words
 from benchmarks.plot import Panel
-from benchmarks.record import Record, Row, finding_lines, table_lines
+from benchmarks.record import Record, Row, fenced, finding_lines, table_lines
 
 _NONE = "-"
 _TIME_TITLES = (
@@ -147,26 +147,26 @@ def noise_lines(rows: Sequence[Row]) -> list[str]:
 
 def markdown(record: Record, plot_name: str) -> str:
     """The whole record for a reader."""
-    tables = [_fenced(list(link_lines(link))) for link in links(record.rows)]
+    tables = [fenced(list(link_lines(link))) for link in links(record.rows)]
     parts = [
         f"# {record.benchmark}, {record.machine.date}",
-        _fenced([record.command]),
+        fenced([record.command]),
         f"{in_words(record.machine)}. {record.duration_s / 60:.1f} minutes.",
         setup_words(record.machine.cores),
         f"![Time against the rate of the links]({plot_name})",
         "## Findings",
-        _fenced([*finding_lines(record.findings), *noise_lines(record.rows)]),
+        fenced([*finding_lines(record.findings), *noise_lines(record.rows)]),
         "## Times",
         HOW_TO_READ,
         *tables,
         "## Errors",
         HOW_ERRORS_READ,
-        _fenced(list(error_lines(record.rows))),
+        fenced(list(error_lines(record.rows))),
         "## Kernels",
         "Beside torch's `copy_` on all cores of as many bytes, read and written.",
-        _fenced(list(kernel_lines(record.rows))),
+        fenced(list(kernel_lines(record.rows))),
         "## Not measured",
-        _fenced(missing_lines()),
+        fenced(missing_lines()),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -195,7 +195,3 @@ def _ms(row: Row) -> str:
     assert row.timing is not None
     ms = row.timing.median_ms
     return f"{ms:.1f}" if ms < 100 else f"{ms:.0f}"
-
-
-def _fenced(lines: Sequence[str]) -> str:
-    return "\n".join(["```", *lines, "```"])

@@ -40,7 +40,7 @@ from benchmarks.convergence_variants import (
 )
 from benchmarks.machine import describe_machine
 from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_int
-from benchmarks.record import Record, finding_lines, new_stem, results_directory, write_atomically
+from benchmarks.record import Record, finding_lines, new_stem, results_directory, write_all
 from data.stdlib_text import StdlibNotFoundError
 from train.comm.torch import ranks
 
@@ -144,14 +144,12 @@ def _write(record: Record, runs: Runs, directory: Path) -> None:
     stem = new_stem(directory, f"{date}-convergence")
     image = stem.with_suffix(".png")
     heading = f"Training with compressed gradients, means over seeds, {record.machine.cpu}"
-    files = {
-        stem.with_suffix(".json"): record.model_dump_json(indent=1).encode(),
-        image: curves_png(runs, heading),
-        stem.with_suffix(".md"): markdown(record, runs, image.name).encode(),
+    contents = {
+        ".json": record.model_dump_json(indent=1).encode(),
+        ".png": curves_png(runs, heading),
+        ".md": markdown(record, runs, image.name).encode(),
     }
-    for path, content in files.items():
-        write_atomically(path, content)
-        print(f"wrote {path}")
+    write_all(stem, contents)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.convergence_summary import (
 )
 from benchmarks.convergence_variants import FLOAT32, VARIANTS
 from benchmarks.machine import in_words
-from benchmarks.record import Record, finding_lines, table_lines
+from benchmarks.record import Record, fenced, finding_lines, table_lines
 
 _PANEL_INCHES = (5.0, 3.6)
 _DOTS_PER_INCH = 110
@@ -68,14 +68,14 @@ def markdown(record: Record, runs: Runs, plot_name: str) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in record.settings.items())
     parts = [
         f"# {record.benchmark}, {record.machine.date}",
-        _fenced([record.command]),
+        fenced([record.command]),
         f"{in_words(record.machine)}. {record.duration_s / 60:.1f} minutes. {settings}.",
         f"![Training losses]({plot_name})",
         "## Findings",
-        _fenced(list(finding_lines(record.findings))),
+        fenced(list(finding_lines(record.findings))),
         "## Where training ends",
         HOW_TO_READ,
-        _fenced(list(comparison_lines(runs))[1:]),
+        fenced(list(comparison_lines(runs))[1:]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -173,7 +173,3 @@ def _probability(p: float) -> str:
     if math.isnan(p):
         return _NONE
     return f"{p:.3f}" if p >= 0.001 else "<0.001"
-
-
-def _fenced(lines: Sequence[str]) -> str:
-    return "\n".join(["```", *lines, "```"])

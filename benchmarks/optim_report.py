@@ -17,7 +17,7 @@ from benchmarks.optim_sides import (
     TORCH,
 )
 from benchmarks.plot import Panel
-from benchmarks.record import Finding, Record, Row, finding_lines, table_lines
+from benchmarks.record import Finding, Record, Row, fenced, finding_lines, table_lines
 
 HOW_TO_READ = """\
 A step updates all weights of a transformer, float32, from gradients that are there; the sides take
@@ -134,20 +134,16 @@ def markdown(record: Record, plot_name: str) -> str:
     tables = [line for group in groups(record.rows) for line in ("", *group_lines(group))]
     parts = [
         f"# {record.benchmark}, {record.machine.date}",
-        _fenced([record.command]),
+        fenced([record.command]),
         f"{in_words(record.machine)}. {record.duration_s / 60:.1f} minutes.",
         f"![Time of a step]({plot_name})",
         "## Findings",
         "The least ratio over the models.",
-        _fenced(list(finding_lines(record.findings))),
+        fenced(list(finding_lines(record.findings))),
         "## Steps",
         HOW_TO_READ,
-        _fenced(tables[1:]),
+        fenced(tables[1:]),
         "## Not measured",
         "\n".join(f"- {what}: {why}" for what, why in MISSING.items()),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _fenced(lines: Sequence[str]) -> str:
-    return "\n".join(["```", *lines, "```"])

@@ -106,6 +106,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def write_all(stem: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes a file for each suffix, in order, and says so."""
+    for suffix, content in contents.items():
+        path = stem.with_suffix(suffix)
+        write_atomically(path, content)
+        print(f"wrote {path}")
+
+
+def fenced(lines: Sequence[str]) -> str:
+    """Returns the lines as a block that Markdown leaves as it is."""
+    return "\n".join(["```", *lines, "```"])
+
+
 def table_line(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Returns the cells in columns: the first flush left, the others flush right."""
     first, *rest = zip(cells, widths, strict=True)

@@ -14,8 +14,15 @@ def step_cpu(
     weight_decay: float,
     hyperparameters: Sequence[float],
     scalars: Sequence[float],
-    rows: Sequence[int],  # of each tensor a contract.Row, one after the other
-) -> None: ...
+    rows: Sequence[int],
+) -> None:
+    """Updates all tensors in place.
+
+    `rows` has of each tensor, one after the other: its size, the index of its dtype in
+    contract.DTYPES, whether its slots are bytes, whether it decays, its index for contract.seed,
+    and the addresses of the weights, the gradient and each slot.
+    """
+
 def xla_handlers() -> list[tuple[str, str, object]]:
     """(target, platform, capsule) of each XLA FFI handler."""
 

@@ -57,28 +57,6 @@ LEAST = 2.0**-9
 MIN_BYTES_SIZE = 4096
 
 
-class Row(NamedTuple):
-    """One tensor of a step, as the native code reads it; the addresses of its slots follow.
-
-    Attributes:
-      size: weights.
-      dtype: index in DTYPES.
-      has_bytes: whether slots are payloads, and not float32.
-      decays: whether weight decay is for it.
-      number: among the optimizer's tensors; see `seed`.
-      param: address of the weights.
-      grad: address of the gradient.
-    """
-
-    size: int
-    dtype: int
-    has_bytes: bool
-    decays: bool
-    number: int
-    param: int
-    grad: int
-
-
 def seed(step: int, index: int, slot: int) -> int:
     """Returns the seed of a slot's stochastic rounding, 32 bits.
 

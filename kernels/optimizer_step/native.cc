@@ -18,7 +18,7 @@ namespace py = pybind11;
 namespace kernels::optimizer_step {
 namespace {
 
-// A tensor's row, as contract.Row: these, and the address of each slot.
+// A tensor's row, as _native.pyi has it: these, and the address of each slot.
 constexpr size_t kRowHead = 7;
 
 std::vector<Tensor> ToTensors(const std::vector<int64_t>& rows, size_t num_slots) {

@@ -17,17 +17,19 @@ def serves(device: torch.device, dtype: torch.dtype) -> bool:
     return dtype in _DTYPES and contract.serves(device.type, contract.DTYPES[_DTYPES[dtype]])
 
 
-def fits(param: torch.Tensor, grad: torch.Tensor) -> bool:
-    """Whether a kernel takes this pair: of one dtype, and dense in the same order."""
+def fits(param: torch.Tensor, grad: torch.Tensor, slots: Sequence[torch.Tensor]) -> bool:
+    """Whether a kernel takes this tensor: of one dtype, and all dense in the same order.
+
+    Slots of bytes are in the order of contiguous weights, whatever the weights' own is.
+    """
     if grad.dtype != param.dtype:
         return False
-    if param.is_contiguous() and grad.is_contiguous():
+    tensors = (param, grad, *slots)
+    if all(x.is_contiguous() for x in tensors):
         return True
     channels_last = torch.channels_last
-    return (
-        param.ndim == 4
-        and param.is_contiguous(memory_format=channels_last)
-        and grad.is_contiguous(memory_format=channels_last)
+    return param.ndim == 4 and all(
+        x.ndim == 4 and x.is_contiguous(memory_format=channels_last) for x in tensors
     )
 
 
@@ -41,12 +43,11 @@ def row(
 
     Args:
       param: the weights, of a dtype that is served.
-      grad: their gradient, which fits.
+      grad: their gradient.
       slots: float32 like the weights, in the same order of memory; or uint8, payloads of one chunk
-        in `contract.CODEC`.
+        in `contract.CODEC`. All of them fit.
       index: see `contract.seed`.
     """
-    # The fields of contract.Row; to make one takes as long as all the rest.
     return [
         param.numel(),
         _DTYPES[param.dtype],

@@ -114,6 +114,22 @@ def test_any_order_of_memory_gives_the_same() -> None:
         assert torch.equal(results[0], other)
 
 
+def test_bytes_are_in_one_order_whatever_that_of_the_weights() -> None:
+    start, grads = torch.randn(8, 64, 3, 3), [torch.randn(8, 64, 3, 3) for _ in range(4)]
+    results = []
+    for order in (torch.contiguous_format, torch.channels_last):
+        weight = start.contiguous(memory_format=order).clone().requires_grad_()
+        optimizer = Optimizer([weight], Sophia(learning_rate=0.1, gamma=1.0, state_bits=8))
+        for grad in grads:
+            weight.grad = grad.contiguous(memory_format=order)
+            with optimizer.estimating_curvature(as_it_is):
+                optimizer.step()
+            optimizer.step()
+        assert optimizer.state[weight]["momentum"].dtype == torch.uint8
+        results.append(weight.detach())
+    assert torch.equal(*results)
+
+
 def test_a_gradient_that_is_not_finite_spoils_its_weight_only() -> None:
     weight = torch.zeros(100, requires_grad=True)
     weight.grad = torch.ones(100)

@@ -210,7 +210,7 @@ class Optimizer(torch.optim.Optimizer):
                 if isinstance(param, DTensor):
                     weights, grad, *slots = map(local, (param, grad, *slots))
                 served = algorithm.name in contract.RULES and serves(param.device, param.dtype)
-                if served and fused.fits(weights, grad):
+                if served and fused.fits(weights, grad, slots):
                     rows.append(fused.row(weights, grad, slots, place))
                 else:
                     _follow_rule(algorithm, scalars, weights, grad, slots, step, place)
