@@ -16,6 +16,8 @@ class StepReport:
         accuracy: Share of (augmented) training images classified correctly.
         learning_rate: Of the latest update.
         images_per_s: Throughput, in images a second.
+        clipped_fraction: Of the weights, those that the latest update clipped; None unless the
+            optimizer is Sophia, which is at its best between 0.5 and 0.9.
     """
 
     step: int
@@ -24,6 +26,7 @@ class StepReport:
     accuracy: float
     learning_rate: float
     images_per_s: float
+    clipped_fraction: float | None = None
 
 
 @dataclass(frozen=True)

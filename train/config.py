@@ -90,6 +90,9 @@ class DataConfig(_Section):
 
     source: Literal["digits"]
     global_batch_size: int = Field(ge=1, description="examples in one optimizer update")
+    gradient_accumulation_steps: int = Field(
+        default=1, ge=1, description="micro-batches in which a rank goes through its examples"
+    )
     augment: AugmentConfig | None = None
 
 
@@ -107,6 +110,9 @@ class OptimizerConfig(_Section):
     """
 
     name: Literal["adabelief", "adamw", "adan", "lion", "sophia"]
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, description="longer gradients, of all weights, are shortened to this"
+    )
     adabelief: AdaBelief = AdaBelief()
     adamw: AdamW = AdamW()
     adan: Adan = Adan()

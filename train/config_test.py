@@ -52,6 +52,8 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("data", "source", "cifar", "data.source: input should be 'digits', got 'cifar'"),
         ("data", "augment", [1], "data.augment: expected a section of keys, got [1]"),
         ("optimizer", "name", "adam", "optimizer.name: input should be 'adabelief', 'adamw', 'ad"),
+        ("optimizer", "max_grad_norm", 0.0, "optimizer.max_grad_norm: input should be greater th"),
+        ("data", "gradient_accumulation_steps", 0, "accumulation_steps: input should be greater "),
         ("optimizer", "lion", {"beta2": 1.0}, "optimizer.lion.beta2: input should be less than 1"),
         ("optimizer", "adan", {"weight_decay": math.inf}, "adan.weight_decay: input should be a f"),
         ("optimizer", "adamw", {"learning_rate": 0.0}, "adamw.learning_rate: expected more than 0"),
@@ -176,7 +178,7 @@ def test_digest_changes_with_any_value_and_with_nothing_else(tmp_path: Path) -> 
 
 def test_every_optimizer_of_the_registry_can_be_named() -> None:
     content = _preset()
-    assert content["optimizer"].keys() == {"name", *ALGORITHMS}
+    assert content["optimizer"].keys() == {"name", "max_grad_norm", *ALGORITHMS}
     for name, kind in ALGORITHMS.items():
         content["optimizer"]["name"] = name
         assert type(TrainConfig.model_validate(content).optimizer.algorithm) is kind

@@ -13,11 +13,20 @@ def check_world_size(config: TrainConfig, world_size: int) -> None:
     Raises:
         ConfigError: They cannot; the message names the key.
     """
-    batch_size = config.data.global_batch_size
+    batch_size, micro_batches = (
+        config.data.global_batch_size,
+        config.data.gradient_accumulation_steps,
+    )
     if batch_size % world_size:
         raise ConfigError(
             f"data.global_batch_size: {batch_size} images cannot be shared equally by the "
             f"{world_size} ranks of --nproc {world_size}; change one of the two"
+        )
+    share = batch_size // world_size
+    if share % micro_batches:
+        raise ConfigError(
+            f"data.gradient_accumulation_steps: the {share} images of a rank do not make "
+            f"{micro_batches} equal micro-batches; expected a divisor of {share}"
         )
     section = config.gradient_compression
     if not section.enabled:

@@ -42,7 +42,21 @@ def test_refuses(world_size: int, compression: dict[str, object], message: str) 
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(("world_size", "steps"), [(1, 3), (2, 64), (4, 32)])
+def test_refuses_micro_batches_that_are_not_equal(world_size: int, steps: int) -> None:
+    config = short_config(num_steps=1, data={"gradient_accumulation_steps": steps})
+    with pytest.raises(ConfigError) as caught:
+        check_world_size(config, world_size)
+    share = 64 // world_size
+    assert str(caught.value) == (
+        f"data.gradient_accumulation_steps: the {share} images of a rank do not make {steps} equal "
+        f"micro-batches; expected a divisor of {share}"
+    )
+
+
 def test_accepts() -> None:
+    accumulated = short_config(num_steps=1, data={"gradient_accumulation_steps": 32})
+    check_world_size(accumulated, 2)
     check_world_size(short_config(num_steps=1), 1)
     section = {"enabled": True, "ranks_per_node": 2}
     check_world_size(short_config(num_steps=1, gradient_compression=section), 4)

@@ -2,6 +2,8 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,16 +53,22 @@ def start_engine(
 
     Reference: Rajbhandari et al., "ZeRO", https://arxiv.org/abs/1910.02054.
     """
-    batch_size = config.data.global_batch_size
+    batch_size, micro_batches = (
+        config.data.global_batch_size,
+        config.data.gradient_accumulation_steps,
+    )
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
         config={
             "train_batch_size": batch_size,
-            "train_micro_batch_size_per_gpu": batch_size // distributed.get_world_size(),
+            "train_micro_batch_size_per_gpu": (
+                batch_size // distributed.get_world_size() // micro_batches
+            ),
+            "gradient_accumulation_steps": micro_batches,
             "zero_optimization": _zero(config.zero),
             "zero_force_ds_cpu_optimizer": False,  # ours steps there as fast
-            "gradient_clipping": 0.0,  # left out, it would be 1.0
+            "gradient_clipping": config.optimizer.max_grad_norm or 0.0,  # left out, it would be 1.0
         },
     )
     return engine
@@ -79,6 +87,34 @@ def set_learning_rate(engine: deepspeed.DeepSpeedEngine, rate: float) -> None:
         group["lr"] = rate
 
 
+def update(
+    engine: deepspeed.DeepSpeedEngine,
+    loss_fn: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    *batch: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Updates the weights once, from micro-batches whose gradients the engine accumulates.
+
+    Collective: every rank calls it.
+
+    Args:
+        engine: What `loss_fn` calls.
+        loss_fn: Of a micro-batch; gives the mean loss of its examples, and another mean.
+        *batch: `[batch, ...]`, this rank's.
+
+    Returns:
+        The means over the batch, [] each, without gradients.
+    """
+    micro_batches = engine.gradient_accumulation_steps()
+    results = []
+    for micro_batch in zip(*(tensor.chunk(micro_batches) for tensor in batch), strict=True):
+        loss, other = loss_fn(*micro_batch)
+        engine.backward(loss)
+        engine.step()  # after the last one
+        results.append((loss.detach(), other.detach()))
+    loss, other = (torch.stack(column).mean() for column in zip(*results, strict=True))
+    return loss, other
+
+
 def estimate_curvature(
     engine: deepspeed.DeepSpeedEngine,
     optimizer: Optimizer,
@@ -95,10 +131,29 @@ def estimate_curvature(
         images: `[batch, ...]`, this rank's.
         noise: `[batch, num_classes]`, see `optim.torch.curvature.sample_labels`.
     """
-    logits = engine(images)
-    engine.backward(F.cross_entropy(logits, sample_labels(logits, noise)))
-    with optimizer.estimating_curvature(gauss_newton_bartlett(engine.train_batch_size())):
-        engine.step()
+
+    def sampled_loss_fn(
+        images: torch.Tensor, noise: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = engine(images)
+        loss = F.cross_entropy(logits, sample_labels(logits, noise))
+        return loss, loss
+
+    estimate = gauss_newton_bartlett(engine.train_batch_size())
+    with optimizer.estimating_curvature(estimate), _without_clipping(engine):
+        update(engine, sampled_loss_fn, images, noise)
+
+
+@contextmanager
+def _without_clipping(engine: deepspeed.DeepSpeedEngine) -> Iterator[None]:
+    """Leaves gradients as long as they are; what clips them, the engine or ZeRO's optimizer."""
+    config, optimizer = engine._config, engine.optimizer
+    limit = config.gradient_clipping
+    config.gradient_clipping = optimizer.clip_grad = 0.0
+    try:
+        yield
+    finally:
+        config.gradient_clipping = optimizer.clip_grad = limit
 
 
 def compress_gradients(engine: deepspeed.DeepSpeedEngine, config: TrainConfig) -> Wire | None:

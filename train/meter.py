@@ -24,8 +24,9 @@ class Meter:
         config: The run.
         learning_rates: `[num_steps]`, the rate of each step.
         callbacks: Whom to tell.
-        mean_over_ranks: Of an array; called with `[2, n]` float64, losses and accuracies of n
-            steps, whenever a report is due. By default this rank has seen all images itself.
+        mean_over_ranks: Of an array of float64; called whenever a report is due, with `[2, n]`,
+            losses and accuracies of n steps, and if it has one, with `[]`, the clipped fraction. By
+            default this rank has seen all images itself.
     """
 
     def __init__(
@@ -43,19 +44,35 @@ class Meter:
         self._accuracies: list[SupportsFloat] = []
         self._since = time.perf_counter()
 
-    def record(self, step: int, loss: SupportsFloat, accuracy: SupportsFloat) -> None:
+    def is_due(self, step: int) -> bool:
+        """Whether `record` of `step`, counted from 0, makes a report."""
+        run = self._config.run
+        return (step + 1) % run.log_every_steps == 0 or step + 1 == run.num_steps
+
+    def record(
+        self,
+        step: int,
+        loss: SupportsFloat,
+        accuracy: SupportsFloat,
+        clipped_fraction: SupportsFloat | None = None,
+    ) -> None:
         """Takes the scalar results of `step`, counted from 0.
+
+        Args:
+            step: Which.
+            loss: In nats.
+            accuracy: Of the batch.
+            clipped_fraction: See `StepReport`; looked at only if a report is due.
 
         Raises:
             TrainingError: The loss is no longer a finite number.
         """
         self._losses.append(loss)
         self._accuracies.append(accuracy)
-        run = self._config.run
-        if (step + 1) % run.log_every_steps == 0 or step + 1 == run.num_steps:
-            self._report(step)
+        if self.is_due(step):
+            self._report(step, clipped_fraction)
 
-    def _report(self, step: int) -> None:
+    def _report(self, step: int, clipped_fraction: SupportsFloat | None) -> None:
         # float() waits for the device.
         own = [[float(value) for value in values] for values in (self._losses, self._accuracies)]
         losses, accuracies = self._mean_over_ranks(np.array(own))
@@ -65,6 +82,8 @@ class Meter:
                 f"optimizer.{self._config.optimizer.name}.learning_rate or raise "
                 "schedule.warmup_steps"
             )
+        if clipped_fraction is not None:
+            clipped_fraction = float(self._mean_over_ranks(np.array(float(clipped_fraction))))
         now = time.perf_counter()
         images = len(losses) * self._config.data.global_batch_size
         report = StepReport(
@@ -74,6 +93,7 @@ class Meter:
             accuracy=float(np.mean(accuracies)),
             learning_rate=float(self._learning_rates[step]),
             images_per_s=images / (now - self._since),
+            clipped_fraction=clipped_fraction,
         )
         for callback in self._callbacks:
             callback.on_step(report)

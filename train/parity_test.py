@@ -45,11 +45,16 @@ MAX_SIGNS_APART = 2e-3
 MAX_RATIO = 0.29
 
 
+# Less than the gradients of any step have.
+MAX_GRAD_NORM = 0.5
+
+
 class Run(NamedTuple):
     """What a run told and what it published."""
 
     losses: list[float]
     accuracies: list[float]
+    clipped: list[float | None]
     metrics: Mapping[str, float]
     communication: CommunicationReport | None
     published: LoadedArtifact
@@ -94,6 +99,7 @@ def _run(
     return Run(
         losses=[report.loss for report in recorder.reports],
         accuracies=[report.accuracy for report in recorder.reports],
+        clipped=[report.clipped_fraction for report in recorder.reports],
         metrics=recorder.metrics,
         communication=recorder.communication,
         published=load(directory),
@@ -197,26 +203,46 @@ def test_another_seed_is_another_run(flax_run: Run, tmp_path: Path) -> None:
     assert other.losses != flax_run.losses
 
 
+def test_flax_with_accumulated_gradients_is_the_same_run(flax_run: Run, tmp_path: Path) -> None:
+    data = {"gradient_accumulation_steps": 4}
+    run = _run(train_flax.train, tmp_path / "flax", world_size=2, data=data)
+    _assert_same_run(run, flax_run)
+
+
+def test_gradients_are_clipped(flax_run: Run, tmp_path: Path) -> None:
+    # To less than the epsilon that AdamW divides by.
+    run = _run(train_flax.train, tmp_path / "flax", optimizer={"max_grad_norm": 1e-12})
+    assert flax_run.losses[-1] < 2.15
+    assert run.losses[-1] > 2.25
+
+
 @pytest.fixture(scope="module", params=["adabelief", "adan", "lion", "sophia"])
 def optimizer_run(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Run]:
+) -> tuple[dict[str, object], Run]:
     directory = tmp_path_factory.mktemp("run") / "flax"
-    return request.param, _run(train_flax.train, directory, optimizer={"name": request.param})
+    section = {"name": request.param, "max_grad_norm": MAX_GRAD_NORM}
+    return section, _run(train_flax.train, directory, optimizer=section)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_every_optimizer_is_the_same_run_under_zero(
-    stage: int, optimizer_run: tuple[str, Run], tmp_path: Path
+    stage: int, optimizer_run: tuple[dict[str, object], Run], tmp_path: Path
 ) -> None:
-    name, flax_run = optimizer_run
-    sections = {"optimizer": {"name": name}, "zero": {"stage": stage}}
+    section, flax_run = optimizer_run
+    name = section["name"]
+    sections = {"optimizer": section, "zero": {"stage": stage}}
+    sections["data"] = {"gradient_accumulation_steps": 2}
     world_size = 2 if stage else 1
     run = _run(train_torch.train, tmp_path / "torch", world_size=world_size, **sections)
     difference = np.abs(np.subtract(run.losses, flax_run.losses))
     assert difference.max() < (SIGNED_LOSS_TOLERANCE if name in SIGNED else LOSS_TOLERANCE)
     apart = _fraction_apart(run, flax_run)
     assert apart <= (MAX_SIGNS_APART if name in SIGNED else 0.0)
+    assert [fraction is not None for fraction in run.clipped] == NUM_STEPS * [name == "sophia"]
+    if name == "sophia":
+        # Padding, of which ZeRO has some, is not clipped.
+        np.testing.assert_allclose(run.clipped, flax_run.clipped, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

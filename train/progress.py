@@ -66,10 +66,10 @@ class _Bar:
 
 
 def _describe(report: StepReport) -> str:
-    return (
-        f"loss {report.loss:.4f}  accuracy {report.accuracy:.4f}  "
-        f"{report.images_per_s:,.0f} images/s"
-    )
+    parts = [f"loss {report.loss:.4f}", f"accuracy {report.accuracy:.4f}"]
+    if report.clipped_fraction is not None:
+        parts.append(f"clipped {report.clipped_fraction:.1%}")
+    return "  ".join([*parts, f"{report.images_per_s:,.0f} images/s"])
 
 
 def _describe_communication(report: CommunicationReport) -> str:

@@ -1,6 +1,7 @@
 """Reports add up, and are shown as plain lines or as a bar."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,16 @@ def test_a_report_is_the_mean_over_ranks_asked_for_only_when_due() -> None:
     assert [report.accuracy for report in recorder.reports] == pytest.approx([0.05, 0.2, 0.3])
 
 
+def test_the_clipped_fraction_is_the_mean_over_ranks_when_due() -> None:
+    recorder = Recorder()
+    meter = Meter(_config(), np.ones(7, np.float32), [recorder], lambda values: values / 2)
+    for step in range(7):
+        fraction = step / 10 if meter.is_due(step) else None
+        meter.record(step, loss=1.0, accuracy=0.5, clipped_fraction=fraction)
+    fractions = [report.clipped_fraction for report in recorder.reports]
+    assert fractions == pytest.approx([0.1, 0.25, 0.3])
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_diverged_loss_ends_the_run(loss: float) -> None:
     meter = Meter(_config(), np.ones(7, np.float32), [])
@@ -97,6 +108,15 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         "held-out  accuracy 0.9750  loss_nats 0.2500",
         COMMUNICATION_LINE,
     ]
+
+
+def test_what_sophia_clipped_is_shown() -> None:
+    output = io.StringIO()
+    with show_progress(Console(file=output), num_steps=200) as progress:
+        progress.on_step(replace(REPORT, clipped_fraction=0.875))
+    assert output.getvalue() == (
+        "step  50/200  loss 1.2500  accuracy 0.5000  clipped 87.5%  1,234 images/s  lr 1.00e-03\n"
+    )
 
 
 def test_a_bar_on_a_terminal() -> None:

@@ -11,7 +11,9 @@ the same batches and learning rates, and arrive at the same losses up to roundin
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,7 @@ from models.flax.vit import VisionTransformer
 from models.flax.weights import from_canonical, to_canonical
 from models.weights import init_weights
 from optim.jax.curvature import gauss_newton_bartlett, sample_labels
-from optim.jax.transformation import matrices, transformation
+from optim.jax.transformation import clipped_fraction, matrices, transformation
 from optim.sophia import Sophia
 from train import cli
 from train.callbacks import Callback
@@ -85,6 +87,7 @@ def train(
     all_rates = jnp.asarray(rates)
     optimizer = optax.chain(
         _mean_gradients(compression, world_size),
+        _clip_gradients(config.optimizer.max_grad_norm),
         transformation(algorithm, lambda step: all_rates[step], mask=matrices),
     )
     opt_state = optimizer.init(params)
@@ -93,12 +96,16 @@ def train(
 
     # Training.
     meter = Meter(config, rates, callbacks)
+    fraction_of = jax.jit(partial(clipped_fraction, algorithm))
     for step in range(config.run.num_steps):
         batch: tuple[np.ndarray, ...] = batches.batch(step)
         if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
             batch = (*batch, label_noise(config, step))
         params, opt_state, loss, accuracy = update(params, opt_state, batch)
-        meter.record(step, loss, accuracy)
+        clipped = None
+        if isinstance(algorithm, Sophia) and meter.is_due(step):
+            clipped = fraction_of(opt_state[-1], params)
+        meter.record(step, loss, accuracy, clipped)
 
     # Evaluation and publication.
     weights = to_canonical(nnx.merge(graph, params))
@@ -166,6 +173,10 @@ def _mean_gradients(
     return compress_gradients(compression, _AXIS, world_size)
 
 
+def _clip_gradients(max_norm: float | None) -> optax.GradientTransformation:
+    return optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm)
+
+
 def _bytes_of_run(
     config: TrainConfig, params: optax.Params, compression: Compression, world_size: int
 ) -> Wire:
@@ -188,6 +199,7 @@ def _compile_update(
     is images and labels; and noise for `sample_labels`, to estimate curvature. Devices share the
     batch, and each has all parameters.
     """
+    micro_batches = config.data.gradient_accumulation_steps
 
     def loss_fn(
         params: optax.Params, images: jax.Array, labels: jax.Array
@@ -209,10 +221,12 @@ def _compile_update(
         images, labels, *noise = batch
         # Of parameters that count as each device's own, gradients are so too.
         local = jax.lax.pcast(params, _AXIS, to="varying")
-        (loss, accuracy), grads = jax.value_and_grad(loss_fn, has_aux=True)(local, images, labels)
+        value_and_grad = partial(jax.value_and_grad(loss_fn, has_aux=True), local)
+        (loss, accuracy), grads = _mean(value_and_grad, micro_batches, images, labels)
         curvature = None
         if noise:
-            sampled = jax.lax.pmean(jax.grad(sampled_loss_fn)(local, images, *noise), _AXIS)
+            grad = partial(jax.grad(sampled_loss_fn), local)
+            sampled = jax.lax.pmean(_mean(grad, micro_batches, images, *noise), _AXIS)
             curvature = gauss_newton_bartlett(sampled, config.data.global_batch_size)
         updates, opt_state = optimizer.update(grads, opt_state, params, curvature=curvature)
         loss, accuracy = jax.lax.pmean((loss, accuracy), _AXIS)
@@ -227,6 +241,20 @@ def _compile_update(
             out_specs=(everywhere, state_specs, everywhere, everywhere),
         )
     )
+
+
+def _mean(fn: Callable[..., Any], micro_batches: int, *batch: jax.Array) -> Any:
+    """Returns the mean of a function's results for equal parts of a batch, one after the other."""
+    if micro_batches == 1:
+        return fn(*batch)
+    parts = [array.reshape(micro_batches, -1, *array.shape[1:]) for array in batch]
+
+    def add(total: Any, part: tuple[jax.Array, ...]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, fn(*part)), None
+
+    first = fn(*(part[0] for part in parts))
+    total, _ = jax.lax.scan(add, first, tuple(part[1:] for part in parts))
+    return jax.tree.map(lambda x: x / micro_batches, total)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from train.deepspeed_engine import (
     gather_weights,
     set_learning_rate,
     start_engine,
+    update,
 )
 from train.evaluation import evaluate
 from train.meter import Meter
@@ -105,6 +106,12 @@ def _train_rank(
     engine = start_engine(model, optimizer, config)
     wire = compress_gradients(engine, config)
 
+    def loss_fn(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = engine(images)
+        accuracy = (logits.argmax(dim=-1) == labels).float().mean()
+        smoothing = config.loss.label_smoothing
+        return F.cross_entropy(logits, labels.long(), label_smoothing=smoothing), accuracy
+
     # Training.
     meter = Meter(config, rates, callbacks, partial(mean_over_ranks, device=engine.device))
     for step in range(config.run.num_steps):
@@ -113,12 +120,11 @@ def _train_rank(
         if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
             noise = torch.from_numpy(label_noise(config, step)[share]).to(engine.device)
             estimate_curvature(engine, optimizer, images, noise)
-        logits = engine(images)
-        loss = F.cross_entropy(logits, labels.long(), label_smoothing=config.loss.label_smoothing)
-        engine.backward(loss)
-        engine.step()
-        accuracy = (logits.detach().argmax(dim=-1) == labels).float().mean()
-        meter.record(step, loss.detach(), accuracy)
+        loss, accuracy = update(engine, loss_fn, images, labels)
+        clipped = None
+        if isinstance(algorithm, Sophia) and meter.is_due(step):
+            clipped = optimizer.clipped_fraction()
+        meter.record(step, loss, accuracy, clipped)
 
     # Evaluation and publication, by the first rank.
     weights = gather_weights(engine)

@@ -140,20 +140,19 @@ class Optimizer(torch.optim.Optimizer):
           ValueError: No step was made.
         """
         self._require_sophia()
+        # Parameters that are in no group, as ZeRO's third stage has them between steps, are not
+        # known to have hyperparameters of their own.
+        of_param = {p: self._of(group) for group in self.param_groups for p in group["params"]}
         clipped = weights = 0
-        for group in self.param_groups:
-            algorithm = self._of(group)
+        for param, state in self.state.items():
+            algorithm = of_param.get(param, self._algorithm)
             assert isinstance(algorithm, Sophia)
-            for param in group["params"]:
-                if param in self.state:
-                    state = self.state[param]
-                    slots = [
-                        read(local(state[slot]), local(param), is_square=False)
-                        for slot in algorithm.slots
-                    ]
-                    mask = algorithm.is_clipped(torch, *slots)
-                    clipped += int(mask.sum())
-                    weights += mask.numel()
+            slots = [
+                read(local(state[slot]), local(param), is_square=False) for slot in algorithm.slots
+            ]
+            mask = algorithm.is_clipped(torch, *slots)
+            clipped += int(mask.sum())
+            weights += mask.numel()
         if not weights:
             raise ValueError("no step was made, so none was clipped")
         return clipped / weights
