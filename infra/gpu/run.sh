@@ -16,7 +16,7 @@ python="${PYTHON:-python3}"
 out="$root/build/gpu"
 build_only=false
 pytest_args=()
-packages=(kernels/attention kernels/linear_attention kernels/quantize)
+packages=(kernels/{attention,linear_attention,optimizer_step,quantize})
 
 fail() {
   echo "error: $*" >&2
@@ -75,8 +75,10 @@ PY
 }
 
 compile_object() { # compile_object SOURCE OBJECT
-  g++ -std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -I. "${includes[@]/#/-isystem}" \
-    -c "$1" -o "$2"
+  local options=()
+  [[ "$1" == kernels/optimizer_step/* ]] && options=(-ffp-contract=off) # as in its BUILD file
+  g++ -std=c++17 -O2 -fPIC -fvisibility=hidden -Wall ${options[@]+"${options[@]}"} -I. \
+    "${includes[@]/#/-isystem}" -c "$1" -o "$2"
 }
 
 # Compiles PACKAGE/_native.so from the C++ sources of the package and of kernels/native.
@@ -107,7 +109,7 @@ build_cubins() { # build_cubins PACKAGE
   local compiler=infra/bazel/triton_compile.py built="$out/$1/cubins.archs"
   [[ -f "$source" ]] || return 0
   if [[ -f "$stamp" && "$(cat "$built" 2>/dev/null)" == "$archs" &&
-    -z "$(find "$package"/triton_*.py "$compiler" -newer "$stamp")" ]]; then
+    -z "$(find kernels/*/triton_*.py "$compiler" -newer "$stamp")" ]]; then
     return 0
   fi
   rm -rf "$out/$package/cubins"

@@ -1,6 +1,6 @@
 """A step of an optimizer in C++; see native.cc."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 class CudaError(RuntimeError):
     """There is no CUDA driver, no kernel for the GPU, or the driver refused a call."""
@@ -23,6 +23,36 @@ def step_cpu(
     and the addresses of the weights, the gradient and each slot.
     """
 
+def step_cuda(
+    *,
+    rule: int,
+    decay_is_proximal: bool,
+    weight_decay: float,
+    hyperparameters: Sequence[float],
+    numbers: int,
+    rows: Sequence[int],
+    device: int,
+    stream: int,
+) -> None:
+    """Enqueues the update of all tensors in place.
+
+    `numbers` is the address, on the device and a multiple of 16 bytes, of the step as int32, and
+    16 bytes on, of the rate and the scalars as float32. Those of `rows` are on the device too.
+    """
+
+def register_kernel(
+    *,
+    name: str,
+    arch: int,
+    arch_specific: bool,
+    path: str,
+    symbol: str,
+    parameters: Sequence[tuple[str, str]],
+    num_scratch_parameters: int,
+    num_warps: int,
+    shared_bytes: int,
+    constants: Mapping[str, int],
+) -> None: ...
 def xla_handlers() -> list[tuple[str, str, object]]:
     """(target, platform, capsule) of each XLA FFI handler."""
 

@@ -43,7 +43,11 @@ DTYPES = ("float16", "bfloat16", "float32")
 
 SUPPORT: Support = {
     "cpu": {"cpu": frozenset(DTYPES)},
+    "triton": {"cuda": frozenset(DTYPES)},
 }
+if os.environ.get("TRITON_INTERPRET") == "1":
+    # Triton's interpreter, for tests.
+    SUPPORT = {**SUPPORT, "triton": {"cpu": frozenset(DTYPES)}}
 
 # How slots of bytes are payloads of kernels/quantize. Stochastic, since a moving average moves by
 # less than half a step of any 8-bit format, and would stand still.
@@ -68,15 +72,14 @@ def seed(step: int, index: int, slot: int) -> int:
     return (step * 0x9E3779B1 + index * 0x85EBCA77 + slot * 0xC2B2AE3D) & 0xFFFFFFFF
 
 
-def serves(device: str, dtype: str) -> bool:
-    """Whether a kernel is there for weights of this dtype on this device.
+def backend(device: str, dtype: str) -> str | None:
+    """Returns which of `SUPPORT` updates weights of this dtype on this device.
 
-    There is none where `HPC_KERNEL_BACKEND` asks for a backend that has none, such as "reference":
+    None does where `HPC_KERNEL_BACKEND` asks for a backend that has none, such as "reference":
     then the rules are computed as they are written.
     """
     requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    return any(
-        dtype in devices.get(device, ())
-        for backend, devices in SUPPORT.items()
-        if requested in ("", backend)
-    )
+    for name, devices in SUPPORT.items():
+        if requested in ("", name) and dtype in devices.get(device, ()):
+            return name
+    return None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import jax_calls
+from kernels import cubin_loader, jax_calls
 from kernels.dispatch import UnsupportedKernelError
 from kernels.optimizer_step import _native, contract
 
@@ -55,11 +55,15 @@ def step(
     """
     for param in params:
         device = jax_calls.device(param)
-        if not contract.serves(device, param.dtype.name):
+        # The interpreter is not for JAX.
+        wanted = {"cpu": "cpu", "cuda": "triton"}.get(device)
+        if wanted is None or contract.backend(device, param.dtype.name) != wanted:
             raise UnsupportedKernelError(
                 f"optimizer_step does not support {param.dtype.name} on {device}; supported: "
-                f"{', '.join(contract.DTYPES)} on cpu"
+                f"{', '.join(contract.DTYPES)} on cpu and cuda"
             )
+        if device == "cuda":
+            cubin_loader.ensure_registered(_native)
     tensors = [
         (param, grad.astype(param.dtype), *kept)
         for param, grad, kept in zip(params, grads, slots, strict=True)

@@ -1,5 +1,5 @@
-// The Python module kernels.optimizer_step._native: one binary for PyTorch (a function on
-// addresses) and JAX (an XLA FFI handler in a capsule).
+// The Python module kernels.optimizer_step._native: one binary for PyTorch (functions on addresses)
+// and JAX (XLA FFI handlers in capsules).
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -10,6 +10,7 @@
 
 #include "kernels/native/python_module.h"
 #include "kernels/optimizer_step/cpu.h"
+#include "kernels/optimizer_step/cuda.h"
 #include "kernels/optimizer_step/problem.h"
 #include "kernels/optimizer_step/xla_handlers.h"
 
@@ -41,9 +42,9 @@ std::vector<Tensor> ToTensors(const std::vector<int64_t>& rows, size_t num_slots
   return tensors;
 }
 
-void Step(int rule, bool decay_is_proximal, int64_t step, double rate, double weight_decay,
-          const std::vector<double>& hyperparameters, const std::vector<double>& scalars,
-          const std::vector<int64_t>& rows) {
+void StepOnCpu(int rule, bool decay_is_proximal, int64_t step, double rate, double weight_decay,
+               const std::vector<double>& hyperparameters, const std::vector<double>& scalars,
+               const std::vector<int64_t>& rows) {
   const Problem problem{static_cast<Rule>(rule),
                         decay_is_proximal,
                         step,
@@ -54,20 +55,44 @@ void Step(int rule, bool decay_is_proximal, int64_t step, double rate, double we
   StepCpu(problem, ToTensors(rows, TraitsOf(problem.rule).slots));
 }
 
+// Where `numbers` has the rate and the scalars, after the step.
+constexpr int64_t kFirstNumber = 4;
+
+void StepOnCuda(int rule, bool decay_is_proximal, double weight_decay,
+                const std::vector<double>& hyperparameters, uintptr_t numbers,
+                const std::vector<int64_t>& rows, int device, uintptr_t stream) {
+  Problem problem{};
+  problem.rule = static_cast<Rule>(rule);
+  problem.decay_is_proximal = decay_is_proximal;
+  problem.weight_decay = weight_decay;
+  problem.hyperparameters = hyperparameters;
+  const RuleTraits traits = TraitsOf(problem.rule);
+  problem.scalars.resize(traits.scalars);
+  int32_t* const step = reinterpret_cast<int32_t*>(numbers);
+  StepCuda(problem, ToTensors(rows, traits.slots),
+           {step, reinterpret_cast<float*>(step + kFirstNumber)},
+           {device, reinterpret_cast<cuda::Stream>(stream)});
+}
+
 }  // namespace
 }  // namespace kernels::optimizer_step
 
 PYBIND11_MODULE(_native, m) {
   m.doc() = "A step of an optimizer over many tensors in C++, for PyTorch and JAX.";
   kernels::DefineCommon(m);
-  m.def("step_cpu", &kernels::optimizer_step::Step, py::kw_only(), py::arg("rule"),
+  m.def("step_cpu", &kernels::optimizer_step::StepOnCpu, py::kw_only(), py::arg("rule"),
         py::arg("decay_is_proximal"), py::arg("step"), py::arg("rate"), py::arg("weight_decay"),
         py::arg("hyperparameters"), py::arg("scalars"), py::arg("rows"),
         py::call_guard<py::gil_scoped_release>());
+  m.def("step_cuda", &kernels::optimizer_step::StepOnCuda, py::kw_only(), py::arg("rule"),
+        py::arg("decay_is_proximal"), py::arg("weight_decay"), py::arg("hyperparameters"),
+        py::arg("numbers"), py::arg("rows"), py::arg("device"), py::arg("stream"),
+        py::call_guard<py::gil_scoped_release>());
   m.def("xla_handlers", [] {
     py::list handlers;
-    handlers.append(
-        py::make_tuple("hpc_optimizer_step", "cpu", kernels::XlaCapsule(HpcOptimizerStepCpu)));
+    const char* const target = "hpc_optimizer_step";
+    handlers.append(py::make_tuple(target, "cpu", kernels::XlaCapsule(HpcOptimizerStepCpu)));
+    handlers.append(py::make_tuple(target, "CUDA", kernels::XlaCapsule(HpcOptimizerStepCuda)));
     return handlers;
   });
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/native/xla_calls.h"
 #include "kernels/optimizer_step/cpu.h"
+#include "kernels/optimizer_step/cuda.h"
 #include "kernels/optimizer_step/problem.h"
 
 namespace kernels::optimizer_step {
@@ -25,21 +26,27 @@ DType ToDType(ffi::DataType type) {
   }
 }
 
+// All but the step, the rate and the values of the scalars, which may be on a device.
 Problem ToProblem(const Arrays& in, const ffi::Dictionary& attributes) {
-  const ffi::AnyBuffer numbers = Array(in, 0), step = Array(in, 1);
-  const float* values = static_cast<const float*>(numbers.untyped_data());
   const auto hyperparameters = Attribute<ffi::Span<const double>>(attributes, "hyperparameters");
-  return {static_cast<Rule>(Attribute<int64_t>(attributes, "rule")),
-          Attribute<int64_t>(attributes, "decay_is_proximal") != 0,
-          *static_cast<const int32_t*>(step.untyped_data()),
-          values[0],
-          Attribute<double>(attributes, "weight_decay"),
-          {hyperparameters.begin(), hyperparameters.end()},
-          {values + 1, values + numbers.element_count()}};
+  Problem problem{};
+  problem.rule = static_cast<Rule>(Attribute<int64_t>(attributes, "rule"));
+  problem.decay_is_proximal = Attribute<int64_t>(attributes, "decay_is_proximal") != 0;
+  problem.weight_decay = Attribute<double>(attributes, "weight_decay");
+  problem.hyperparameters.assign(hyperparameters.begin(), hyperparameters.end());
+  problem.scalars.resize(Array(in, 0).element_count() - 1);
+  return problem;
 }
 
-std::vector<Tensor> ToTensors(const Arrays& in, const Outputs& out, size_t num_slots,
-                              ffi::Span<const int64_t> decays) {
+DeviceNumbers ToNumbers(const Arrays& in) {
+  return {static_cast<int32_t*>(Array(in, 1).untyped_data()),
+          static_cast<float*>(Array(in, 0).untyped_data())};
+}
+
+std::vector<Tensor> ToTensors(const Arrays& in, const Outputs& out, const Problem& problem,
+                              const ffi::Dictionary& attributes) {
+  const auto decays = Attribute<ffi::Span<const int64_t>>(attributes, "decays");
+  const size_t num_slots = TraitsOf(problem.rule).slots;
   const size_t num_tensors = decays.size();
   if (in.size() != kFirstTensor + num_tensors * (2 + num_slots) ||
       out.size() != num_tensors * (1 + num_slots)) {
@@ -72,9 +79,20 @@ std::vector<Tensor> ToTensors(const Arrays& in, const Outputs& out, size_t num_s
 ffi::Error StepOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dictionary attributes) {
   RespectThreads(pool);
   return Guard([&] {
+    Problem problem = ToProblem(in, attributes);
+    const auto [step, numbers] = ToNumbers(in);
+    problem.step = *step;
+    problem.rate = numbers[0];
+    for (size_t i = 0; i < problem.scalars.size(); ++i) problem.scalars[i] = numbers[1 + i];
+    StepCpu(problem, ToTensors(in, out, problem, attributes));
+  });
+}
+
+ffi::Error StepOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
+                      ffi::Dictionary attributes) {
+  return Guard([&] {
     const Problem problem = ToProblem(in, attributes);
-    StepCpu(problem, ToTensors(in, out, TraitsOf(problem.rule).slots,
-                               Attribute<ffi::Span<const int64_t>>(attributes, "decays")));
+    StepCuda(problem, ToTensors(in, out, problem, attributes), ToNumbers(in), {device, stream});
   });
 }
 
@@ -83,3 +101,5 @@ ffi::Error StepOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dictiona
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcOptimizerStepCpu, kernels::optimizer_step::StepOnCpu,
                               kernels::CpuBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcOptimizerStepCuda, kernels::optimizer_step::StepOnCuda,
+                              kernels::CudaBinding());

@@ -1,4 +1,4 @@
-// The XLA FFI handler of an optimizer's step, for jax.ffi.register_ffi_target.
+// The XLA FFI handlers of an optimizer's step, for jax.ffi.register_ffi_target.
 //
 // Arguments: float32 [1 + scalars], the rate and the scalars; int32 [], the step; then of each
 // tensor the weights, the gradient and the slots, float32 or payloads (uint8). Results: of each
@@ -11,6 +11,7 @@
 
 extern "C" {
 XLA_FFI_Error* HpcOptimizerStepCpu(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcOptimizerStepCuda(XLA_FFI_CallFrame* call_frame);
 }
 
 #endif  // KERNELS_OPTIMIZER_STEP_XLA_HANDLERS_H_

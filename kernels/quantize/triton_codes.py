@@ -24,6 +24,14 @@ SIGNED_INTEGER = tl.constexpr(12582912.0)
 
 GOLDEN_RATIO = tl.constexpr(0x9E3779B9)
 
+# Bits of a float32: all but the sign; 2^-100 and 2^126, MIN_MAGNITUDE and MAX_MAGNITUDE of
+# contract.py; 1; NaN.
+ABSOLUTE = tl.constexpr(0x7FFFFFFF)
+MIN_BITS = tl.constexpr(0x0D800000)
+MAX_BITS = tl.constexpr(0x7E800000)
+ONE_BITS = tl.constexpr(0x3F800000)
+NAN_BITS = tl.constexpr(0x7FC00000)
+
 
 @triton.jit
 def decode(codes, format, IS_INT: tl.constexpr):
@@ -40,8 +48,34 @@ def decode(codes, format, IS_INT: tl.constexpr):
 
 
 @triton.jit
-def encode(
-    scaled, noise_ptr, start, format, BLOCK: tl.constexpr, STOCHASTIC: tl.constexpr,
+def quantize_blocks(v, seed, first, format, BLOCK: tl.constexpr, STOCHASTIC: tl.constexpr):
+    """Quantizes a tile in blocks, its rows.
+
+    Random numbers are those of a seed, from the number `first` on.
+
+    Returns the codes, their values, the scales, and the bits of the blocks' magnitudes, which tell
+    a block that is not finite.
+    """
+    # Of bits, which as integers are in the order of the numbers, with the NaNs on top.
+    magnitude = tl.max(to_bits(v) & ABSOLUTE, 1)
+    is_finite = magnitude < MAX_BITS
+    is_usable = is_finite & (magnitude >= MIN_BITS)
+    divisor = from_bits(tl.where(is_usable, magnitude, ONE_BITS))
+    largest = tl.full(divisor.shape, 1.0, tl.float32) * largest_value(format)
+    scales = tl.where(is_usable, tl.div_rn(divisor, largest), 0.0)
+    scales = tl.where(is_finite, scales, from_bits(tl.full(scales.shape, NAN_BITS, tl.int32)))
+    inverses = tl.where(is_usable, tl.div_rn(largest, divisor), 0.0)
+    scaled = tl.where(is_finite[:, None], v, 0.0) * inverses[:, None]
+    if format == INT8:
+        codes, values = _encode(scaled, seed, first, format, BLOCK, STOCHASTIC, True)
+    else:
+        codes, values = _encode(scaled, seed, first, format, BLOCK, STOCHASTIC, False)
+    return codes, values, scales, magnitude
+
+
+@triton.jit
+def _encode(
+    scaled, seed, first, format, BLOCK: tl.constexpr, STOCHASTIC: tl.constexpr,
     IS_INT: tl.constexpr,
 ):  # fmt: skip
     """Rounds to values of the format: their codes, and the values."""
@@ -56,7 +90,7 @@ def encode(
         y = tl.minimum(tl.abs(scaled), largest_value(format))
         rounded = (y + magic) - magic
         rounded = tl.where(rounded > y, rounded - step, rounded)
-        threshold = _uniform(noise_ptr, start, BLOCK) * step
+        threshold = _uniform(seed, first, BLOCK) * step
         rounded = tl.where(threshold < y - rounded, rounded + step, rounded)
         values = tl.where(scaled < 0.0, 0.0 - rounded, rounded)
     else:
@@ -95,12 +129,8 @@ def _power(exponent):
 
 
 @triton.jit
-def _uniform(noise_ptr, start, BLOCK: tl.constexpr):
-    """Numbers in [0, 1) for the values of a tile from `start` on; see reference.py."""
-    seed = tl.load(noise_ptr).to(tl.uint32)
-    low = tl.load(noise_ptr + 1).to(tl.uint32).to(tl.int64)
-    high = tl.load(noise_ptr + 2).to(tl.uint32).to(tl.int64)
-    first = (low | (high << 32)) + start
+def _uniform(seed, first, BLOCK: tl.constexpr):
+    """Numbers in [0, 1) for a tile, from the number `first` of a seed on; see reference.py."""
     low, high = first.to(tl.uint32), (first >> 32).to(tl.uint32)
     lows = low + places(BLOCK).to(tl.uint32)
     key = _mix(seed + (high + 1) * GOLDEN_RATIO)

@@ -18,20 +18,12 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from kernels.quantize.triton_codes import INT8, decode, encode, from_bits, largest_value, to_bits
+from kernels.quantize.triton_codes import INT8, MAX_BITS, decode, quantize_blocks
 from kernels.quantize.triton_tiles import TILE, load, locate, places, reload, span, store
 
 # The smallest block: values that share a scale in any case.
 GROUP = tl.constexpr(64)
 LOG2_GROUP = tl.constexpr(6)
-
-# Bits of a float32: all but the sign; 2^-100 and 2^126, MIN_MAGNITUDE and MAX_MAGNITUDE of
-# contract.py; 1; NaN.
-ABSOLUTE = tl.constexpr(0x7FFFFFFF)
-MIN_BITS = tl.constexpr(0x0D800000)
-MAX_BITS = tl.constexpr(0x7E800000)
-ONE_BITS = tl.constexpr(0x3F800000)
-NAN_BITS = tl.constexpr(0x7FC00000)
 
 
 @triton.jit
@@ -129,20 +121,13 @@ def _quantize_tile(
     """Quantizes a tile of a chunk and writes its codes, scales and residual."""
     if has_residual:
         v += load(residual_in_ptr, start, count, BLOCK)
-    # Of bits, which as integers are in the order of the numbers, with the NaNs on top.
-    magnitude = tl.max(to_bits(v) & ABSOLUTE, 1)
-    is_finite = magnitude < MAX_BITS
-    is_usable = is_finite & (magnitude >= MIN_BITS)
-    divisor = from_bits(tl.where(is_usable, magnitude, ONE_BITS))
-    largest = tl.full(divisor.shape, 1.0, tl.float32) * largest_value(format)
-    scales = tl.where(is_usable, tl.div_rn(divisor, largest), 0.0)
-    scales = tl.where(is_finite, scales, from_bits(tl.full(scales.shape, NAN_BITS, tl.int32)))
-    inverses = tl.where(is_usable, tl.div_rn(largest, divisor), 0.0)
-    scaled = tl.where(is_finite[:, None], v, 0.0) * inverses[:, None]
-    if format == INT8:
-        codes, values = encode(scaled, noise_ptr, start, format, BLOCK, STOCHASTIC, True)
-    else:
-        codes, values = encode(scaled, noise_ptr, start, format, BLOCK, STOCHASTIC, False)
+    seed, first = 0, start
+    if STOCHASTIC:
+        seed = tl.load(noise_ptr).to(tl.uint32)
+        low = tl.load(noise_ptr + 1).to(tl.uint32).to(tl.int64)
+        high = tl.load(noise_ptr + 2).to(tl.uint32).to(tl.int64)
+        first = (low | (high << 32)) + start
+    codes, values, scales, magnitude = quantize_blocks(v, seed, first, format, BLOCK, STOCHASTIC)
     _store_payload(payload_ptr, payload_bytes, chunk_size, tile, codes, scales, BLOCK)
     if has_residual:
         rest = v - values * scales[:, None]

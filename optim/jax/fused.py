@@ -40,7 +40,7 @@ def step(
 
     Args:
       algorithm: One of `optim.registry`.
-      params: float32, bfloat16 or float16, on the CPU.
+      params: float32, bfloat16 or float16, on a CPU or a GPU.
       state: Of `transformation(algorithm).init(params)`.
       grads: A tree like the parameters.
       learning_rate: As of `transformation`.

@@ -1,7 +1,7 @@
 """Every algorithm of `optim` as a `torch.optim.Optimizer`.
 
-On a CPU all parameters of a group are updated in one fused pass over memory, by the kernels of
-`kernels.optimizer_step`; anywhere else by the rule as it is written.
+On CPUs and GPUs all parameters of a group are updated in one fused pass over memory, by the kernels
+of `kernels.optimizer_step`; what they don't take, by the rule as it is written.
 
     from optim.lion import Lion
     from optim.torch.optimizer import Optimizer, decay_groups
@@ -202,7 +202,7 @@ class Optimizer(torch.optim.Optimizer):
             by_step.setdefault(int(item.state["step"].item()), []).append(item)
         for step, together in by_step.items():
             scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
-            rows = []
+            fusible: dict[torch.device, list[fused.Item]] = {}
             for place, param, grad, state in together:
                 slots = [state[slot] for slot in algorithm.slots]
                 weights = param
@@ -210,14 +210,15 @@ class Optimizer(torch.optim.Optimizer):
                     weights, grad, *slots = map(local, (param, grad, *slots))
                 served = algorithm.name in contract.RULES and serves(param.device, param.dtype)
                 if served and fused.fits(weights, grad, slots):
-                    rows.append(fused.row(weights, grad, slots, place))
+                    on_device = fusible.setdefault(weights.device, [])
+                    on_device.append(fused.Item(weights, grad, slots, place))
                 else:
                     _follow_rule(algorithm, scalars, weights, grad, slots, step, place)
-            if rows:
+            for on_device in fusible.values():
                 names = contract.RULES[algorithm.name]
                 fused.step(
                     algorithm.name,
-                    rows,
+                    on_device,
                     step=step,
                     rate=algorithm.learning_rate,
                     weight_decay=algorithm.weight_decay,

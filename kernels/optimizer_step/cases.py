@@ -1,0 +1,83 @@
+"""Steps to compare backends by: every rule, on tensors around a block and a tile."""
+
+from typing import NamedTuple
+
+import torch
+
+from kernels.optimizer_step import contract, torch_op
+from kernels.quantize import torch_op as quantize
+
+_SIZES = (0, 1, 63, 255, 300, 4096, 4099, 10_000)
+_NUM_STEPS = 3
+
+
+class Numbers(NamedTuple):
+    """What a rule takes, as after a few steps.
+
+    Attributes:
+      hyperparameters: as `contract.RULES` names them.
+      scalars: likewise.
+      num_slots: of each tensor.
+    """
+
+    hyperparameters: tuple[float, ...]
+    scalars: tuple[float, ...]
+    num_slots: int
+
+
+NUMBERS = {
+    "adabelief": Numbers((0.9, 0.999, 1e-8), (3.7, 334.0, 0.97, 0.01), 2),
+    "adamw": Numbers((0.9, 0.999, 1e-8), (3.7, 334.0), 2),
+    "adan": Numbers((0.98, 0.92, 0.99, 1e-8), (17.0, 4.5, 33.7, 1.0), 4),
+    "lion": Numbers((0.9, 0.99), (), 1),
+    "sophia": Numbers((0.965, 0.05, 1e-12), (), 2),
+}
+
+
+def run(
+    rule: str, dtype: str, *, in_bytes: bool, proximal: bool, device: str
+) -> list[torch.Tensor]:
+    """Returns the weights and all slots after a few steps, on the CPU."""
+    generator = torch.Generator().manual_seed(7)
+    numbers = NUMBERS[rule]
+
+    def draw(size: int) -> torch.Tensor:
+        return torch.randn(size, generator=generator)
+
+    def cast(x: torch.Tensor) -> torch.Tensor:
+        return x.to(device, getattr(torch, dtype))
+
+    def slot(size: int) -> torch.Tensor:
+        # No slot holds numbers that would not do: squares and curvature are not negative.
+        values = draw(size).abs().to(device)
+        if not in_bytes:
+            return values
+        return quantize.quantize(values, contract.CODEC, seed=0).view(-1)
+
+    params = [cast(draw(size)) for size in _SIZES]
+    slots = [[slot(size) for _ in range(numbers.num_slots)] for size in _SIZES]
+    for number in range(1, _NUM_STEPS + 1):
+        # Of magnitudes as far apart as those of layers.
+        grads = [cast(draw(size) * 10.0 ** -(size % 5)) for size in _SIZES]
+        items = [
+            torch_op.Item(param, grad, kept, index)
+            for index, (param, grad, kept) in enumerate(zip(params, grads, slots, strict=True))
+        ]
+        torch_op.step(
+            rule,
+            items,
+            step=number,
+            rate=0.02,
+            weight_decay=0.1,
+            decay_is_proximal=proximal,
+            hyperparameters=numbers.hyperparameters,
+            scalars=numbers.scalars,
+        )
+    return [x.cpu() for x in (*params, *(x for kept in slots for x in kept))]
+
+
+def assert_same_bits(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
+    """Asserts that all tensors of two runs are equal."""
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -1,0 +1,70 @@
+#include "kernels/optimizer_step/cuda.h"
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/native/cuda_launch.h"
+
+namespace kernels::optimizer_step {
+namespace {
+
+// As TILE in kernels/quantize/triton_tiles.py.
+constexpr int64_t kTile = 4096;
+
+constexpr int kMaxHyperparameters = 4;
+
+const char* RuleName(Rule rule) {
+  constexpr const char* kNames[kNumRules] = {"adabelief", "adamw", "adan", "lion", "sophia"};
+  return kNames[static_cast<int>(rule)];
+}
+
+const char* DTypeName(DType dtype) {
+  constexpr const char* kNames[kNumDTypes] = {"float16", "bfloat16", "float32"};
+  return kNames[static_cast<int>(dtype)];
+}
+
+// The variants of the kernel are for a rule, a dtype and a kind of slots.
+const cuda::LoadedKernel& FindStep(const Problem& p, const Tensor& t, Queue queue) {
+  const std::string name = std::string(RuleName(p.rule)) + "_" + DTypeName(t.dtype);
+  return cuda::FindKernel(name + (t.has_bytes ? "_bytes" : "_floats"), queue.device);
+}
+
+}  // namespace
+
+void StepCuda(const Problem& p, const std::vector<Tensor>& tensors, DeviceNumbers numbers,
+              Queue queue) {
+  CheckProblem(p, tensors);
+  // Each and 1 minus it, in double precision till here.
+  std::array<float, kMaxHyperparameters> hyper{}, rest{};
+  for (size_t i = 0; i < p.hyperparameters.size(); ++i) {
+    hyper[i] = static_cast<float>(p.hyperparameters[i]);
+    rest[i] = static_cast<float>(1.0 - p.hyperparameters[i]);
+  }
+  for (const Tensor& t : tensors) {
+    cuda::Launch(FindStep(p, t, queue), queue.stream, CeilDiv(t.size, kTile),
+                 {{"step_ptr", numbers.step},
+                  {"numbers_ptr", numbers.numbers},
+                  {"param_ptr", t.param},
+                  {"grad_ptr", const_cast<void*>(t.grad)},
+                  {"slot0_ptr", t.slots[0]},
+                  {"slot1_ptr", t.slots[1]},
+                  {"slot2_ptr", t.slots[2]},
+                  {"slot3_ptr", t.slots[3]},
+                  {"size", t.size},
+                  {"index", static_cast<int32_t>(t.index)},
+                  {"weight_decay", static_cast<float>(t.decays ? p.weight_decay : 0.0)},
+                  {"is_proximal", static_cast<int32_t>(t.decays && p.decay_is_proximal)},
+                  {"hyper0", hyper[0]},
+                  {"hyper1", hyper[1]},
+                  {"hyper2", hyper[2]},
+                  {"hyper3", hyper[3]},
+                  {"rest0", rest[0]},
+                  {"rest1", rest[1]},
+                  {"rest2", rest[2]}});
+  }
+}
+
+}  // namespace kernels::optimizer_step
