@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,8 @@ from models.flax.vit import VisionTransformer
 from models.flax.weights import from_canonical, to_canonical
 from models.weights import init_weights
 from optim.jax.curvature import gauss_newton_bartlett, sample_labels
-from optim.jax.transformation import clipped_fraction, matrices, transformation
+from optim.jax.fused import step as fused_step
+from optim.jax.transformation import State, clipped_fraction, matrices, transformation
 from optim.sophia import Sophia
 from train import cli
 from train.callbacks import Callback
@@ -45,6 +46,20 @@ from train.recipe import label_noise, learning_rates, training_batches
 
 # The mesh axis along which each batch is shared.
 _AXIS = "data"
+
+
+class _State(NamedTuple):
+    """What an update changes.
+
+    Attributes:
+        params: The model's weights.
+        gradients: State of what comes between gradients and the optimizer.
+        optimizer: The optimizer's state.
+    """
+
+    params: optax.Params
+    gradients: optax.OptState
+    optimizer: State
 
 
 def train(
@@ -84,15 +99,12 @@ def train(
     graph, params = nnx.split(model)
     compression = compression_of(config)
     algorithm = config.optimizer.algorithm
-    all_rates = jnp.asarray(rates)
-    optimizer = optax.chain(
+    gradients = optax.chain(
         _mean_gradients(compression, world_size),
         _clip_gradients(config.optimizer.max_grad_norm),
-        transformation(algorithm, lambda step: all_rates[step], mask=matrices),
     )
-    opt_state = optimizer.init(params)
-    state_specs = partition_specs(opt_state, _AXIS)
-    update = _compile_update(config, graph, optimizer, state_specs, mesh)
+    state = _State(params, gradients.init(params), transformation(algorithm).init(params))
+    update = _compile_update(config, graph, gradients, rates, partition_specs(state, _AXIS), mesh)
 
     # Training.
     meter = Meter(config, rates, callbacks)
@@ -101,19 +113,19 @@ def train(
         batch: tuple[np.ndarray, ...] = batches.batch(step)
         if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
             batch = (*batch, label_noise(config, step))
-        params, opt_state, loss, accuracy = update(params, opt_state, batch)
+        state, loss, accuracy = update(state, batch)
         clipped = None
         if isinstance(algorithm, Sophia) and meter.is_due(step):
-            clipped = fraction_of(opt_state[-1], params)
+            clipped = fraction_of(state.optimizer, state.params)
         meter.record(step, loss, accuracy, clipped)
 
     # Evaluation and publication.
-    weights = to_canonical(nnx.merge(graph, params))
+    weights = to_canonical(nnx.merge(graph, state.params))
     metrics = evaluate(predict_fn(model_config, weights), source.test)
     for callback in callbacks:
         callback.on_evaluation(metrics)
         if compression is not None:
-            wire = _bytes_of_run(config, params, compression, world_size)
+            wire = _bytes_of_run(config, state.params, compression, world_size)
             callback.on_communication(communication_report(config, wire))
     return publish_model(
         output_dir,
@@ -189,16 +201,18 @@ def _bytes_of_run(
 def _compile_update(
     config: TrainConfig,
     graph: nnx.GraphDef[VisionTransformer],
-    optimizer: optax.GradientTransformationExtraArgs,
-    state_specs: optax.OptState,
+    gradients: optax.GradientTransformation,
+    rates: np.ndarray,
+    state_specs: _State,
     mesh: jax.sharding.Mesh,
-) -> Callable[..., tuple[optax.Params, optax.OptState, jax.Array, jax.Array]]:
-    """Returns `update(params, opt_state, batch)`, one training step.
+) -> Callable[..., tuple[_State, jax.Array, jax.Array]]:
+    """Returns `update(state, batch)`, one training step, which takes the state's memory.
 
-    It gives the new `params` and `opt_state`, the loss in nats and the accuracy on the batch, which
-    is images and labels; and noise for `sample_labels`, to estimate curvature. Devices share the
-    batch, and each has all parameters.
+    It gives the new state, the loss in nats and the accuracy on the batch, which is images and
+    labels; and noise for `sample_labels`, to estimate curvature. Devices share the batch, and each
+    has all parameters.
     """
+    algorithm, all_rates = config.optimizer.algorithm, jnp.asarray(rates)
     micro_batches = config.data.gradient_accumulation_steps
 
     def loss_fn(
@@ -215,12 +229,10 @@ def _compile_update(
         labels = sample_labels(logits, noise)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    def update(
-        params: optax.Params, opt_state: optax.OptState, batch: tuple[jax.Array, ...]
-    ) -> tuple[optax.Params, optax.OptState, jax.Array, jax.Array]:
+    def update(state: _State, batch: tuple[jax.Array, ...]) -> tuple[_State, jax.Array, jax.Array]:
         images, labels, *noise = batch
         # Of parameters that count as each device's own, gradients are so too.
-        local = jax.lax.pcast(params, _AXIS, to="varying")
+        local = jax.lax.pcast(state.params, _AXIS, to="varying")
         value_and_grad = partial(jax.value_and_grad(loss_fn, has_aux=True), local)
         (loss, accuracy), grads = _mean(value_and_grad, micro_batches, images, labels)
         curvature = None
@@ -228,18 +240,28 @@ def _compile_update(
             grad = partial(jax.grad(sampled_loss_fn), local)
             sampled = jax.lax.pmean(_mean(grad, micro_batches, images, *noise), _AXIS)
             curvature = gauss_newton_bartlett(sampled, config.data.global_batch_size)
-        updates, opt_state = optimizer.update(grads, opt_state, params, curvature=curvature)
+        grads, gradients_state = gradients.update(grads, state.gradients)
+        params, optimizer_state = fused_step(
+            algorithm,
+            state.params,
+            state.optimizer,
+            grads,
+            learning_rate=lambda step: all_rates[step],
+            mask=matrices,
+            curvature=curvature,
+        )
         loss, accuracy = jax.lax.pmean((loss, accuracy), _AXIS)
-        return optax.apply_updates(params, updates), opt_state, loss, accuracy
+        return _State(params, gradients_state, optimizer_state), loss, accuracy
 
     everywhere, shared = PartitionSpec(), PartitionSpec(_AXIS)
     return jax.jit(
         jax.shard_map(
             update,
             mesh=mesh,
-            in_specs=(everywhere, state_specs, shared),
-            out_specs=(everywhere, state_specs, everywhere, everywhere),
-        )
+            in_specs=(state_specs, shared),
+            out_specs=(state_specs, everywhere, everywhere),
+        ),
+        donate_argnums=0,
     )
 
 
