@@ -24,6 +24,20 @@ class UnsupportedKernelError(ValueError):
     """No backend of an operation can serve the request."""
 
 
+def requested_backend() -> str:
+    """Returns the backend that HPC_KERNEL_BACKEND names, or "" where it names none.
+
+    Raises:
+      UnsupportedKernelError: there is no backend of that name.
+    """
+    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    if requested and requested not in BACKENDS:
+        raise UnsupportedKernelError(
+            f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(BACKENDS)}, got {requested!r}"
+        )
+    return requested
+
+
 def select_backend(operation: str, support: Support, *, device: str, dtype: str) -> str:
     """Returns the name of the backend that serves `dtype` on `device`.
 
@@ -37,11 +51,7 @@ def select_backend(operation: str, support: Support, *, device: str, dtype: str)
       UnsupportedKernelError: no backend does, the one that HPC_KERNEL_BACKEND names does not, or
         there is no backend of that name.
     """
-    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
-    if requested and requested not in BACKENDS:
-        raise UnsupportedKernelError(
-            f"{ENVIRONMENT_VARIABLE} must be one of {', '.join(BACKENDS)}, got {requested!r}"
-        )
+    requested = requested_backend()
     candidates = (requested,) if requested else [b for b in BACKENDS if b not in ON_REQUEST]
     for backend in candidates:
         if dtype in support.get(backend, {}).get(device, ()):
@@ -59,7 +69,7 @@ def explain_backends(operation: str, support: Support, *, device: str, dtype: st
       UnsupportedKernelError: none does; see `select_backend`.
     """
     chosen = select_backend(operation, support, device=device, dtype=dtype)
-    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    requested = requested_backend()
     lines = []
     for backend in (chosen, *(b for b in BACKENDS if b != chosen and b in support)):
         serves = dtype in support[backend].get(device, ())

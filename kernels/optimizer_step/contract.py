@@ -7,7 +7,7 @@ said in `//optim`, one file a rule; here are the numbers that it takes, in the n
 import os
 from typing import NamedTuple
 
-from kernels.dispatch import ENVIRONMENT_VARIABLE, Support
+from kernels.dispatch import Support, requested_backend
 from kernels.quantize.contract import Codec, codec
 
 
@@ -75,10 +75,13 @@ def seed(step: int, index: int, slot: int) -> int:
 def backend(device: str, dtype: str) -> str | None:
     """Returns which of `SUPPORT` updates weights of this dtype on this device.
 
-    None does where `HPC_KERNEL_BACKEND` asks for a backend that has none, such as "reference":
-    then the rules are computed as they are written.
+    None where there is none, as on a TPU, or where `HPC_KERNEL_BACKEND` asks for another, such as
+    "reference": then the rules are computed as they are written.
+
+    Raises:
+      UnsupportedKernelError: `HPC_KERNEL_BACKEND` is no backend's name.
     """
-    requested = os.environ.get(ENVIRONMENT_VARIABLE, "")
+    requested = requested_backend()
     for name, devices in SUPPORT.items():
         if requested in ("", name) and dtype in devices.get(device, ()):
             return name
