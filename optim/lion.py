@@ -36,5 +36,7 @@ class Lion(Algorithm):
         self, xp: ModuleType, scalars: dict[str, Scalar], grad: Array, *slots: Array
     ) -> tuple[Array, ...]:
         (m,) = slots
-        u = xp.sign(self.beta1 * m + (1 - self.beta1) * grad)
+        ahead = self.beta1 * m + (1 - self.beta1) * grad
+        # PyTorch's sign of NaN is 0, which would hide a gradient that is not a number.
+        u = xp.where(xp.isnan(ahead), ahead, xp.sign(ahead))
         return u, self.beta2 * m + (1 - self.beta2) * grad

@@ -25,7 +25,8 @@ class Sophia(Algorithm):
     `clipped_fraction` of the two frameworks' sides.
 
     Reference: Liu et al., "Sophia", Algorithm 3, https://arxiv.org/abs/2305.14342. Defaults are
-    the paper's for Sophia-G; for Hutchinson's estimate it has gamma 0.01.
+    those of the paper and the authors' code for Sophia-G; for Hutchinson's estimate the paper has
+    gamma 0.01.
     """
 
     name: ClassVar[str] = "sophia"

@@ -122,7 +122,8 @@ struct Lion {
     const Floats c = ahead(m, g);
     m = average(m, g);
     const Floats one = Broadcast(1.0f), zero{};
-    return (c > 0.0f ? one : zero) - (c < 0.0f ? one : zero);
+    const Floats sign = (c > 0.0f ? one : zero) - (c < 0.0f ? one : zero);
+    return c == c ? sign : c;  // NaN stays NaN.
   }
   Average ahead, average;
 };
@@ -152,11 +153,18 @@ struct Move {
   Move(const Problem& p, bool decays)
       : weight_decay(Constant(decays ? p.weight_decay : 0.0)),
         minus_rate(Constant(-p.rate)),
-        divisor(Constant(decays && p.decay_is_proximal ? 1.0 + p.rate * p.weight_decay : 1.0)) {}
-  Floats operator()(Floats w, Floats u) const {
-    return w + (u + weight_decay * w) * minus_rate / divisor;
+        is_proximal(decays && p.decay_is_proximal),
+        // In float32, as it must be where the rate is one on a device.
+        divisor(Broadcast(1.0f + static_cast<float>(p.rate) * static_cast<float>(p.weight_decay))) {
   }
-  Floats weight_decay, minus_rate, divisor;
+  Floats operator()(Floats w, Floats u) const {
+    const Floats change = (u + weight_decay * w) * minus_rate;
+    if (is_proximal) return w + change / divisor;
+    return w + change;
+  }
+  Floats weight_decay, minus_rate;
+  bool is_proximal;
+  Floats divisor;
 };
 
 }  // namespace KERNELS_ISA

@@ -27,9 +27,10 @@ constexpr Format kFormat = Format::kFloat8E4M3;
 // weights would be divided by epsilon alone. As `LEAST` in contract.py.
 constexpr float kLeast = 0x1p-9f;
 
-// Updates `count` weights, a multiple of kWidth. kStreams says that slots come from memory.
+// Updates `count` weights, a multiple of kWidth. kStreams says that slots come from memory. Numbers
+// are copied, or the compiler would read them anew after each store.
 template <bool kStreams, typename Rule, typename T>
-inline void Update(const Rule& rule, const Move& move, T* param, const T* grad,
+inline void Update(Rule rule, Move move, T* param, const T* grad,
                    const std::array<float*, Rule::kSlots>& slots, int64_t count) {
 #pragma GCC unroll 2
   for (int64_t i = 0; i < count; i += kWidth) {

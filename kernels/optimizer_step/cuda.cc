@@ -2,8 +2,6 @@
 
 #include <array>
 #include <cstdint>
-#include <limits>
-#include <stdexcept>
 #include <string>
 
 #include "kernels/native/cuda_launch.h"

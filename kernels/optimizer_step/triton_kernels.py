@@ -80,7 +80,8 @@ def optimizer_step(
     elif RULE == LION:
         c = hyper0 * s0 + rest0 * g
         s0 = hyper1 * s0 + rest1 * g
-        u = tl.where(c > 0.0, 1.0, 0.0) - tl.where(c < 0.0, 1.0, 0.0)
+        sign = tl.where(c > 0.0, 1.0, 0.0) - tl.where(c < 0.0, 1.0, 0.0)
+        u = tl.where(c == c, sign, c)  # NaN stays NaN
     else:
         s0 = hyper0 * s0 + rest0 * g
         curvature = hyper1 * s1
