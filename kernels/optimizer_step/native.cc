@@ -42,6 +42,17 @@ std::vector<Tensor> ToTensors(const std::vector<int64_t>& rows, size_t num_slots
   return tensors;
 }
 
+// Counters are float32, as those of torch's own optimizers.
+std::vector<int64_t> CountUp(const std::vector<uintptr_t>& counters) {
+  std::vector<int64_t> counts;
+  counts.reserve(counters.size());
+  for (const uintptr_t address : counters) {
+    float* const counter = reinterpret_cast<float*>(address);
+    counts.push_back(static_cast<int64_t>(*counter += 1.0f));
+  }
+  return counts;
+}
+
 void StepOnCpu(int rule, bool decay_is_proximal, int64_t step, double rate, double weight_decay,
                const std::vector<double>& hyperparameters, const std::vector<double>& scalars,
                const std::vector<int64_t>& rows) {
@@ -80,6 +91,7 @@ void StepOnCuda(int rule, bool decay_is_proximal, double weight_decay,
 PYBIND11_MODULE(_native, m) {
   m.doc() = "A step of an optimizer over many tensors in C++, for PyTorch and JAX.";
   kernels::DefineCommon(m);
+  m.def("count_up", &kernels::optimizer_step::CountUp, py::arg("counters"));
   m.def("step_cpu", &kernels::optimizer_step::StepOnCpu, py::kw_only(), py::arg("rule"),
         py::arg("decay_is_proximal"), py::arg("step"), py::arg("rate"), py::arg("weight_decay"),
         py::arg("hyperparameters"), py::arg("scalars"), py::arg("rows"),

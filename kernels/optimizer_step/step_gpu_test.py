@@ -36,8 +36,9 @@ def test_jax_equals_the_cpu(rule: str) -> None:
         "hyperparameters": numbers.hyperparameters,
     }
     param, grad, *slots = map(torch.from_numpy, [array.copy() for array in arrays])
-    item = torch_op.Item(param, grad, slots, 0)
-    torch_op.step(rule, [item], step=1, rate=0.5, scalars=numbers.scalars, **settings)
+    batch = torch_op.Batch(param.device)
+    assert batch.take(param, grad, slots, 0)
+    batch.step(rule, step=1, rate=0.5, scalars=numbers.scalars, **settings)
     param_jax, grad_jax, *slots_jax = map(jnp.asarray, arrays)
     (new,), (new_slots,) = jax_op.step(
         rule,

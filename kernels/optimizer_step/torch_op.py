@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from operator import attrgetter, is_
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,125 +15,201 @@ from kernels.optimizer_step import _native, contract
 
 _DTYPES = {getattr(torch, name): index for index, name in enumerate(contract.DTYPES)}
 
+# Where in an item's row that is.
+_GRAD_ADDRESS = 6
+
+# To ask many tensors at once, which takes half as long as one by one.
+_ADDRESS, _IS_CONTIGUOUS = torch.Tensor.data_ptr, torch.Tensor.is_contiguous
+_DTYPE, _IS_ON_CPU = attrgetter("dtype"), attrgetter("is_cpu")
+
 # Of what the CUDA kernels load in vectors.
 _ALIGNMENT_BYTES = 16
 
 
-class Item(NamedTuple):
-    """One tensor to update.
+class Batch:
+    """Tensors of one device that one call updates, in one pass over their memory.
 
-    Attributes:
-      param: the weights, of a dtype that is served.
-      grad: their gradient.
-      slots: float32 like the weights, in the same order of memory; or uint8, payloads of one chunk
-        in `contract.CODEC`. All of them fit.
-      place: the index of `contract.seed`.
-    """
-
-    param: torch.Tensor
-    grad: torch.Tensor
-    slots: Sequence[torch.Tensor]
-    place: int
-
-
-def serves(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a kernel is there for weights of this dtype on this device."""
-    return dtype in _DTYPES and _backend(device, dtype) is not None
-
-
-def fits(param: torch.Tensor, grad: torch.Tensor, slots: Sequence[torch.Tensor]) -> bool:
-    """Whether a kernel takes this tensor: of one dtype, and all dense in the same order.
-
-    Slots of bytes are in the order of contiguous weights, whatever the weights' own is. On a GPU
-    all start at multiples of 16 bytes.
-    """
-    if grad.dtype != param.dtype:
-        return False
-    tensors = (param, grad, *slots)
-    if param.is_cuda and any(x.data_ptr() % _ALIGNMENT_BYTES for x in tensors):
-        return False
-    if all(x.is_contiguous() for x in tensors):
-        return True
-    channels_last = torch.channels_last
-    return param.ndim == 4 and all(
-        x.ndim == 4 and x.is_contiguous(memory_format=channels_last) for x in tensors
-    )
-
-
-def step(
-    rule: str,
-    items: Sequence[Item],
-    *,
-    step: int,
-    rate: float,
-    weight_decay: float,
-    decay_is_proximal: bool,
-    hyperparameters: Sequence[float],
-    scalars: Sequence[float],
-) -> None:
-    """Updates weights and slots in place, all in one pass over their memory.
+    HPC_KERNEL_BACKEND is asked when it is made.
 
     Args:
-      rule: one of `contract.RULES`.
-      items: the tensors, on one device.
-      step: the update's number, counted from 1.
-      rate: the learning rate.
-      weight_decay: see `optim.algorithm`.
-      decay_is_proximal: likewise.
-      hyperparameters: as `contract.RULES` names them.
-      scalars: likewise.
+      device: Theirs.
 
     Raises:
-      KeyError, ValueError: no rule has this name, or it takes other numbers; nothing was changed.
+      UnsupportedKernelError: HPC_KERNEL_BACKEND is no backend's name.
     """
-    device = items[0].param.device
-    settings: dict[str, Any] = {
-        "rule": contract.RULE_NAMES.index(rule),
-        "decay_is_proximal": decay_is_proximal,
-        "weight_decay": weight_decay,
-        "hyperparameters": hyperparameters,
-    }
-    if _backend(device, items[0].param.dtype) == "cpu":
-        _native.limit_threads(torch.get_num_threads())
-        _native.step_cpu(**settings, step=step, rate=rate, scalars=scalars, rows=_rows(items))
-    elif device.type == "cuda":
-        cubin_loader.ensure_registered(_native)
-        numbers = _numbers(step, rate, scalars).to(device, non_blocking=True)
-        _native.step_cuda(
-            **settings,
-            numbers=numbers.data_ptr(),
-            rows=_rows(items),
-            device=device.index,
-            stream=torch.cuda.current_stream(device).cuda_stream,
-        )
-    else:
-        # Imported here: Triton decides at its import whether to interpret.
-        from kernels.optimizer_step import triton_jit
 
-        numbers = _numbers(step, rate, scalars)
-        for item in items:
-            triton_jit.step(numbers, *item, **settings)
+    def __init__(self, device: torch.device):
+        self._device = device
+        backends = {dtype: _backend(device, dtype) for dtype in _DTYPES}
+        self._backends = {*backends.values()} - {None}
+        self._dtypes = {dtype: _DTYPES[dtype] for dtype in _DTYPES if backends[dtype] is not None}
+        # Of each item in turn: the weights and the slots, and where they are.
+        self._kept: list[torch.Tensor] = []
+        self._addresses: list[int] = []
+        # Till the step is made; longer, they would take memory that others want.
+        self._grads: list[torch.Tensor] = []
+        self._grad_dtypes: list[torch.dtype] = []
+        self._places: list[int] = []
+        self._are_contiguous = True
+        # What the native code needs to know of each item; see _native.pyi.
+        self._rows: list[int] = []
+
+    def take(
+        self, param: torch.Tensor, grad: torch.Tensor, slots: Sequence[torch.Tensor], place: int
+    ) -> bool:
+        """Adds a tensor and returns True; or returns False, where no kernel takes it.
+
+        A kernel takes weights, gradient and slots that are dense in one order of memory; slots of
+        bytes are in the order of contiguous weights, whatever the weights' own is. On a GPU all
+        start at multiples of 16 bytes.
+
+        Args:
+          param: the weights.
+          grad: their gradient, of the same dtype.
+          slots: float32; or uint8, payloads of one chunk in `contract.CODEC`.
+          place: the index of `contract.seed`.
+        """
+        size, kind = param.numel(), slots[0].dtype
+        expected = _slot_size(kind, size)
+        if (
+            param.dtype not in self._dtypes
+            or grad.dtype != param.dtype
+            or any(x.dtype != kind or x.numel() != expected for x in slots)
+            or any(x.device != self._device for x in slots)
+        ):
+            return False
+        tensors = (param, grad, *slots)
+        are_contiguous = all(map(_IS_CONTIGUOUS, tensors))
+        if not (are_contiguous or _are_channels_last(tensors)) or not self._are_aligned(tensors):
+            return False
+        at_param, at_grad, *at_slots = map(_ADDRESS, tensors)
+        self._kept += (param, *slots)
+        self._addresses += (at_param, *at_slots)
+        self._grads.append(grad)
+        self._grad_dtypes.append(grad.dtype)
+        self._places.append(place)
+        self._are_contiguous &= are_contiguous
+        has_bytes, decays = kind == torch.uint8, True
+        head = (size, self._dtypes[param.dtype], has_bytes, decays, place)
+        self._rows += (*head, at_param, at_grad, *at_slots)
+        return True
+
+    def renew(self, kept: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]) -> bool:
+        """Exchanges the gradients and returns True; or returns False, where other things changed.
+
+        Then a new batch is to be made. This asks each tensor as little as is safe.
+
+        Args:
+          kept: of each tensor that was taken, in turn, the weights and the slots.
+          grads: the gradients.
+        """
+        if (
+            len(kept) != len(self._kept)
+            or len(grads) != len(self._places)
+            or not self._are_contiguous
+            or not all(map(is_, kept, self._kept))
+            or [*map(_ADDRESS, kept)] != self._addresses
+            or not all(map(_IS_CONTIGUOUS, grads))
+            or [*map(_DTYPE, grads)] != self._grad_dtypes
+            or not self._are_aligned(grads)
+        ):
+            return False
+        self._grads = [*grads]
+        width = len(self._rows) // len(grads)
+        self._rows[_GRAD_ADDRESS::width] = map(_ADDRESS, grads)
+        return True
+
+    def _are_aligned(self, tensors: Sequence[torch.Tensor]) -> bool:
+        if self._device.type != "cuda":
+            return True
+        return not any(address % _ALIGNMENT_BYTES for address in map(_ADDRESS, tensors))
+
+    def step(
+        self,
+        rule: str,
+        *,
+        step: int,
+        rate: float,
+        weight_decay: float,
+        decay_is_proximal: bool,
+        hyperparameters: Sequence[float],
+        scalars: Sequence[float],
+    ) -> None:
+        """Updates weights and slots in place.
+
+        Args:
+          rule: one of `contract.RULES`.
+          step: the update's number, counted from 1.
+          rate: the learning rate.
+          weight_decay: see `optim.algorithm`.
+          decay_is_proximal: likewise.
+          hyperparameters: as `contract.RULES` names them.
+          scalars: likewise.
+
+        Raises:
+          ValueError: no rule has this name, or it takes other numbers; nothing was changed.
+        """
+        if not self._rows:
+            return
+        settings: dict[str, Any] = {
+            "rule": contract.RULE_NAMES.index(rule),
+            "decay_is_proximal": decay_is_proximal,
+            "weight_decay": weight_decay,
+            "hyperparameters": hyperparameters,
+        }
+        if "cpu" in self._backends:
+            _native.limit_threads(torch.get_num_threads())
+            _native.step_cpu(**settings, step=step, rate=rate, scalars=scalars, rows=self._rows)
+        elif self._device.type == "cuda":
+            cubin_loader.ensure_registered(_native)
+            numbers = _numbers(step, rate, scalars).to(self._device, non_blocking=True)
+            _native.step_cuda(
+                **settings,
+                numbers=numbers.data_ptr(),
+                rows=self._rows,
+                device=self._device.index,
+                stream=torch.cuda.current_stream(self._device).cuda_stream,
+            )
+        else:
+            # Imported here: Triton decides at its import whether to interpret.
+            from kernels.optimizer_step import triton_jit
+
+            numbers = _numbers(step, rate, scalars)
+            width = len(self._kept) // len(self._grads)
+            for i, (grad, place) in enumerate(zip(self._grads, self._places, strict=True)):
+                param, *slots = self._kept[i * width : (i + 1) * width]
+                triton_jit.step(numbers, param, grad, slots, place, **settings)
+        self._grads.clear()
+
+
+def count_up(counters: Sequence[torch.Tensor]) -> list[int]:
+    """Adds 1 to each counter in place, and returns them.
+
+    torch takes as long for a counter as a kernel for a matrix: 2 us.
+
+    Args:
+      counters: float32 [], mostly on the CPU.
+    """
+    if {*map(_DTYPE, counters)} <= {torch.float32} and all(map(_IS_ON_CPU, counters)):
+        return _native.count_up([x.data_ptr() for x in counters])
+    torch._foreach_add_(counters, 1)
+    return [int(x) for x in counters]
+
+
+def _slot_size(dtype: torch.dtype, size: int) -> int | None:
+    """Numbers in a slot of this dtype for `size` weights; None of a dtype that is not served."""
+    if dtype == torch.uint8:
+        return contract.CODEC.payload_bytes(size)
+    return size if dtype == torch.float32 else None
+
+
+def _are_channels_last(tensors: Sequence[torch.Tensor]) -> bool:
+    order = torch.channels_last
+    return all(x.ndim == 4 and x.is_contiguous(memory_format=order) for x in tensors)
 
 
 def _backend(device: torch.device, dtype: torch.dtype) -> str | None:
     return contract.backend(device.type, contract.DTYPES[_DTYPES[dtype]])
-
-
-def _rows(items: Sequence[Item]) -> list[int]:
-    """What the native code needs to know of the tensors; see _native.pyi."""
-    rows: list[int] = []
-    for param, grad, slots, place in items:
-        rows += (
-            param.numel(),
-            _DTYPES[param.dtype],
-            slots[0].dtype == torch.uint8,
-            True,  # decays
-            place,
-            param.data_ptr(),
-            grad.data_ptr(),
-        )
-        rows += [slot.data_ptr() for slot in slots]
-    return rows
 
 
 def _numbers(step: int, rate: float, scalars: Sequence[float]) -> torch.Tensor:

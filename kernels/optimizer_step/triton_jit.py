@@ -35,7 +35,7 @@ def step(
     Args:
       numbers: int32, on the device of the tensors: the step, and from the fourth on the bits of
         the rate and the scalars.
-      param: as of `torch_op.Item`, and so are the next three.
+      param: as of `torch_op.Batch.take`, and so are the next three.
       grad: likewise.
       slots: likewise.
       place: likewise.

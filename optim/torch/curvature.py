@@ -12,6 +12,9 @@ with optimizer.estimating_curvature(as_it_is):
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import distributed
+from torch.distributed import ProcessGroup
+from torch.distributed.tensor import DTensor
 from torch.distributions import Gumbel
 
 
@@ -50,16 +53,32 @@ def hutchinson(
     loss: torch.Tensor,
     params: Sequence[torch.Tensor],
     generator: torch.Generator | None = None,
+    *,
+    group: ProcessGroup | None = None,
 ) -> None:
     """Replaces each gradient by `x * (H @ x)`, whose mean is the diagonal of the Hessian `H`.
+
+    It differentiates twice, past the hooks by which DDP, FSDP and DeepSpeed exchange gradients.
+    With `group` it averages the estimates itself, which is what DDP needs; DeepSpeed, and
+    parameters of which a rank holds but a part, want `gauss_newton_bartlett`.
 
     Args:
       loss: A scalar whose graph can be differentiated twice; it is freed.
       params: Of which `H` is the Hessian; they require gradients.
       generator: Of the standard normal `x`.
+      group: The ranks over whose losses' mean to estimate; this one's loss alone unless given.
+
+    Raises:
+      TypeError: A rank holds but a part of a parameter.
 
     Reference: Liu et al., "Sophia", Algorithm 1, https://arxiv.org/abs/2305.14342.
     """
+    for param in params:
+        if isinstance(param, DTensor) or hasattr(param, "ds_id"):  # FSDP; ZeRO's third stage
+            raise TypeError(
+                "hutchinson takes whole parameters, and a rank holds a part of one of shape "
+                f"{tuple(param.shape)}; use gauss_newton_bartlett"
+            )
     grads = torch.autograd.grad(loss, params, create_graph=True, materialize_grads=True)
     directions = [
         torch.randn(p.shape, dtype=p.dtype, device=p.device, generator=generator) for p in params
@@ -71,3 +90,6 @@ def hutchinson(
         products = tuple(map(torch.zeros_like, params))
     for param, x, product in zip(params, directions, products, strict=True):
         param.grad = x * product
+        if group is not None:
+            distributed.all_reduce(param.grad, group=group)
+            param.grad /= group.size()

@@ -1,9 +1,18 @@
 """The estimates are right on average, where the Hessian's diagonal is known."""
 
+import os
+from pathlib import Path
+
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import distributed, multiprocessing
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
 
 from optim.torch.curvature import gauss_newton_bartlett, hutchinson, sample_labels
+
+_RANKS = 2
 
 
 def test_gauss_newton_bartlett_of_softmax_regression() -> None:
@@ -37,3 +46,35 @@ def test_hutchinson_of_a_quadratic() -> None:
         assert torch.equal(unused.grad, torch.zeros_like(unused))
         total += weight.grad
     torch.testing.assert_close(total / 4000, hessian.diagonal(), rtol=0.1, atol=0.0)
+
+
+def _rank(rank: int, directory: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo", rank=rank, world_size=_RANKS, store=distributed.FileStore(f"{directory}/store")
+    )
+    # Each rank has a loss of its own: the mean of their diagonals is [2, 3].
+    diagonal = torch.tensor([1.0, 2.0]) if rank == 0 else torch.tensor([3.0, 4.0])
+    weight = torch.ones(2, requires_grad=True)
+    generator = torch.Generator().manual_seed(rank)
+    total = torch.zeros(2)
+    for _ in range(2000):
+        loss = 0.5 * (diagonal * weight.square()).sum()
+        hutchinson(loss, [weight], generator, group=distributed.group.WORLD)
+        total += weight.grad
+    torch.testing.assert_close(total / 2000, torch.tensor([2.0, 3.0]), rtol=0.1, atol=0.0)
+    others = [torch.empty(2) for _ in range(_RANKS)]
+    distributed.all_gather(others, weight.grad)
+    assert torch.equal(*others)
+
+    part = DTensor.from_local(weight.detach(), init_device_mesh("cpu", (_RANKS,)), [Shard(0)])
+    with pytest.raises(TypeError, match=r"whole parameters, .* of shape \(4,\); use gauss"):
+        hutchinson(part.sum(), [part])
+    distributed.barrier()
+    distributed.destroy_process_group()
+    # Without the interpreter's own end, which native threads of the process group may abort.
+    os._exit(0)
+
+
+def test_hutchinson_over_ranks(tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, (tmp_path,), nprocs=_RANKS)

@@ -13,20 +13,20 @@ where torch's schedulers look for it. DeepSpeed takes it as a client optimizer u
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from itertools import chain, count
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from kernels.optimizer_step import contract
-from kernels.optimizer_step import torch_op as fused
 from optim.algorithm import Algorithm
 from optim.sophia import Sophia
-from optim.torch.slots import arithmetic_dtype, local, new_slot, read, write
+from optim.torch.slots import check, local, local_slot, new_slot, read, write
+from optim.torch.update import Item, Updater
+
+# What torch and its schedulers have in a group besides.
+_NOT_HYPERPARAMETERS = frozenset({"name", "param_names", "initial_lr"})
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -48,6 +48,7 @@ class Optimizer(torch.optim.Optimizer):
     def __init__(self, params: Iterable[Any], algorithm: Algorithm):
         self._algorithm = algorithm
         self._estimate: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._updater = Updater()
         super().__init__(params, _to_group(algorithm))
 
     @property
@@ -57,13 +58,13 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """As in torch, and with the rule, for `copy` and `pickle`."""
-        own = {"_algorithm": self._algorithm, "_estimate": None}
+        own = {"_algorithm": self._algorithm, "_estimate": None, "_updater": Updater()}
         return {**super().__getstate__(), **own}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As in torch, and checked."""
         own = {key: value for key, value in param_group.items() if key != "params"}
-        unknown = own.keys() - self.defaults.keys() - {"name", "param_names"}
+        unknown = own.keys() - self.defaults.keys() - _NOT_HYPERPARAMETERS
         if unknown:
             raise ValueError(
                 f"a parameter group has the unknown keys {sorted(unknown)}; "
@@ -87,9 +88,9 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         work = self._work()
-        for algorithm, items in work:
+        for number, (algorithm, items) in enumerate(work):
             if self._estimate is None:
-                self._update(algorithm, items)
+                self._updater.update(number, algorithm, items)
             else:
                 for item in items:
                     self._update_curvature(algorithm, self._estimate, item)
@@ -97,17 +98,27 @@ class Optimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in torch, which would make the state of the parameters' dtype: it keeps its own."""
+        """As in torch, which would make the state of the parameters' dtype: it keeps its own.
+
+        The state is copied; later steps leave `state_dict` alone.
+
+        Raises:
+          ValueError: It is of another algorithm, or of other groups; nothing was changed.
+        """
+        self._check_algorithm(state_dict)
         super().load_state_dict(state_dict)
+        self._updater = Updater()
         saved, own = (
             chain.from_iterable(group["params"] for group in groups)
             for groups in (state_dict["param_groups"], self.param_groups)
         )
         for number, param in zip(saved, own, strict=True):
             if number in state_dict["state"]:
-                for slot in self._algorithm.slots:
-                    value = state_dict["state"][number][slot]
-                    self.state[param][slot] = value.to(param.device, copy=True)
+                values = state_dict["state"][number]
+                for slot in values.keys() & {*self._algorithm.slots}:
+                    self.state[param][slot] = values[slot].to(param.device, copy=True)
+                if "step" in values:
+                    self.state[param]["step"] = values["step"].to("cpu", copy=True)
 
     @contextmanager
     def estimating_curvature(
@@ -147,8 +158,11 @@ class Optimizer(torch.optim.Optimizer):
         for param, state in self.state.items():
             algorithm = of_param.get(param, self._algorithm)
             assert isinstance(algorithm, Sophia)
+            if not state["step"]:  # has an estimate and nothing else
+                continue
+            own = local(param)
             slots = [
-                read(local(state[slot]), local(param), is_square=False) for slot in algorithm.slots
+                read(local_slot(state[slot], own), own, is_square=False) for slot in algorithm.slots
             ]
             mask = algorithm.is_clipped(torch, *slots)
             clipped += int(mask.sum())
@@ -157,6 +171,23 @@ class Optimizer(torch.optim.Optimizer):
             raise ValueError("no step was made, so none was clipped")
         return clipped / weights
 
+    def _check_algorithm(self, state_dict: dict[str, Any]) -> None:
+        name = type(self._algorithm).__name__
+        for group in state_dict["param_groups"]:
+            saved = group.keys() - {"params", *_NOT_HYPERPARAMETERS}
+            if saved != self.defaults.keys():
+                raise ValueError(
+                    f"expected state of {name}, whose hyperparameters are "
+                    f"{', '.join(sorted(self.defaults))}; got {', '.join(sorted(saved))}"
+                )
+        expected = {"step", *self._algorithm.slots}
+        for state in state_dict["state"].values():
+            if state and state.keys() != expected:
+                raise ValueError(
+                    f"expected state of {name}, which is {', '.join(sorted(expected))}; "
+                    f"got {', '.join(sorted(state))}"
+                )
+
     def _require_sophia(self) -> None:
         if not isinstance(self._algorithm, Sophia):
             raise TypeError(f"{type(self._algorithm).__name__} has no curvature; Sophia does")
@@ -164,14 +195,14 @@ class Optimizer(torch.optim.Optimizer):
     def _of(self, group: dict[str, Any]) -> Algorithm:
         return self._algorithm.model_copy(update=_from_group(group))
 
-    def _work(self) -> list[tuple[Algorithm, "list[_Item]"]]:
+    def _work(self) -> list[tuple[Algorithm, list[Item]]]:
         """Returns the parameters that have gradients, by groups."""
         numbers = count()
         work = []
         for group in self.param_groups:
             algorithm = self._of(group)
             items = [
-                _Item(place, param, param.grad, self._state(algorithm, param))
+                Item(place, param, param.grad, self._state(algorithm, param))
                 for param, place in zip(group["params"], numbers, strict=False)
                 if param.grad is not None
             ]
@@ -192,92 +223,17 @@ class Optimizer(torch.optim.Optimizer):
                 state[slot] = new_slot(param, algorithm.state_bits)
         return state
 
-    def _update(self, algorithm: Algorithm, items: "list[_Item]") -> None:
-        """Updates the parameters of a group; those of one step, mostly all, at once."""
-        serves = cache(fused.serves)  # asks the environment
-        if items:
-            torch._foreach_add_([item.state["step"] for item in items], 1)
-        by_step: dict[int, list[_Item]] = {}
-        for item in items:
-            by_step.setdefault(int(item.state["step"].item()), []).append(item)
-        for step, together in by_step.items():
-            scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
-            fusible: dict[torch.device, list[fused.Item]] = {}
-            for place, param, grad, state in together:
-                slots = [state[slot] for slot in algorithm.slots]
-                weights = param
-                if isinstance(param, DTensor):
-                    weights, grad, *slots = map(local, (param, grad, *slots))
-                served = algorithm.name in contract.RULES and serves(param.device, param.dtype)
-                if served and fused.fits(weights, grad, slots):
-                    on_device = fusible.setdefault(weights.device, [])
-                    on_device.append(fused.Item(weights, grad, slots, place))
-                else:
-                    _follow_rule(algorithm, scalars, weights, grad, slots, step, place)
-            for on_device in fusible.values():
-                names = contract.RULES[algorithm.name]
-                fused.step(
-                    algorithm.name,
-                    on_device,
-                    step=step,
-                    rate=algorithm.learning_rate,
-                    weight_decay=algorithm.weight_decay,
-                    decay_is_proximal=algorithm.decay_is_proximal,
-                    hyperparameters=[getattr(algorithm, name) for name in names.hyperparameters],
-                    scalars=[scalars[name] for name in names.scalars],
-                )
-
     def _update_curvature(
-        self,
-        algorithm: Algorithm,
-        estimate: Callable[[torch.Tensor], torch.Tensor],
-        item: "_Item",
+        self, algorithm: Algorithm, estimate: Callable[[torch.Tensor], torch.Tensor], item: Item
     ) -> None:
         assert isinstance(algorithm, Sophia)
-        slot = local(item.state["curvature"])
-        old = read(slot, local(item.param), is_square=False)
+        param = local(item.param)
+        slot = local_slot(item.state["curvature"], param)
+        check(slot, param)
+        old = read(slot, param, is_square=False)
         new = algorithm.new_curvature(old, estimate(local(item.grad).to(old.dtype)))
         step, index = int(item.state["step"]), algorithm.slots.index("curvature")
         write(slot, new, is_square=False, seed=contract.seed(step, item.place, index))
-
-
-class _Item(NamedTuple):
-    """A parameter to update.
-
-    Attributes:
-      place: among all.
-      param: itself.
-      grad: its gradient.
-      state: what the optimizer keeps for it.
-    """
-
-    place: int
-    param: torch.Tensor
-    grad: torch.Tensor
-    state: dict[str, torch.Tensor]
-
-
-def _follow_rule(
-    algorithm: Algorithm,
-    scalars: dict[str, float],
-    param: torch.Tensor,
-    grad: torch.Tensor,
-    slots: list[torch.Tensor],
-    step: int,
-    index: int,
-) -> None:
-    """Updates one parameter by the rule as it is written."""
-    are_squares = [slot in algorithm.squares for slot in algorithm.slots]
-    old = [read(slot, param, is_square=s) for slot, s in zip(slots, are_squares, strict=True)]
-    dtype = arithmetic_dtype(param)
-    u, *new = algorithm.direction(torch, scalars, grad.to(dtype), *old)
-    weights = param.to(dtype)
-    change = algorithm.change(weights, u, algorithm.learning_rate, algorithm.weight_decay)
-    param.copy_(weights + change)
-    for i, (slot, before, value) in enumerate(zip(slots, old, new, strict=True)):
-        if value is not before:
-            seed = contract.seed(step, index, i)
-            write(slot, value, is_square=are_squares[i], seed=seed)
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -299,6 +255,6 @@ def _to_group(algorithm: Algorithm) -> dict[str, Any]:
 
 
 def _from_group(group: dict[str, Any]) -> dict[str, Any]:
-    ignored = ("params", "param_names", "name", "initial_lr", "lr")
+    ignored = {"params", "lr", *_NOT_HYPERPARAMETERS}
     values = {key: value for key, value in group.items() if key not in ignored}
     return {"learning_rate": group["lr"], **values}

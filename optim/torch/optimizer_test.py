@@ -1,12 +1,14 @@
 """What torch expects of an optimizer, and what an optimizer refuses."""
 
 import copy
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
+from kernels.dispatch import ENVIRONMENT_VARIABLE, UnsupportedKernelError
 from optim.adamw import AdamW
 from optim.lion import Lion
 from optim.registry import ALGORITHMS, algorithm
@@ -152,6 +154,16 @@ def test_curvature_leaves_weights_alone_and_is_used_by_the_next_step() -> None:
     assert optimizer.clipped_fraction() == 0.5
 
 
+def test_nothing_is_clipped_before_the_first_step() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    optimizer = Optimizer([weight], Sophia())
+    weight.grad = torch.ones(2)
+    with optimizer.estimating_curvature(as_it_is):
+        optimizer.step()
+    with pytest.raises(ValueError, match="no step was made"):
+        optimizer.clipped_fraction()
+
+
 def test_only_sophia_has_curvature() -> None:
     optimizer = Optimizer([torch.ones(1, requires_grad=True)], Lion())
     with pytest.raises(TypeError, match="Lion has no curvature"):
@@ -168,6 +180,140 @@ def test_refuses_sparse_gradients_before_any_step() -> None:
     with pytest.raises(TypeError, match=r"dense gradients, got torch.sparse_coo .* \(4, 3\)"):
         Optimizer([dense, table.weight], AdamW()).step()
     assert torch.equal(dense, before)
+
+
+def test_gradients_are_not_kept() -> None:
+    weight = torch.ones(4, requires_grad=True)
+    optimizer = Optimizer([weight], AdamW())
+    for _ in range(2):
+        weight.grad = torch.ones(4)
+        kept = weakref.ref(weight.grad)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert kept() is None
+
+
+def test_tensors_may_be_exchanged_between_steps() -> None:
+    """Each by one of the same values, as offloading and swapping do."""
+    runs = []
+    for exchanges in (False, True):
+        model = _model()
+        optimizer = Optimizer(model.parameters(), AdamW(learning_rate=0.1))
+        for step in range(6):
+            _train(model, optimizer, step, step + 1)
+            weight = next(model.parameters())
+            state = optimizer.state[weight]
+            if exchanges and step % 2:
+                weight.data = weight.data.clone()
+                state["momentum"] = state["momentum"].clone()
+            elif exchanges:
+                state["second_moment"].data = state["second_moment"].clone()
+        runs.append([param.detach() for param in model.parameters()])
+    for ours, expected in zip(*runs, strict=True):
+        assert torch.equal(ours, expected)
+
+
+def test_a_parameter_may_miss_steps() -> None:
+    weights = [torch.ones(3, requires_grad=True) for _ in range(3)]
+    optimizer = Optimizer(weights, Lion(learning_rate=1.0))
+    for present in ((0, 1, 2), (0, 2), (0, 2), (0, 1, 2)):
+        for place, weight in enumerate(weights):
+            weight.grad = torch.ones(3) if place in present else None
+        optimizer.step()
+    assert [weight[0].item() for weight in weights] == [-3.0, -1.0, -3.0]
+
+
+@pytest.mark.parametrize("state_bits", [32, 8])
+def test_a_checkpoint_of_another_model_is_refused(state_bits: int) -> None:
+    def of(size: int) -> tuple[torch.Tensor, Optimizer]:
+        weight = torch.ones(size, requires_grad=True)
+        weight.grad = torch.ones(size)
+        optimizer = Optimizer([weight], AdamW(state_bits=state_bits))
+        optimizer.step()
+        return weight, optimizer
+
+    _, small = of(5000)
+    weight, large = of(6000)
+    large.load_state_dict(small.state_dict())
+    before = weight.detach().clone()
+    with pytest.raises(ValueError, match=r"shape \(6000,\) on cpu has state of shape"):
+        large.step()
+    assert torch.equal(weight, before)
+
+
+def test_state_follows_a_change_of_dtype() -> None:
+    weight = torch.ones(8, dtype=torch.float64, requires_grad=True)
+    optimizer = Optimizer([weight], AdamW(learning_rate=0.5))
+    for dtype in (torch.float64, torch.float32):
+        weight.data = weight.data.to(dtype)
+        weight.grad = torch.ones(8, dtype=dtype)
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.zeros(8), atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_of_another_algorithm_is_refused() -> None:
+    def of(name: str) -> tuple[torch.Tensor, Optimizer]:
+        weight = torch.ones(4, requires_grad=True)
+        weight.grad = torch.ones(4)
+        optimizer = Optimizer([weight], algorithm(name))
+        optimizer.step()
+        return weight, optimizer
+
+    for theirs in ALGORITHMS:
+        for ours in ALGORITHMS:
+            _, optimizer = of(ours)
+            before = copy.deepcopy(optimizer.state_dict())
+            saved = of(theirs)[1].state_dict()
+            if ours == theirs:
+                optimizer.load_state_dict(saved)
+                continue
+            with pytest.raises(
+                ValueError, match=f"expected state of {type(optimizer.algorithm).__name__}"
+            ):
+                optimizer.load_state_dict(saved)
+            assert str(optimizer.state_dict()) == str(before)
+
+
+def test_a_loaded_snapshot_stays_as_it_is() -> None:
+    model = _model()
+    optimizer = Optimizer(model.parameters(), AdamW())
+    _train(model, optimizer, 0, 3)
+    snapshot = copy.deepcopy(optimizer.state_dict())
+    expected = copy.deepcopy(snapshot)
+    optimizer.load_state_dict(snapshot)
+    _train(model, optimizer, 3, 6)
+    for number, state in expected["state"].items():
+        for key, value in state.items():
+            assert torch.equal(snapshot["state"][number][key], value)
+
+
+def test_groups_of_a_scheduled_optimizer_make_another() -> None:
+    weight = torch.zeros(1, requires_grad=True)
+    first = Optimizer([weight], Lion(learning_rate=1.0))
+    torch.optim.lr_scheduler.LambdaLR(first, lambda step: 0.5**step)
+    assert Optimizer(first.param_groups, Lion()).param_groups[0]["lr"] == 1.0
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_a_gradient_that_is_no_number_spoils_its_weight_and_no_other(
+    name: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, backend)
+    weight = torch.zeros(100, requires_grad=True)
+    optimizer = Optimizer([weight], algorithm(name))
+    weight.grad = torch.ones(100)
+    weight.grad[7] = torch.nan
+    optimizer.step()
+    assert weight.isnan().nonzero().flatten().tolist() == [7]
+
+
+def test_no_backend_has_such_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "tritn")
+    weight = torch.zeros(1, requires_grad=True)
+    weight.grad = torch.ones(1)
+    with pytest.raises(UnsupportedKernelError, match="must be one of cpu, .* got 'tritn'"):
+        Optimizer([weight], Lion()).step()
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,16 @@
 
 In 8 bits a slot is a payload of `kernels.quantize`, in the codec of `kernels.optimizer_step`; one
 that holds no negative numbers is stored as its roots, which halves the exponents it needs.
+
+Of weights that are sharded, so is every slot. A rank's payload is of the weights that it holds, and
+all of them are one DTensor `[ranks, bytes]`, so that a sharded checkpoint keeps each, and refuses
+another number of ranks.
 """
 
+import math
+
 import torch
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Placement, Replicate, Shard
 
 from kernels.optimizer_step import contract
 from kernels.quantize import torch_op as quantize
@@ -26,21 +32,74 @@ def local(x: torch.Tensor) -> torch.Tensor:
     return x.to_local() if isinstance(x, DTensor) else x
 
 
+def local_slot(slot: torch.Tensor, param: torch.Tensor) -> torch.Tensor:
+    """What this rank holds of a slot, in the same memory.
+
+    Args:
+      slot: Of a parameter that may be sharded.
+      param: What this rank holds of that.
+    """
+    own = local(slot)
+    if isinstance(slot, DTensor) and own.dtype == torch.uint8:
+        return own.flatten()[: _CODEC.payload_bytes(param.numel())]
+    return own
+
+
 def new_slot(param: torch.Tensor, bits: int) -> torch.Tensor:
     """Returns zeros for a parameter.
 
     Args:
       param: The weights.
-      bits: 32 or 8; the latter only for those that are not small.
+      bits: 32 or 8; the latter only for those of which a rank holds not few.
 
     Returns:
-      Like the parameter, float32, or float64 for one of that; or uint8, a payload of what this rank
-      holds of it.
+      Like the parameter, float32, or float64 for one of that; or uint8, a payload, or the ranks'.
     """
-    own = local(param)
-    if bits == 8 and own.numel() >= contract.MIN_BYTES_SIZE:
-        return own.new_zeros(_CODEC.payload_bytes(own.numel()), dtype=torch.uint8)
+    size = _most_weights(param)
+    if bits == 8 and size >= contract.MIN_BYTES_SIZE:
+        payload = local(param).new_zeros(_CODEC.payload_bytes(size), dtype=torch.uint8)
+        return _of_all_ranks(payload, param) if isinstance(param, DTensor) else payload
     return torch.zeros_like(param, dtype=arithmetic_dtype(param))
+
+
+def check(slot: torch.Tensor, param: torch.Tensor) -> None:
+    """Refuses a slot that is not of this parameter.
+
+    Raises:
+      ValueError: It is of another shape or on another device.
+    """
+    is_payload = slot.dtype == torch.uint8
+    shape = (_CODEC.payload_bytes(param.numel()),) if is_payload else tuple(param.shape)
+    if tuple(slot.shape) != shape or slot.device != param.device:
+        raise ValueError(
+            f"a parameter of shape {tuple(param.shape)} on {param.device} has state of shape "
+            f"{tuple(slot.shape)} on {slot.device}, where {shape} is expected: load the state of "
+            "this model, and make the optimizer after the model is moved"
+        )
+
+
+def _most_weights(param: torch.Tensor) -> int:
+    """How many weights a rank holds at the most."""
+    shape = list(param.shape)
+    if isinstance(param, DTensor):
+        for ranks, placement in zip(param.device_mesh.shape, param.placements, strict=True):
+            if isinstance(placement, Shard):
+                shape[placement.dim] = -(-shape[placement.dim] // ranks)
+    return math.prod(shape)
+
+
+def _of_all_ranks(payload: torch.Tensor, param: DTensor) -> DTensor:
+    """Returns `[ranks, bytes]`, with a dimension of ranks for each of the mesh that shards."""
+    placements: list[Placement] = []
+    leading = 0
+    for placement in param.placements:
+        if isinstance(placement, Shard):
+            placements.append(Shard(leading))
+            leading += 1
+        else:
+            placements.append(Replicate())
+    own = payload.view(*[1] * leading, -1)
+    return DTensor.from_local(own, param.device_mesh, placements, run_check=False)
 
 
 def read(slot: torch.Tensor, param: torch.Tensor, *, is_square: bool) -> torch.Tensor:
