@@ -35,10 +35,12 @@ WEIGHT_TOLERANCE = 1e-5
 COMPRESSED_LOSS_TOLERANCE = 4e-3
 
 # A step of these is a sign, at least at first. Where a gradient is 0 but for rounding, frameworks
-# differ by a whole step; measured: in 1 of 1,200 weights, and by 1e-5 in the loss.
+# differ by a whole step; measured: in 1 of 1,200 weights on a Xeon and 1 of 470 on an EPYC, whose
+# matrix products round otherwise, and by 1e-5 in the loss. One beta off by 0.01 moves a quarter of
+# the weights or more, a rate off by 1% three quarters, and either the loss by 5e-4.
 SIGNED = {"lion", "sophia"}
 SIGNED_LOSS_TOLERANCE = 5e-5
-MAX_SIGNS_APART = 2e-3
+MAX_SIGNS_APART = 1e-2
 
 # int8 with a float32 scale a 256 values is 0.254; in this small model, one value in 40 is a bias or
 # in a small tensor, which goes uncompressed.
