@@ -4,10 +4,11 @@
     ./bazelw run //benchmarks:bakeoff -- --quick
     ./bazelw run //benchmarks:bakeoff -- --tasks bytes --optimizers adamw lion --trials 20
 
-Trains the digits' vision transformer and a language model over the bytes of Python's standard
-library. Learning rate and decay of each optimizer are tuned by the same number of trials; then it
-trains from several seeds, and once more with its state in 8 bits. Prints tables with deviations and
-significance, and writes DATE-bakeoff.json, .md and .png, without --out into benchmarks/results. On
+Trains a vision transformer and a convolutional network on the digits, and a language model over the
+bytes of Python's standard library. Learning rate and decay of each optimizer are tuned by the same
+number of trials; then it trains from several seeds, and once more with its state in 8 bits. Prints
+tables with deviations and significance, and writes DATE-bakeoff.json, .md and .png, without --out
+into benchmarks/results. On
 a 2-core machine the default takes about 25 minutes, --quick about four.
 """
 

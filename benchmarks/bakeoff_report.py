@@ -170,7 +170,11 @@ def task_lines(found: TaskRuns) -> Iterator[str]:
                 for name, comparison in eight.items()
             ],
         )
-    clipped = [run.clipped_fraction for run in found.runs.get("sophia", []) if run.clipped_fraction]
+    clipped = [
+        run.clipped_fraction
+        for run in found.runs.get("sophia", [])
+        if run.clipped_fraction is not None
+    ]
     if clipped:
         yield f"sophia clipped {statistics.fmean(clipped):.0%} of the weights in its last steps"
 

@@ -1,21 +1,20 @@
 """Tunes a learning rate and a decay by a given number of trials, the same for every optimizer.
 
 One coordinate at a time, from a starting point: a step up, or down where up is worse, and on in the
-direction that helps, until the best is between two that are worse; then the other one; then the
-first again in smaller steps. A bad starting point so costs trials and does not decide.
+direction that helps, until the best is between two that are worse; then the other one; then both
+again in steps half as large, till the trials are spent. A bad starting point so costs trials and
+does not decide.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-# Steps in turn: which coordinate, and the factor between neighbours.
-_ROUNDS = (
-    ("learning_rate", 2.0),
-    ("weight_decay", 4.0),
-    ("learning_rate", math.sqrt(2.0)),
-    ("weight_decay", 2.0),
-)
+# Between neighbours at first, the factor; by its root in the next round.
+_FACTORS = {"learning_rate": 2.0, "weight_decay": 4.0}
+
+# Then neighbours differ by less than 0.1%.
+_MOST_ROUNDS = 10
 
 
 class Point(NamedTuple):
@@ -38,7 +37,7 @@ def search(evaluate: Callable[[Point], float], start: Point, num_trials: int) ->
     Args:
       evaluate: gives the loss of a point; NaN and infinity count as worst.
       start: the first point.
-      num_trials: the most evaluations; fewer where neighbours are no better anywhere.
+      num_trials: evaluations; fewer only where a factor of less than 0.1% would be left to try.
     """
     losses: dict[Point, float] = {}
 
@@ -52,7 +51,7 @@ def search(evaluate: Callable[[Point], float], start: Point, num_trials: int) ->
         return losses[point]
 
     loss_of(start)
-    for coordinate, factor in _ROUNDS:
+    for coordinate, factor in _rounds():
         best = min(losses, key=losses.__getitem__)
         for direction in (factor, 1 / factor):
             before = best
@@ -64,6 +63,12 @@ def search(evaluate: Callable[[Point], float], start: Point, num_trials: int) ->
             if best != before:
                 break  # where it came from is worse
     return [Trial(point, loss) for point, loss in losses.items()]
+
+
+def _rounds() -> Iterator[tuple[str, float]]:
+    for number in range(_MOST_ROUNDS):
+        for coordinate, factor in _FACTORS.items():
+            yield coordinate, factor**0.5**number
 
 
 def _along(point: Point, coordinate: str, factor: float) -> Iterator[Point]:

@@ -22,8 +22,8 @@ def test_finds_the_bottom_from_anywhere(start: Point) -> None:
     assert best.point.weight_decay == pytest.approx(_BEST.weight_decay, rel=0.6)
 
 
-@pytest.mark.parametrize("num_trials", [1, 2, 5])
-def test_never_tries_more_than_its_budget_nor_a_point_twice(num_trials: int) -> None:
+@pytest.mark.parametrize("num_trials", [1, 2, 5, 12, 30])
+def test_spends_its_budget_and_tries_no_point_twice(num_trials: int) -> None:
     seen: list[Point] = []
 
     def evaluate(point: Point) -> float:

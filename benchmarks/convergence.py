@@ -48,6 +48,8 @@ EXIT_DIFFERS = EXIT_RANK_FAILED = 1
 
 _DISTRIBUTIONS = ("torch", "numpy", "scipy")
 
+_DEFAULT_TASKS = ("digits", "bytes")
+
 _STEPS, _QUICK_STEPS = 300, 100
 # By number of ranks; four ranks on two cores are slow.
 _SEEDS = {2: 5, 4: 3}
@@ -86,7 +88,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser = Parser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add = parser.add_argument
     add("--quick", action="store_true", help="few short runs on 2 ranks, about two minutes")
-    add("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    add("--tasks", nargs="+", choices=list(TASKS), default=list(_DEFAULT_TASKS))
     add("--world-sizes", nargs="+", type=positive_int, help="numbers of ranks")
     add("--seeds", type=positive_int, help="runs of each variant, on each number of ranks")
     add("--steps", type=positive_int, help="of each run")

@@ -1,4 +1,4 @@
-"""What the convergence benchmark trains: two small models, each on data that every machine has."""
+"""What convergence and the bake-off train: small models, each on data that every machine has."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmarks.convergence_models import ByteModel, ByteModelConfig
+from benchmarks.digits_cnn import DigitsCnn
 from data import digits, stdlib_text
 from data.stdlib_text import StdlibText, Windows, spread_windows
 from models.torch.weights import from_canonical
@@ -57,17 +58,13 @@ class Task(NamedTuple):
 def make_digits(seed: int, num_steps: int) -> Task:
     """The vision transformer of `config/digits_torch.yaml`, with its recipe."""
     config = _digits_config(seed, num_steps)
-    source = digits.load()
-    batches = training_batches(config, source.train)
     weights = init_weights(config.model.config, seed)
-    return Task(
-        model=lambda: from_canonical(config.model.config, weights),
-        batch=lambda step: _examples(*batches.batch(step)),
-        held_out=_examples(source.test.images, source.test.labels),
-        learning_rates=learning_rates(config),
-        adamw=config.optimizer.adamw,
-        label_smoothing=config.loss.label_smoothing,
-    )
+    return _digits_task(config, lambda: from_canonical(config.model.config, weights))
+
+
+def make_digits_cnn(seed: int, num_steps: int) -> Task:
+    """A convolutional network, with the same recipe."""
+    return _digits_task(_digits_config(seed, num_steps), lambda: _drawn(seed, DigitsCnn))
 
 
 def make_bytes(seed: int, num_steps: int) -> Task:
@@ -84,7 +81,7 @@ def make_bytes(seed: int, num_steps: int) -> Task:
         for step in range(num_steps)
     ]
     return Task(
-        model=lambda: _byte_model(seed),
+        model=lambda: _drawn(seed, lambda: ByteModel(_BYTE_MODEL)),
         batch=lambda step: _next_bytes(windows.batch(step)),
         held_out=_next_bytes(spread_windows(text.held_out, _BYTE_HELD_OUT_WINDOWS, _BYTE_SEQ_LEN)),
         learning_rates=np.array(rates, np.float32),
@@ -98,13 +95,29 @@ def digits_preset() -> TrainConfig:
     return load_config(_DIGITS_PRESET)
 
 
-TASKS: dict[str, Callable[[int, int], Task]] = {"digits": make_digits, "bytes": make_bytes}
+TASKS: dict[str, Callable[[int, int], Task]] = {
+    "digits": make_digits,
+    "digits-cnn": make_digits_cnn,
+    "bytes": make_bytes,
+}
 
 
 def data_digests(names: list[str]) -> dict[str, str]:
     """Returns the SHA-256 of each task's data, which two runs must share to compare."""
-    digests = {"digits": lambda: digits.load().digest, "bytes": lambda: _text().digest}
-    return {name: digests[name]() for name in names}
+    return {name: _text().digest if name == "bytes" else digits.load().digest for name in names}
+
+
+def _digits_task(config: TrainConfig, model: Callable[[], nn.Module]) -> Task:
+    source = digits.load()
+    batches = training_batches(config, source.train)
+    return Task(
+        model=model,
+        batch=lambda step: _examples(*batches.batch(step)),
+        held_out=_examples(source.test.images, source.test.labels),
+        learning_rates=learning_rates(config),
+        adamw=config.optimizer.adamw,
+        label_smoothing=config.loss.label_smoothing,
+    )
 
 
 def _digits_config(seed: int, num_steps: int) -> TrainConfig:
@@ -119,10 +132,11 @@ def _text() -> StdlibText:
     return stdlib_text.load()
 
 
-def _byte_model(seed: int) -> ByteModel:
+def _drawn(seed: int, model: Callable[[], nn.Module]) -> nn.Module:
+    """Makes a model with the initial weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ByteModel(_BYTE_MODEL)
+        return model()
 
 
 def _next_bytes(windows: np.ndarray) -> Examples:
