@@ -24,11 +24,25 @@ const char* DTypeName(DType dtype) {
   return kNames[static_cast<int>(dtype)];
 }
 
-// The variants of the kernel are for a rule, a dtype and a kind of slots.
-const cuda::LoadedKernel& FindStep(const Problem& p, const Tensor& t, Queue queue) {
-  const std::string name = std::string(RuleName(p.rule)) + "_" + DTypeName(t.dtype);
-  return cuda::FindKernel(name + (t.has_bytes ? "_bytes" : "_floats"), queue.device);
-}
+// The variants of the kernel for one rule: of each dtype and kind of slots. Most calls need one.
+class Variants {
+ public:
+  Variants(Rule rule, int device) : rule_(rule), device_(device) {}
+
+  const cuda::LoadedKernel& For(const Tensor& t) {
+    const cuda::LoadedKernel*& found = found_[2 * static_cast<int>(t.dtype) + t.has_bytes];
+    if (found == nullptr) {
+      const std::string name = std::string(RuleName(rule_)) + "_" + DTypeName(t.dtype);
+      found = &cuda::FindKernel(name + (t.has_bytes ? "_bytes" : "_floats"), device_);
+    }
+    return *found;
+  }
+
+ private:
+  const Rule rule_;
+  const int device_;
+  std::array<const cuda::LoadedKernel*, 2 * kNumDTypes> found_{};
+};
 
 }  // namespace
 
@@ -41,8 +55,9 @@ void StepCuda(const Problem& p, const std::vector<Tensor>& tensors, DeviceNumber
     hyper[i] = static_cast<float>(p.hyperparameters[i]);
     rest[i] = static_cast<float>(1.0 - p.hyperparameters[i]);
   }
+  Variants variants(p.rule, queue.device);
   for (const Tensor& t : tensors) {
-    cuda::Launch(FindStep(p, t, queue), queue.stream, CeilDiv(t.size, kTile),
+    cuda::Launch(variants.For(t), queue.stream, CeilDiv(t.size, kTile),
                  {{"step_ptr", numbers.step},
                   {"numbers_ptr", numbers.numbers},
                   {"param_ptr", t.param},
