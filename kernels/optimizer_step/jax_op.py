@@ -16,8 +16,22 @@ from kernels.optimizer_step import _native, contract
 # The gradient's place among the arrays of a tensor: it is only read.
 _GRAD = 1
 
+# Of each platform; Triton's interpreter is not for JAX.
+_BACKENDS = {"cpu": "cpu", "cuda": "triton"}
+
 for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
+
+
+def has_kernel(param: jax.Array) -> bool:
+    """Whether a kernel updates weights of this dtype on this device.
+
+    Raises:
+      UnsupportedKernelError: `HPC_KERNEL_BACKEND` is no backend's name.
+    """
+    device = jax_calls.device(param)
+    backend = contract.backend(device, param.dtype.name)
+    return backend is not None and backend == _BACKENDS.get(device)
 
 
 def step(
@@ -39,7 +53,8 @@ def step(
     Args:
       rule: one of `contract.RULES`.
       params: the weights: float32, bfloat16 or float16.
-      grads: their gradients, alike.
+      grads: their gradients, of the same shapes, and of dtypes whose values the weights' dtypes
+        hold.
       slots: of each tensor the rule's, float32 like the weights, or uint8, payloads of one chunk in
         `contract.CODEC`.
       step: int32 [], the update's number, counted from 1.
@@ -51,19 +66,20 @@ def step(
       hyperparameters: as `contract.RULES` names them.
 
     Raises:
-      ValueError: no kernel is there for a dtype and device.
+      UnsupportedKernelError (a ValueError): no kernel is there for a dtype and device; see
+        `has_kernel`.
+      ValueError: an array has another shape or dtype, or there are more or fewer numbers.
     """
-    for param in params:
-        device = jax_calls.device(param)
-        # The interpreter is not for JAX.
-        wanted = {"cpu": "cpu", "cuda": "triton"}.get(device)
-        if wanted is None or contract.backend(device, param.dtype.name) != wanted:
-            raise UnsupportedKernelError(
-                f"optimizer_step does not support {param.dtype.name} on {device}; supported: "
-                f"{', '.join(contract.DTYPES)} on cpu and cuda"
-            )
-        if device == "cuda":
-            cubin_loader.ensure_registered(_native)
+    _check_numbers(rule, step, scalars, hyperparameters)
+    if not len(params) == len(grads) == len(slots) == len(decays):
+        raise ValueError(
+            f"expected gradients, slots and decays of {len(params)} tensors, got {len(grads)}, "
+            f"{len(slots)} and {len(decays)}"
+        )
+    for index, (param, grad, kept) in enumerate(zip(params, grads, slots, strict=True)):
+        _check_kernel(param)
+        _check_grad(index, param, grad)
+        _check_slots(index, param, kept, len(slots[0]))
     tensors = [
         (param, grad.astype(param.dtype), *kept)
         for param, grad, kept in zip(params, grads, slots, strict=True)
@@ -94,3 +110,55 @@ def step(
     )
     new = [[next(results) for _ in range(len(tensor) - 1)] for tensor in tensors]
     return [param for param, *_ in new], [kept for _, *kept in new]
+
+
+def _check_numbers(
+    rule: str, step: jax.Array, scalars: Sequence[jax.Array], hyperparameters: Sequence[float]
+) -> None:
+    for kind, given, names in (
+        ("scalars", scalars, contract.RULES[rule].scalars),
+        ("hyperparameters", hyperparameters, contract.RULES[rule].hyperparameters),
+    ):
+        if len(given) != len(names):
+            raise ValueError(f"{rule} takes {len(names)} {kind}, {names}, got {len(given)}")
+    if step.dtype != jnp.int32 or step.ndim:
+        raise ValueError(f"expected a step of int32 [], got {_kind(step)}")
+
+
+def _check_kernel(param: jax.Array) -> None:
+    device = jax_calls.device(param)
+    if not has_kernel(param):
+        raise UnsupportedKernelError(
+            f"optimizer_step does not support {param.dtype.name} on {device}; supported: "
+            f"{', '.join(contract.DTYPES)} on cpu and cuda"
+        )
+    if device == "cuda":
+        cubin_loader.ensure_registered(_native)
+
+
+def _check_grad(index: int, param: jax.Array, grad: jax.Array) -> None:
+    if grad.shape != param.shape:
+        raise ValueError(
+            f"tensor {index}: expected a gradient of the weights' shape {list(param.shape)}, got "
+            f"{list(grad.shape)}"
+        )
+    if jnp.promote_types(grad.dtype, param.dtype) != param.dtype:
+        raise ValueError(
+            f"tensor {index}: weights of {param.dtype} would round a gradient of {grad.dtype}, "
+            "which may not even be in their range; cast it, or use optim.jax.transformation"
+        )
+
+
+def _check_slots(index: int, param: jax.Array, slots: Sequence[jax.Array], num_slots: int) -> None:
+    floats = f"float32 {list(param.shape)}"
+    payload = f"uint8 [{contract.CODEC.payload_bytes(param.size)}]"
+    given = [_kind(slot) for slot in slots]
+    if given not in ([floats] * num_slots, [payload] * num_slots):
+        raise ValueError(
+            f"tensor {index}: expected {num_slots} slots, all {floats} or all {payload}, got "
+            f"{', '.join(given)}"
+        )
+
+
+def _kind(x: jax.Array) -> str:
+    return f"{x.dtype.name} {list(x.shape)}"

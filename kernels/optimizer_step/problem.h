@@ -64,6 +64,13 @@ void CheckProblem(const Problem& problem, const std::vector<Tensor>& tensors);
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Of a slot's payload, as Codec.payload_bytes in kernels/quantize: whole blocks of codes, each with
+// a scale, and in all a multiple of 16.
+constexpr int64_t PayloadBytes(int64_t size) {
+  const int64_t bytes = CeilDiv(size, kBlockSize) * (kBlockSize + int64_t{sizeof(float)});
+  return CeilDiv(bytes, 16) * 16;
+}
+
 // As `seed` in contract.py.
 inline uint32_t Seed(int64_t step, int64_t index, int slot) {
   return static_cast<uint32_t>(step) * 0x9e3779b1u + static_cast<uint32_t>(index) * 0x85ebca77u +

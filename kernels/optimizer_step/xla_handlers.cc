@@ -1,6 +1,7 @@
 #include "kernels/optimizer_step/xla_handlers.h"
 
 #include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "kernels/native/xla_calls.h"
@@ -26,21 +27,49 @@ DType ToDType(ffi::DataType type) {
   }
 }
 
+void Require(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(std::string("optimizer_step: ") + what);
+}
+
+bool Is(const ffi::AnyBuffer& array, ffi::DataType type, int64_t count) {
+  return array.element_type() == type && static_cast<int64_t>(array.element_count()) == count;
+}
+
 // All but the step, the rate and the values of the scalars, which may be on a device.
 Problem ToProblem(const Arrays& in, const ffi::Dictionary& attributes) {
+  Require(in.size() >= kFirstTensor, "expected the scalars, the step and tensors");
+  const ffi::AnyBuffer numbers = Array(in, 0);
+  Require(numbers.element_type() == ffi::DataType::F32 && numbers.element_count() > 0,
+          "the rate and the scalars must be float32");
+  Require(Is(Array(in, 1), ffi::DataType::S32, 1), "the step must be one int32");
   const auto hyperparameters = Attribute<ffi::Span<const double>>(attributes, "hyperparameters");
   Problem problem{};
   problem.rule = static_cast<Rule>(Attribute<int64_t>(attributes, "rule"));
   problem.decay_is_proximal = Attribute<int64_t>(attributes, "decay_is_proximal") != 0;
   problem.weight_decay = Attribute<double>(attributes, "weight_decay");
   problem.hyperparameters.assign(hyperparameters.begin(), hyperparameters.end());
-  problem.scalars.resize(Array(in, 0).element_count() - 1);
+  problem.scalars.resize(numbers.element_count() - 1);
   return problem;
 }
 
 DeviceNumbers ToNumbers(const Arrays& in) {
   return {static_cast<int32_t*>(Array(in, 1).untyped_data()),
           static_cast<float*>(Array(in, 0).untyped_data())};
+}
+
+// The last line of defence: a kernel reads and writes as much as the weights are, and no array is
+// smaller.
+void CheckArrays(const Arrays& in, size_t first, size_t num_slots) {
+  const ffi::AnyBuffer param = Array(in, first);
+  const int64_t size = param.element_count();
+  Require(Is(Array(in, first + 1), param.element_type(), size),
+          "a gradient must be like its weights");
+  const bool has_bytes = Array(in, first + 2).element_type() == ffi::DataType::U8;
+  const auto type = has_bytes ? ffi::DataType::U8 : ffi::DataType::F32;
+  for (size_t k = 0; k < num_slots; ++k) {
+    Require(Is(Array(in, first + 2 + k), type, has_bytes ? PayloadBytes(size) : size),
+            "slots must be all float32 like their weights, or all payloads");
+  }
 }
 
 std::vector<Tensor> ToTensors(const Arrays& in, const Outputs& out, const Problem& problem,
@@ -55,6 +84,7 @@ std::vector<Tensor> ToTensors(const Arrays& in, const Outputs& out, const Proble
   std::vector<Tensor> tensors;
   for (size_t i = 0; i < num_tensors; ++i) {
     const size_t first = kFirstTensor + i * (2 + num_slots);
+    CheckArrays(in, first, num_slots);
     const ffi::AnyBuffer param = Array(in, first);
     Tensor t{static_cast<int64_t>(param.element_count()),
              ToDType(param.element_type()),
