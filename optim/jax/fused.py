@@ -15,6 +15,12 @@ What optax calls an update and `optax.apply_updates` are two passes, of which XL
 where it can. This is one call for all tensors, in their own memory if they are donated, and shares
 its state with `transformation`. It is for the weights of one device: XLA cannot split the call over
 a mesh, but shard_map can.
+
+If one of the weights has no kernel (float64, a TPU, `HPC_KERNEL_BACKEND=reference`), all follow the
+rule as it is written: `transformation` and `optax.apply_updates`.
+
+Nothing skips a step whose gradients are not finite: they spoil weights and state. What does,
+`optax.apply_if_finite`, wraps `transformation` only.
 """
 
 import jax
@@ -23,7 +29,8 @@ import optax
 
 from kernels.optimizer_step import contract, jax_op
 from optim.algorithm import Algorithm
-from optim.jax.transformation import Mask, State, decays, with_curvature
+from optim.jax.gradients import flat
+from optim.jax.transformation import Mask, State, decays, transformation, with_curvature
 
 
 def step(
@@ -40,17 +47,24 @@ def step(
 
     Args:
       algorithm: One of `optim.registry`.
-      params: float32, bfloat16 or float16, on a CPU or a GPU.
+      params: As of `transformation`; kernels take float32, bfloat16 and float16, on a CPU or a GPU.
       state: Of `transformation(algorithm).init(params)`.
-      grads: A tree like the parameters.
+      grads: A tree like the parameters; for a kernel, of dtypes whose values the parameters' hold.
       learning_rate: As of `transformation`.
       mask: As of `transformation`.
       curvature: As of the `update` of `transformation`.
 
     Raises:
-      TypeError: The algorithm has no curvature.
-      ValueError: No kernel is there for a parameter's dtype and device.
+      TypeError: As of `transformation`.
+      ValueError: Likewise; or a kernel would have to round a gradient, or `HPC_KERNEL_BACKEND` is
+        no backend's name.
     """
+    flat_grads = flat(grads, params)
+    leaves, structure = jax.tree.flatten(params)
+    if not leaves or not all(map(jax_op.has_kernel, leaves)):
+        rule = transformation(algorithm, learning_rate, mask=mask)
+        updates, state = rule.update(grads, state, params, curvature=curvature)
+        return optax.apply_updates(params, updates), state
     if curvature is not None:
         state = with_curvature(algorithm, state, params, curvature)
     rate_of = algorithm.learning_rate if learning_rate is None else learning_rate
@@ -59,12 +73,11 @@ def step(
     scalars = algorithm.scalars(jnp, count)
     names = contract.RULES[algorithm.name]
 
-    leaves, structure = jax.tree.flatten(params)
     columns = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
     new_params, new_slots = jax_op.step(
         algorithm.name,
         leaves,
-        structure.flatten_up_to(grads),
+        flat_grads,
         list(zip(*columns, strict=True)),
         step=count,
         rate=jnp.asarray(rate, jnp.float32),

@@ -9,10 +9,12 @@ import optax
 import pytest
 import torch
 
-from kernels.dispatch import UnsupportedKernelError
+from kernels.dispatch import ENVIRONMENT_VARIABLE, UnsupportedKernelError
+from kernels.optimizer_step import jax_op
 from optim.algorithm import Algorithm
 from optim.jax import fused
 from optim.jax.transformation import matrices, transformation
+from optim.jax.ways import WAYS, in_two
 from optim.registry import ALGORITHMS, algorithm
 from optim.torch.optimizer import Optimizer
 
@@ -127,13 +129,75 @@ def test_arrays_that_are_not_donated_stay_as_they_are() -> None:
     jax.tree.map(np.testing.assert_array_equal, copies, (params, state))
 
 
-def test_refuses_what_has_no_kernel() -> None:
-    rule = algorithm("adamw")
+def _assert_follows_the_rule(rule: Algorithm, params: Any, grads: Any, **more: Any) -> None:
+    """Without a kernel, the fused step is what optax does."""
+    state = transformation(rule).init(params)
+    results = [
+        jax.jit(lambda *trees, step=step: step(rule, *trees, mask=matrices, **more))
+        for step in (fused.step, in_two)
+    ]
+    ours, expected = (run(params, state, grads) for run in results)
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+    assert not any(np.array_equal(ours[0][name], params[name]) for name in params)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("backend", "state_bits"), [("reference", 8), ("triton", 32), ("cuda", 32)]
+)
+def test_follows_the_rule_if_asked_to(
+    name: str, backend: str, state_bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params, (grads, *_) = _trees(jnp.bfloat16)
+    rule = algorithm(name, weight_decay=0.1, learning_rate=0.1, state_bits=state_bits)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, backend)
+    monkeypatch.setattr(jax_op, "step", None)
+    _assert_follows_the_rule(rule, params, grads, **_curvature(rule, 0, grads))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_float64_follows_the_rule(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax_op, "step", None)
     with jax.enable_x64(True):
-        params = {"w": jnp.ones(3, jnp.float64)}
-        state = transformation(rule).init(params)
-        with pytest.raises(UnsupportedKernelError, match="does not support float64 on cpu"):
-            fused.step(rule, params, state, params)
+        params, (grads, *_) = _trees(jnp.float64)
+        rule = algorithm(name, weight_decay=0.1, learning_rate=0.1)
+        _assert_follows_the_rule(rule, params, grads, **_curvature(rule, 0, grads))
+
+
+def test_refuses_a_backend_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, params = algorithm("adamw"), {"w": jnp.ones(3)}
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "fastest")
+    with pytest.raises(UnsupportedKernelError, match="got 'fastest'"):
+        fused.step(rule, params, transformation(rule).init(params), params)
+
+
+@pytest.mark.parametrize("step", WAYS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_of_no_parameters(name: str, step: Any) -> None:
+    rule = algorithm(name)
+    params, state = step(rule, {}, transformation(rule).init({}), {})
+    assert params == {}
+    assert (state.count, state.slots) == (1, {slot: {} for slot in rule.slots})
+
+
+@pytest.mark.parametrize("step", WAYS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_gradient_that_is_not_a_number_makes_its_own_weight_so(name: str, step: Any) -> None:
+    rule = algorithm(name, weight_decay=0.1)
+    params = {"w": jnp.zeros(100), "other": jnp.zeros(3)}
+    grads = {"w": jnp.ones(100).at[7].set(jnp.nan), "other": jnp.ones(3)}
+    state = transformation(rule).init(params)
+    for _ in range(2):
+        params, state = step(rule, params, state, grads)
+        assert np.flatnonzero(np.isnan(params["w"])).tolist() == [7]
+        assert np.isfinite(params["other"]).all()
+
+
+def test_refuses_what_it_cannot_do() -> None:
     params = {"w": jnp.ones(3)}
+    rule = algorithm("adamw")
+    state = transformation(rule).init(params)
     with pytest.raises(TypeError, match="AdamW has no curvature"):
-        fused.step(rule, params, transformation(rule).init(params), params, curvature=params)
+        fused.step(rule, params, state, params, curvature=params)
+    with pytest.raises(ValueError, match="gradient of float32.* use optim.jax.transformation"):
+        fused.step(rule, {"w": jnp.ones(3, jnp.float16)}, state, params)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from optim.algorithm import Algorithm
+from optim.jax.gradients import flat
 from optim.jax.slots import arithmetic_dtype, new_slot, read, seed_of, written
 from optim.sophia import Sophia
 
@@ -51,11 +52,15 @@ def transformation(
       mask: Which parameters decay, all unless given; see `matrices`.
 
     `update` needs the parameters. Of Sophia it also takes `curvature`: a tree of estimates of the
-    Hessian's diagonal, from `optim.jax.curvature`, to be used before the update.
+    Hessian's diagonal, from `optim.jax.curvature`, to be used before the update. Under
+    `optax.MultiSteps` give it with the micro-step that completes an update: of any other all new
+    state is dropped, and the estimate with it.
 
     Raises (of `init` and `update`):
-      TypeError: Parameters are complex or not floating-point, or the algorithm has no curvature.
-      ValueError: `update` was not given the parameters.
+      TypeError: Parameters, gradients or curvature are complex or not floating-point; gradients or
+        curvature are sparse or missing; or the algorithm has no curvature.
+      ValueError: `update` was not given the parameters, or gradients or curvature have other
+        shapes than these.
     """
     rate_of = algorithm.learning_rate if learning_rate is None else learning_rate
 
@@ -79,6 +84,7 @@ def transformation(
     ) -> tuple[optax.Updates, State]:
         if params is None:
             raise ValueError("update needs params: call update(grads, state, params)")
+        grads = flat(updates, params)
         if curvature is not None:
             state = with_curvature(algorithm, state, params, curvature)
         rate = rate_of(state.count) if callable(rate_of) else rate_of
@@ -86,7 +92,6 @@ def transformation(
         scalars = algorithm.scalars(jnp, count)
 
         leaves, structure = jax.tree.flatten(params)
-        grads = structure.flatten_up_to(updates)
         slots = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
         changes, new = [], []
         for index, (param, grad, decay, *old) in enumerate(
@@ -139,20 +144,18 @@ def with_curvature(
     """Returns the state after an estimate of the curvature, a tree like the parameters.
 
     Raises:
-      TypeError: The algorithm has no curvature.
+      TypeError: The algorithm has no curvature, or the estimate is no dense array of real
+        floating-point numbers.
+      ValueError: Shapes are not the parameters'.
     """
     if not isinstance(algorithm, Sophia):
         raise TypeError(f"{type(algorithm).__name__} has no curvature; Sophia does")
+    estimates = flat(curvature, params, "curvature")
     place = algorithm.slots.index("curvature")
     leaves, structure = jax.tree.flatten(params)
     new = []
     for index, (param, slot, estimate) in enumerate(
-        zip(
-            leaves,
-            structure.flatten_up_to(state.slots["curvature"]),
-            structure.flatten_up_to(curvature),
-            strict=True,
-        )
+        zip(leaves, structure.flatten_up_to(state.slots["curvature"]), estimates, strict=True)
     ):
         old = read(slot, param, is_square=False)
         value = algorithm.new_curvature(old, estimate.astype(old.dtype))
