@@ -14,7 +14,7 @@ from jax.test_util import check_grads
 
 from kernels.attention import contract, jax_op
 from kernels.attention.rope import Rope, RopeTables, rope_tables
-from kernels.dispatch import UnsupportedKernelError
+from kernels.dispatch import ENVIRONMENT_VARIABLE, UnsupportedKernelError
 
 jax.config.update("jax_enable_x64", True)
 
@@ -107,6 +107,19 @@ def test_shards_over_batch_and_heads(check_vma: bool) -> None:
     assert jax.tree.all(jax.tree.map(jnp.allclose, step(*placed), expected))
     text = step.lower(*placed).compile().as_text()
     assert "all-gather" not in text, "the inputs are gathered"
+
+
+def test_gradients_of_the_reference_vary_over_a_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = _arrays()
+
+    def grads(*arguments: jax.Array) -> tuple[jax.Array, ...]:
+        return jax.grad(lambda *a: jnp.sum(jnp.sin(jax_op.attention(*a))), (0, 1, 2))(*arguments)
+
+    expected = grads(*arguments)
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "reference")
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    body = jax.shard_map(grads, mesh=mesh, in_specs=P("data"), out_specs=P("data"))
+    assert jax.tree.all(jax.tree.map(jnp.allclose, jax.jit(body)(*arguments), expected))
 
 
 def test_seed_may_be_traced() -> None:

@@ -394,4 +394,6 @@ def _callback(
         results = spec(*map(np.asarray, arrays))
         return tuple(np.asarray(r, s.dtype) for r, s in zip(results, shapes, strict=True))
 
-    return tuple(jax.pure_callback(host, shapes, *args))
+    results = jax.pure_callback(host, shapes, *args)
+    # Those of a callback count as the same on every device of a mesh.
+    return tuple(jax_calls.vary_alike((*results, *args))[: len(results)])
