@@ -28,9 +28,17 @@ def gauss_newton_bartlett(grads: optax.Params, batch_size: int) -> optax.Params:
       grads: Gradients of the mean cross-entropy to sampled labels, the mean over all devices.
       batch_size: Labels sampled, on all devices.
 
+    Returns:
+      A tree like the gradients, of float32 at least: a square in float16 may be 0 or inf.
+
     Reference: Liu et al., "Sophia", Algorithm 2, https://arxiv.org/abs/2305.14342.
     """
-    return jax.tree.map(lambda grad: batch_size * grad * grad, grads)
+
+    def estimate(grad: jax.Array) -> jax.Array:
+        wide = grad.astype(jnp.promote_types(grad.dtype, jnp.float32))
+        return batch_size * wide * wide
+
+    return jax.tree.map(estimate, grads)
 
 
 def hutchinson(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from optim.jax.curvature import gauss_newton_bartlett, hutchinson, sample_labels
 
@@ -26,6 +27,19 @@ def test_gauss_newton_bartlett_of_softmax_regression() -> None:
 
     estimates = jax.vmap(estimate)(jax.random.split(jax.random.key(1), 4000))
     np.testing.assert_allclose(estimates.mean(0), exact, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("float16", "float32"), ("bfloat16", "float32"), ("float32", "float32"), ("float64",) * 2],
+)
+@pytest.mark.parametrize("size", [2.0**-14, 2.0**10])
+def test_gauss_newton_bartlett_of_narrow_gradients(dtype: str, expected: str, size: float) -> None:
+    """Neither vanishes nor overflows."""
+    with jax.enable_x64(True):
+        estimate = gauss_newton_bartlett({"w": jnp.full(3, -size, dtype)}, 64)["w"]
+        assert estimate.dtype == expected
+        np.testing.assert_array_equal(estimate, 64 * size**2)
 
 
 def test_hutchinson_of_a_quadratic() -> None:
