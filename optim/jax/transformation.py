@@ -128,14 +128,16 @@ def matrices(params: optax.Params) -> optax.Params:
 
 
 def clipped_fraction(algorithm: Sophia, state: State, params: optax.Params) -> jax.Array:
-    """Returns the fraction of weights that Sophia's last step clipped, float32 []."""
+    """Returns the fraction of weights that Sophia's last step clipped, float32 [] and not exact."""
     leaves, structure = jax.tree.flatten(params)
     columns = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
     clipped = [
         algorithm.is_clipped(jnp, *(read(slot, param, is_square=False) for slot in slots))
         for param, *slots in zip(leaves, *columns, strict=True)
     ]
-    return sum(mask.sum() for mask in clipped) / sum(mask.size for mask in clipped)
+    # A count of them all may not be an int32.
+    total = sum(mask.size for mask in clipped)
+    return sum(mask.mean() * (mask.size / total) for mask in clipped if mask.size)
 
 
 def with_curvature(

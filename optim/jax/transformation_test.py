@@ -1,5 +1,6 @@
 """What optax expects of a transformation, and what a transformation refuses."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -91,6 +92,36 @@ def test_curvature_is_used_by_the_same_update_and_clipping_reported() -> None:
     np.testing.assert_array_equal(state.slots["curvature"]["w"], [2.0, 8.0])
     np.testing.assert_array_equal(updates["w"], [-0.5, -1.0])
     assert clipped_fraction(settings, state, params) == 0.5
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_multi_steps_keep_the_curvature_of_the_step_that_updates(step: int) -> None:
+    settings = Sophia(beta2=0.5)
+    optimizer = optax.MultiSteps(transformation(settings), 2)
+    state = optimizer.init(_PARAMS)
+    for index in range(2):
+        more = {"curvature": _GRADS} if index == step else {}
+        _, state = optimizer.update(_GRADS, state, _PARAMS, **more)
+    kept = state.inner_opt_state.slots["curvature"]
+    expected = jax.tree.map(lambda x: (0.5 if step == 1 else 0.0) * x, _GRADS)
+    jax.tree.map(np.testing.assert_array_equal, kept, expected)
+
+
+def test_clipped_fraction_counts_weights_and_not_tensors() -> None:
+    params = {"large": jnp.ones((7, 3)), "none": jnp.ones((0, 2)), "small": jnp.ones(())}
+    settings = Sophia(beta1=0.0, gamma=1.0)
+    state = transformation(settings).init(params)
+    curvature = jax.tree.map(jnp.ones_like, params)
+    momentum = curvature | {"large": jnp.zeros((7, 3)).at[:2].set(-1.0)}
+    state = state._replace(slots={"momentum": momentum, "curvature": curvature})
+    np.testing.assert_allclose(clipped_fraction(settings, state, params), 7 / 22, rtol=1e-6)
+
+
+def test_clipped_fraction_of_more_weights_than_an_int32_counts() -> None:
+    params = {name: jax.ShapeDtypeStruct((2**16, 2**15), jnp.float32) for name in "ab"}
+    state = jax.eval_shape(transformation(Sophia()).init, params)
+    fraction = jax.eval_shape(partial(clipped_fraction, Sophia()), state, params)
+    assert (fraction.shape, fraction.dtype) == ((), jnp.float32)
 
 
 def test_schedules_count_from_zero() -> None:
