@@ -1,7 +1,8 @@
 """Learning-rate schedules: plain functions of the step, the same for optax and for torch.
 
 All rise linearly from `peak / warmup_steps` at step 0, never zero, to `peak`; they differ in how
-they fall. Steps are counted from 0, and steps after `num_steps` keep the final rate.
+they fall. Steps are counted from 0, and steps after `num_steps` keep the final rate. optax, which
+traces the step, takes them from `optim.jax.schedule.tabulate`.
 """
 
 import math
