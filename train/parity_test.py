@@ -14,6 +14,7 @@ import pytest
 from hpc.artifact.v1 import artifact_pb2
 
 from data import digits
+from optim.sophia import Sophia
 from registry.artifact import LoadedArtifact, load
 from train import train_flax, train_torch
 from train.callbacks import CommunicationReport, StepReport
@@ -146,6 +147,25 @@ def test_flax_with_compressed_gradients_stays_close(flax_run: Run, tmp_path: Pat
         gradient_compression={"enabled": True},
     )
     _assert_compressed_run(run, flax_run)
+
+
+def test_flax_counts_what_it_sends_for_curvature(tmp_path: Path) -> None:
+    run = _run(
+        train_flax.train,
+        tmp_path / "flax",
+        world_size=2,
+        gradient_compression={"enabled": True},
+        optimizer={"name": "sophia", "sophia": Sophia(curvature_every=3)},
+    )
+    assert run.communication is not None
+    # Of two ranks each sends as many bytes as there are: half of them to be summed, half as sums.
+    float32_bytes = sum(tensor.size * 4 for tensor in run.published.tensors.values())
+    exchanges = NUM_STEPS + 7  # in steps 0, 3, ..., 18
+    uncompressed = NUM_STEPS * run.communication.bytes_per_step / run.communication.ratio
+    assert uncompressed == pytest.approx(exchanges * float32_bytes, rel=1e-9)
+    # All of the gradients in 8 bits, but none of the 7 estimates.
+    compressed = NUM_STEPS * run.communication.bytes_per_step - 7 * float32_bytes
+    assert 0.25 < compressed / (NUM_STEPS * float32_bytes) < MAX_RATIO
 
 
 @pytest.mark.parametrize("world_size", [1, 2])

@@ -192,10 +192,17 @@ def _clip_gradients(max_norm: float | None) -> optax.GradientTransformation:
 def _bytes_of_run(
     config: TrainConfig, params: optax.Params, compression: Compression, world_size: int
 ) -> Wire:
-    """Returns what each device sends of its gradients in the whole run."""
+    """Returns what each device sends of its gradients in the whole run.
+
+    Those from which Sophia estimates curvature are not compressed.
+    """
     step = bytes_per_step(params, compression, world_size)
-    num_steps = config.run.num_steps
-    return Wire(step.sent_bytes * num_steps, step.float32_bytes * num_steps)
+    num_steps, algorithm = config.run.num_steps, config.optimizer.algorithm
+    wire = Wire(step.sent_bytes * num_steps, step.float32_bytes * num_steps)
+    if isinstance(algorithm, Sophia):
+        plain = step.float32_bytes * sum(map(algorithm.wants_curvature, range(num_steps)))
+        wire.add(plain, plain)
+    return wire
 
 
 def _compile_update(
