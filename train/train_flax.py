@@ -108,7 +108,7 @@ def train(
 
     # Training.
     meter = Meter(config, rates, callbacks)
-    fraction_of = jax.jit(partial(clipped_fraction, algorithm))
+    fraction_of = jax.jit(clipped_fraction, static_argnums=0)
     for step in range(config.run.num_steps):
         batch: tuple[np.ndarray, ...] = batches.batch(step)
         if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
@@ -116,7 +116,7 @@ def train(
         state, loss, accuracy = update(state, batch)
         clipped = None
         if isinstance(algorithm, Sophia) and meter.is_due(step):
-            clipped = fraction_of(state.optimizer, state.params)
+            clipped = fraction_of(algorithm, state.optimizer, state.params)
         meter.record(step, loss, accuracy, clipped)
 
     # Evaluation and publication.
@@ -281,8 +281,9 @@ def _mean(fn: Callable[..., Any], micro_batches: int, *batch: jax.Array) -> Any:
     def add(total: Any, part: tuple[jax.Array, ...]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, fn(*part)), None
 
-    first = fn(*(part[0] for part in parts))
-    total, _ = jax.lax.scan(add, first, tuple(part[1:] for part in parts))
+    # Zeros, where the first part's results would have the function compiled twice.
+    shapes = jax.eval_shape(fn, *(part[0] for part in parts))
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), tuple(parts))
     return jax.tree.map(lambda x: x / micro_batches, total)
 
 
