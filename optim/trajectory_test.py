@@ -1,11 +1,12 @@
 """1,000 steps of every algorithm, in both frameworks, beside the paper's formula in float64."""
 
+from functools import partial
+from itertools import combinations
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import torch
 
@@ -15,6 +16,7 @@ from optim.adamw import AdamW
 from optim.adan import Adan
 from optim.algorithm import Algorithm
 from optim.jax.transformation import transformation
+from optim.jax.ways import WAYS
 from optim.lion import Lion
 from optim.sophia import Sophia
 from optim.torch.curvature import as_it_is
@@ -50,7 +52,10 @@ class _Problem:
         self.start = rng.standard_normal(_SIZE)
         self.noise = 0.3 * rng.standard_normal((_STEPS, _SIZE))
         # As large as keeps Sophia's steps stable: where they are not, every rounding grows.
-        self.curvatures = 10.0 * (0.5 + np.abs(rng.standard_normal((_STEPS, _SIZE))))
+        curvatures = 10.0 * (0.5 + np.abs(rng.standard_normal((_STEPS, _SIZE))))
+        # Hutchinson's may be negative, and zero where the loss is flat: there Sophia divides by
+        # epsilon. Of few weights: their steps are signs, and what is rounded does not decay.
+        self.curvatures = curvatures * np.repeat([1.0, -1.0, 0.0], [_SIZE - 6, 3, 3])
         self.rates = _PEAK * np.cos(np.linspace(0.0, 1.5, _STEPS))
 
 
@@ -91,27 +96,26 @@ def _follow_torch(algorithm: Algorithm, problem: _Problem, dtype: str) -> np.nda
     return np.stack(path)
 
 
-def _follow_jax(algorithm: Algorithm, problem: _Problem, dtype: str) -> np.ndarray:
+def _follow_jax(step: Any, algorithm: Algorithm, problem: _Problem, dtype: str) -> np.ndarray:
+    """In one of `WAYS`."""
     with jax.enable_x64(dtype == "float64"):
         rates = jnp.asarray(problem.rates, dtype)
-        optimizer = transformation(algorithm, lambda count: rates[count])
         hessian, target = jnp.asarray(problem.hessian, dtype), jnp.asarray(problem.target, dtype)
         has_curvature = isinstance(algorithm, Sophia)
 
         def advance(carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
             w, state = carry
-            step, noise, curvature = inputs
+            index, noise, curvature = inputs
             g = hessian @ (w - target) + noise
 
             def update(**more: Any) -> Any:
-                return optimizer.update(g, state, w, **more)
+                return step(algorithm, w, state, g, learning_rate=lambda n: rates[n], **more)
 
             if has_curvature:
-                due = step % algorithm.curvature_every == 0
-                change, state = jax.lax.cond(due, lambda: update(curvature=curvature), update)
+                due = index % algorithm.curvature_every == 0
+                w, state = jax.lax.cond(due, lambda: update(curvature=curvature), update)
             else:
-                change, state = update()
-            w = optax.apply_updates(w, change)
+                w, state = update()
             return (w, state), w
 
         w = jnp.asarray(problem.start, dtype)
@@ -121,8 +125,12 @@ def _follow_jax(algorithm: Algorithm, problem: _Problem, dtype: str) -> np.ndarr
             jnp.asarray(problem.curvatures, dtype),
         )
         with jax.default_matmul_precision("highest"):
-            _, path = jax.jit(lambda w: jax.lax.scan(advance, (w, optimizer.init(w)), inputs))(w)
+            start = (w, transformation(algorithm).init(w))
+            _, path = jax.jit(lambda start: jax.lax.scan(advance, start, inputs))(start)
         return np.concatenate([np.asarray(w)[None], np.asarray(path)])
+
+
+_FOLLOWERS = {"torch": _follow_torch} | {way.__name__: partial(_follow_jax, way) for way in WAYS}
 
 
 def _distance(path: np.ndarray, exact: np.ndarray) -> float:
@@ -133,7 +141,7 @@ def _distance(path: np.ndarray, exact: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("paper", "algorithm"), _CASES, ids=_IDS)
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("follow", [_follow_torch, _follow_jax])
+@pytest.mark.parametrize("follow", _FOLLOWERS.values(), ids=_FOLLOWERS)
 def test_float64_follows_the_paper(
     paper: Any, algorithm: Algorithm, seed: int, follow: Any
 ) -> None:
@@ -149,7 +157,5 @@ def test_float32_follows_the_paper_and_the_other_framework(
 ) -> None:
     problem = _Problem(2)
     exact = _follow_paper(paper, algorithm, problem)
-    in_torch = _follow_torch(algorithm, problem, "float32")
-    in_jax = _follow_jax(algorithm, problem, "float32")
-    distances = [_distance(in_torch, exact), _distance(in_jax, exact), _distance(in_jax, in_torch)]
-    assert max(distances) < 1e-6
+    paths = [follow(algorithm, problem, "float32") for follow in _FOLLOWERS.values()]
+    assert max(_distance(a, b) for a, b in combinations([*paths, exact], 2)) < 1e-6
