@@ -18,9 +18,6 @@ a mesh, but shard_map can.
 
 If one of the weights has no kernel (float64, a TPU, `HPC_KERNEL_BACKEND=reference`), all follow the
 rule as it is written: `transformation` and `optax.apply_updates`.
-
-Nothing skips a step whose gradients are not finite: they spoil weights and state. What does,
-`optax.apply_if_finite`, wraps `transformation` only.
 """
 
 import jax
@@ -44,6 +41,9 @@ def step(
     curvature: optax.Params | None = None,
 ) -> tuple[optax.Params, State]:
     """Returns the parameters and the state after an update.
+
+    Nothing skips one whose gradients are not finite, which spoil weights and state: what does,
+    `optax.apply_if_finite`, wraps `transformation` only.
 
     Args:
       algorithm: One of `optim.registry`.
