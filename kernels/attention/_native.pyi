@@ -79,7 +79,10 @@ def matrix_isa() -> str:
     """The matrix instructions in use for bfloat16: none, avx512_bf16 or amx."""
 
 def limit_threads(limit: int) -> None:
-    """From now on, use at most so many threads, unless HPC_NUM_THREADS is set."""
+    """From now on, use at most so many threads, unless HPC_NUM_THREADS is set.
+
+    Calls of this thread use those of PyTorch's OpenMP runtime, if there is one.
+    """
 
 def num_threads() -> int:
     """The number of threads in use; HPC_NUM_THREADS, else the CPUs of this process or the limit."""

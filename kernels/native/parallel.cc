@@ -1,5 +1,6 @@
 #include "kernels/native/parallel.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -176,6 +177,36 @@ Pool& ProcessPool() {
   return *current;
 }
 
+// What the compiler calls for `#pragma omp parallel`: runs a function on each thread of a team that
+// the calling thread has to itself.
+using GompParallel = void (*)(void (*function)(void*), void* data, unsigned num_threads,
+                              unsigned flags);
+
+thread_local bool shares_openmp = false;
+
+// The threads of a team do not survive fork(), and a child that waits for them waits forever.
+std::atomic<bool> is_forked{false};
+const int at_fork = pthread_atfork(nullptr, nullptr, [] { is_forked = true; });
+
+struct Team {
+  Job& job;
+  std::atomic<int> joined{0};
+};
+
+// Returns false, having done nothing, where the job is not for OpenMP.
+bool TryRunOnOpenMp(Job& job) {
+  static const auto parallel = reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  if (!shares_openmp || parallel == nullptr || is_forked || at_fork != 0) return false;
+  Team team{job};
+  parallel(
+      [](void* opaque) {
+        Team& team = *static_cast<Team*>(opaque);
+        team.job.Drain(team.joined.fetch_add(1, std::memory_order_relaxed));
+      },
+      &team, static_cast<unsigned>(job.max_workers), 0);
+  return true;
+}
+
 }  // namespace
 
 int NumThreads() {
@@ -186,11 +217,13 @@ int NumThreads() {
 
 void LimitThreads(int limit) { thread_limit.store(std::max(limit, 1), std::memory_order_relaxed); }
 
+void ShareOpenMp() { shares_openmp = true; }
+
 void ParallelFor(int64_t num_tasks, int num_threads, TaskFunction function, void* context) {
   const int64_t grain = std::max<int64_t>(num_tasks / (kTurnsPerWorker * num_threads), 1);
   Job job{function, context, num_tasks, num_threads, grain};
   const bool alone = num_threads <= 1 || num_tasks <= 1;
-  if (alone || !ProcessPool().TryRun(job)) job.Drain(0);
+  if (alone || !(TryRunOnOpenMp(job) || ProcessPool().TryRun(job))) job.Drain(0);
 }
 
 }  // namespace kernels

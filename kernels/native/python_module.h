@@ -44,7 +44,14 @@ inline void DefineCommon(pybind11::module_& m) {
       py::arg("symbol"), py::arg("parameters"), py::arg("num_scratch_parameters"),
       py::arg("num_warps"), py::arg("shared_bytes"), py::arg("constants"));
   m.def("cpu_isa", [] { return CpuIsaName(SelectedCpuIsa()); });
-  m.def("limit_threads", &LimitThreads, py::arg("limit"));
+  // PyTorch's side calls it; XLA's threads are no business of OpenMP's.
+  m.def(
+      "limit_threads",
+      [](int limit) {
+        ShareOpenMp();
+        LimitThreads(limit);
+      },
+      py::arg("limit"));
   m.def("num_threads", &NumThreads);
 }
 
