@@ -91,7 +91,9 @@ def _sort(algorithm: Algorithm, items: Sequence[Item]) -> tuple[list[fused.Batch
     rest = []
     for item in items:
         param, slots = local(item.param), _slots(algorithm, item)
-        batch = batches.setdefault(param.device, fused.Batch(param.device))
+        batch = batches.get(param.device)
+        if batch is None:
+            batch = batches[param.device] = fused.Batch(param.device)
         if not batch.take(param, local(item.grad), slots, item.place):
             rest.append(item)
     return list(batches.values()), rest
