@@ -8,8 +8,7 @@ Trains a vision transformer and a convolutional network on the digits, and a lan
 bytes of Python's standard library. Learning rate and decay of each optimizer are tuned by the same
 number of trials; then it trains from several seeds, and once more with its state in 8 bits. Prints
 tables with deviations and significance, and writes DATE-bakeoff.json, .md and .png, without --out
-into benchmarks/results. On
-a 2-core machine the default takes about 25 minutes, --quick about four.
+into benchmarks/results. On a 2-core machine the default takes about 35 minutes, --quick about six.
 """
 
 import argparse
