@@ -7,6 +7,7 @@ targets of those names or the work of infra/gpu/run.sh.
 import functools
 import importlib.resources
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,10 +48,32 @@ def ensure_registered(native: ModuleType) -> None:
       FileNotFoundError: they are not built.
     """
     package = native.__name__.rpartition(".")[0]
-    _register(native, directory(package))
-    for folder in FOLDERS[1:]:
-        if found := _find(package, folder):
-            _register(native, found)
+    found = [directory(package), *(_find(package, folder) for folder in FOLDERS[1:])]
+    for path in filter(None, found):
+        for cubin in metadata(path):
+            register(native, path, cubin)
+
+
+def register(native: ModuleType, path: Path, cubin: Mapping[str, Any]) -> None:
+    """Tells the launcher in an operation's native module of a kernel.
+
+    Args:
+      native: the module.
+      path: the directory that holds the kernel.
+      cubin: what `metadata` says of it.
+    """
+    native.register_kernel(
+        name=cubin["name"],
+        arch=cubin["arch"],
+        arch_specific=cubin["arch_specific"],
+        path=str(path / cubin["file"]),
+        symbol=cubin["symbol"],
+        parameters=cubin["parameters"],
+        num_scratch_parameters=cubin["num_scratch_parameters"],
+        num_warps=cubin["num_warps"],
+        shared_bytes=cubin["shared_bytes"],
+        constants={k: v for k, v in cubin["constants"].items() if isinstance(v, int)},
+    )
 
 
 def _find(package: str, folder: str) -> Path | None:
@@ -59,19 +82,3 @@ def _find(package: str, folder: str) -> Path | None:
         if root.name == folder and root.joinpath(METADATA_FILE).is_file():
             return Path(str(root))
     return None
-
-
-def _register(native: ModuleType, path: Path) -> None:
-    for cubin in metadata(path):
-        native.register_kernel(
-            name=cubin["name"],
-            arch=cubin["arch"],
-            arch_specific=cubin["arch_specific"],
-            path=str(path / cubin["file"]),
-            symbol=cubin["symbol"],
-            parameters=cubin["parameters"],
-            num_scratch_parameters=cubin["num_scratch_parameters"],
-            num_warps=cubin["num_warps"],
-            shared_bytes=cubin["shared_bytes"],
-            constants={k: v for k, v in cubin["constants"].items() if isinstance(v, int)},
-        )

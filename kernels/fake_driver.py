@@ -11,6 +11,11 @@ from typing import Any
 _CODES = {"i32": "i", "i64": "l", "fp32": "f"}
 
 
+def archs() -> tuple[int, ...]:
+    """The compute capabilities that the cubins of this build are for; see triton_kernels.bzl."""
+    return tuple(map(int, os.environ["HPC_GPU_ARCHS"].split()))
+
+
 def build(directory: Path) -> Path:
     """Compiles fake_cuda.c into a directory and returns the library."""
     library = directory / "libfake_cuda.so"

@@ -1,15 +1,32 @@
 """`triton_kernels`: Triton kernels compiled ahead of time; no GPU is needed.
 
+    load("//infra/bazel:triton_kernels.bzl", "GPU_ARCHS", "triton_kernels")
+
     triton_kernels(
         name = "cubins",
         src = "triton_kernels.py",
+        archs = GPU_ARCHS,
         imports = ["triton_tiles.py"],
     )
+
+A build compiles for one architecture, sm_90, since a compilation takes longer than all tests of what it makes;
+`--define=gpu_archs=all`, which --config=cuda and --config=nightly set, compiles for all of `GPU_ARCHS`.
 
 The source is a module that imports Triton and files of its own and lists what to compile in `VARIANTS`; triton_compile.py
 has the form. The output is a folder of the target's name with one `VARIANT.sm_ARCH.cubin` each and `metadata.json`, which tells a launcher
 the symbol, the parameters, the warps, the shared memory, and tells a reader the registers and spills.
 """
+
+GPU_ARCHS = select({
+    "//infra/bazel:all_gpu_archs": ["80", "90", "100"],
+    "//conditions:default": ["90"],
+})
+
+# For a test of what was compiled: the same as an environment variable, HPC_GPU_ARCHS.
+GPU_ARCHS_ENV = select({
+    "//infra/bazel:all_gpu_archs": {"HPC_GPU_ARCHS": "80 90 100"},
+    "//conditions:default": {"HPC_GPU_ARCHS": "90"},
+})
 
 def _triton_kernels_impl(ctx):
     folder = ctx.actions.declare_directory(ctx.label.name)
@@ -35,8 +52,8 @@ triton_kernels = rule(
     implementation = _triton_kernels_impl,
     attrs = {
         "archs": attr.string_list(
-            doc = "Compute capabilities to compile for.",
-            default = ["80", "90", "100"],
+            doc = "Compute capabilities to compile for: GPU_ARCHS, unless there is a reason for others.",
+            mandatory = True,
         ),
         "imports": attr.label_list(
             doc = "The files of this workspace that src imports.",

@@ -14,7 +14,7 @@ from kernels import cubin_loader, fake_driver
 from kernels.linear_attention import contract, triton_kernels
 from kernels.linear_attention.contract import Options, Sizes
 
-ARCHS = (80, 90, 100)
+ARCHS = fake_driver.archs()
 
 # Spilled bytes that a variant may have, by the width of its elements: more would be a regression.
 # Three TF32 products take more registers than there are, most of all on sm_80.

@@ -15,7 +15,7 @@ from kernels import cubin_loader, fake_driver
 from kernels.optimizer_step import cases, contract, triton_kernels
 from kernels.quantize.triton_tiles import TILE
 
-ARCHS = (80, 90, 100)
+ARCHS = fake_driver.archs()
 
 # Spilled bytes of a thread: none.
 MAX_SPILL_BYTES = 0

@@ -15,14 +15,14 @@ from kernels import cubin_loader, fake_driver
 from kernels.quantize import contract, triton_codes, triton_kernels, triton_tiles
 from kernels.quantize.contract import Codec, Layout
 
-ARCHS = (80, 90, 100)
+ARCHS = fake_driver.archs()
 
 # Spilled bytes of a thread that a variant may have: more would be a regression.
 MAX_SPILL_BYTES = 8
 
 # With 128 registers two blocks of 256 threads are on a multiprocessor at once, with 80 three, which
 # keep 48 KiB of float32 on their way; on sm_80, which is slower, two do.
-MAX_REGISTERS = {"nearest": {80: 128, 90: 80, 100: 80}, "stochastic": dict.fromkeys(ARCHS, 128)}
+MAX_REGISTERS = {"nearest": {80: 128, 90: 80, 100: 80}, "stochastic": {80: 128, 90: 128, 100: 128}}
 
 # The arrays of each function, in the order of its struct in problem.h.
 TENSORS = {
