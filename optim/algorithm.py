@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 # Of one framework: an array, or a tensor.
 Array = Any
@@ -46,6 +46,14 @@ class Algorithm(BaseModel, ABC):
 
     # 8: slots of tensors that are not small are stored in 8 bits; see `kernels.optimizer_step`.
     state_bits: Literal[8, 32] = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_plain_numbers(cls, values: Any) -> Any:
+        """Takes numbers of numpy's, and arrays and tensors of one number, as Python's."""
+        if not isinstance(values, dict):
+            return values
+        return {key: _plain(value) for key, value in values.items()}
 
     @property
     def decay_is_proximal(self) -> bool:
@@ -93,3 +101,8 @@ def debias(xp: ModuleType, beta: float, step: Scalar) -> Scalar:
     `1 - beta**step` itself would lose four digits in float32 for a `beta` of 0.999.
     """
     return 1.0 if beta == 0.0 else -1.0 / xp.expm1(step * math.log(beta))
+
+
+def _plain(value: Any) -> Any:
+    is_array_of_one = hasattr(value, "item") and math.prod(value.shape) == 1
+    return value.item() if is_array_of_one else value

@@ -37,6 +37,6 @@ class Lion(Algorithm):
     ) -> tuple[Array, ...]:
         (m,) = slots
         ahead = self.beta1 * m + (1 - self.beta1) * grad
-        # PyTorch's sign of NaN is 0, which would hide a gradient that is not a number.
-        u = xp.where(xp.isnan(ahead), ahead, xp.sign(ahead))
+        # A sign would hide that a gradient was infinite or no number: PyTorch's sign of NaN is 0.
+        u = xp.where(xp.isfinite(ahead), xp.sign(ahead), ahead)
         return u, self.beta2 * m + (1 - self.beta2) * grad

@@ -1,5 +1,6 @@
 """Sophia, Second-order Clipped Stochastic Optimization."""
 
+import math
 from types import ModuleType
 from typing import ClassVar
 
@@ -52,7 +53,9 @@ class Sophia(Algorithm):
     ) -> tuple[Array, ...]:
         m, h = slots
         m = self.beta1 * m + (1 - self.beta1) * grad
-        return xp.clip(self._ratio(xp, m, h), min=-1.0, max=1.0), m, h
+        u = xp.clip(self._ratio(xp, m, h), min=-1.0, max=1.0)
+        # A ratio may overflow; what it is of may not be infinite, which clipping would hide.
+        return xp.where(xp.isfinite(m) & xp.isfinite(h), u, math.nan), m, h
 
     def is_clipped(self, xp: ModuleType, momentum: Array, curvature: Array) -> Array:
         """Returns a bool for each weight: whether the step that left this state clipped it."""

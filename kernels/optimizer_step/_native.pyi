@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 class CudaError(RuntimeError):
     """There is no CUDA driver, no kernel for the GPU, or the driver refused a call."""
 
-def count_up(counters: Sequence[int]) -> list[int]:
-    """Adds 1 to the float32 at each of these addresses, and returns what they then are."""
+def read_counters(counters: Sequence[int]) -> list[int]:
+    """Returns the counts, float32, at these addresses; a ValueError if one is none."""
+
+def count_up(counters: Sequence[int]) -> None:
+    """Adds 1 to the float32 at each of these addresses."""
 
 def step_cpu(
     *,
@@ -23,7 +26,11 @@ def step_cpu(
 
     `rows` has of each tensor, one after the other: its size, the index of its dtype in
     contract.DTYPES, whether its slots are bytes, whether it decays, its index for contract.seed,
-    and the addresses of the weights, the gradient and each slot.
+    and of the weights, the gradient and each slot the address and how many bytes there are.
+
+    Raises:
+      ValueError: There are fewer bytes than a tensor's size needs, or what is no rule, dtype or
+        size; nothing was changed.
     """
 
 def step_cuda(

@@ -27,6 +27,9 @@ inline Floats Sqrt(Floats x) {
 #endif
 }
 
+// 0 of a number, and NaN of what is none or infinite.
+inline Floats Unknown(Floats x) { return x - x; }
+
 // A moving average: beta * old + (1 - beta) * value.
 struct Average {
   explicit Average(double beta) : old_weight(Constant(beta)), new_weight(Constant(1.0 - beta)) {}
@@ -123,7 +126,7 @@ struct Lion {
     m = average(m, g);
     const Floats one = Broadcast(1.0f), zero{};
     const Floats sign = (c > 0.0f ? one : zero) - (c < 0.0f ? one : zero);
-    return c == c ? sign : c;  // NaN stays NaN.
+    return Unknown(c) == 0.0f ? sign : c;  // Infinity and NaN stay what they are.
   }
   Average ahead, average;
 };
@@ -139,10 +142,12 @@ struct Sophia {
     Floats& m = slots[0];
     m = average(m, g);
     const Floats h = gamma * slots[1];
-    // NaN stays NaN.
     const Floats ratio = m / (h < epsilon ? epsilon : h);
     const Floats low = ratio < -1.0f ? Broadcast(-1.0f) : ratio;
-    return low > 1.0f ? Broadcast(1.0f) : low;
+    const Floats clipped = low > 1.0f ? Broadcast(1.0f) : low;
+    // A ratio may overflow; what it is of may not be infinite.
+    const Floats unknown = Unknown(m) + Unknown(slots[1]);
+    return unknown == 0.0f ? clipped : unknown;
   }
   Average average;
   Floats gamma, epsilon;

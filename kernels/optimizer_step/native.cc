@@ -19,38 +19,66 @@ namespace py = pybind11;
 namespace kernels::optimizer_step {
 namespace {
 
-// A tensor's row, as _native.pyi has it: these, and the address of each slot.
-constexpr size_t kRowHead = 7;
+// A tensor's row, as _native.pyi has it: these, and of the weights, the gradient and each slot its
+// address and its bytes.
+constexpr size_t kRowHead = 5;
+
+// The last line of defence: an array has all the bytes that the tensor's size makes a step touch.
+void* ToAddress(const int64_t* array, int64_t needed) {
+  if (array[1] < needed || (needed > 0 && array[0] == 0)) {
+    throw std::invalid_argument("optimizer_step: an array must have " + std::to_string(needed) +
+                                " bytes, got " + std::to_string(array[0] == 0 ? 0 : array[1]));
+  }
+  return reinterpret_cast<void*>(array[0]);
+}
 
 std::vector<Tensor> ToTensors(const std::vector<int64_t>& rows, size_t num_slots) {
-  const size_t width = kRowHead + num_slots;
+  const size_t width = kRowHead + 2 * (2 + num_slots);
   if (rows.size() % width != 0) {
     throw std::invalid_argument("optimizer_step: rows must have " + std::to_string(width) +
                                 " numbers each, got " + std::to_string(rows.size()) + " in all");
   }
-  const auto address = [](int64_t number) { return reinterpret_cast<void*>(number); };
   std::vector<Tensor> tensors;
   tensors.reserve(rows.size() / width);
   for (const int64_t* row = rows.data(); row != rows.data() + rows.size(); row += width) {
-    Tensor t{row[0],          static_cast<DType>(row[1]),
-             row[2] != 0,     row[3] != 0,
-             row[4],          address(row[5]),
-             address(row[6]), {}};
-    for (size_t k = 0; k < num_slots; ++k) t.slots[k] = address(row[kRowHead + k]);
+    Tensor t{};
+    t.size = row[0];
+    t.dtype = static_cast<DType>(row[1]);
+    t.has_bytes = row[2] != 0;
+    t.decays = row[3] != 0;
+    t.index = row[4];
+    CheckTensor(t);
+    const int64_t weight_bytes = t.size * (t.dtype == DType::kFloat32 ? 4 : 2);
+    const int64_t slot_bytes = t.has_bytes ? PayloadBytes(t.size) : t.size * int64_t{4};
+    t.param = ToAddress(row + kRowHead, weight_bytes);
+    t.grad = ToAddress(row + kRowHead + 2, weight_bytes);
+    for (size_t k = 0; k < num_slots; ++k) {
+      t.slots[k] = ToAddress(row + kRowHead + 4 + 2 * k, slot_bytes);
+    }
     tensors.push_back(t);
   }
   return tensors;
 }
 
 // Counters are float32, as those of torch's own optimizers.
-std::vector<int64_t> CountUp(const std::vector<uintptr_t>& counters) {
+float* ToCounter(uintptr_t address) { return reinterpret_cast<float*>(address); }
+
+std::vector<int64_t> ReadCounters(const std::vector<uintptr_t>& counters) {
   std::vector<int64_t> counts;
   counts.reserve(counters.size());
   for (const uintptr_t address : counters) {
-    float* const counter = reinterpret_cast<float*>(address);
-    counts.push_back(static_cast<int64_t>(*counter += 1.0f));
+    const float count = *ToCounter(address);
+    if (!(count >= 0.0f && count < 0x1p31f)) {  // NaN neither
+      throw std::invalid_argument("optimizer_step: a step must be a count of updates, got " +
+                                  std::to_string(count));
+    }
+    counts.push_back(static_cast<int64_t>(count));
   }
   return counts;
+}
+
+void CountUp(const std::vector<uintptr_t>& counters) {
+  for (const uintptr_t address : counters) *ToCounter(address) += 1.0f;
 }
 
 void StepOnCpu(int rule, bool decay_is_proximal, int64_t step, double rate, double weight_decay,
@@ -91,6 +119,7 @@ void StepOnCuda(int rule, bool decay_is_proximal, double weight_decay,
 PYBIND11_MODULE(_native, m) {
   m.doc() = "A step of an optimizer over many tensors in C++, for PyTorch and JAX.";
   kernels::DefineCommon(m);
+  m.def("read_counters", &kernels::optimizer_step::ReadCounters, py::arg("counters"));
   m.def("count_up", &kernels::optimizer_step::CountUp, py::arg("counters"));
   m.def("step_cpu", &kernels::optimizer_step::StepOnCpu, py::kw_only(), py::arg("rule"),
         py::arg("decay_is_proximal"), py::arg("step"), py::arg("rate"), py::arg("weight_decay"),

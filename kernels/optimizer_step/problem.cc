@@ -4,6 +4,16 @@
 #include <string>
 
 namespace kernels::optimizer_step {
+namespace {
+
+void Require(bool holds, const char* what, int64_t got) {
+  if (!holds) {
+    throw std::invalid_argument(std::string("optimizer_step: ") + what + ", got " +
+                                std::to_string(got));
+  }
+}
+
+}  // namespace
 
 RuleTraits TraitsOf(Rule rule) {
   switch (rule) {
@@ -22,23 +32,19 @@ RuleTraits TraitsOf(Rule rule) {
                               std::to_string(static_cast<int>(rule)));
 }
 
+void CheckTensor(const Tensor& t) {
+  const int dtype = static_cast<int>(t.dtype);
+  Require(t.size >= 0, "size must not be negative", t.size);
+  Require(dtype >= 0 && dtype < kNumDTypes, "dtype must be 0, 1 or 2", dtype);
+}
+
 void CheckProblem(const Problem& p, const std::vector<Tensor>& tensors) {
-  const auto require = [](bool holds, const char* what, int64_t got) {
-    if (!holds) {
-      throw std::invalid_argument(std::string("optimizer_step: ") + what + ", got " +
-                                  std::to_string(got));
-    }
-  };
   const RuleTraits traits = TraitsOf(p.rule);
   const int64_t hyperparameters = p.hyperparameters.size(), scalars = p.scalars.size();
-  require(hyperparameters == traits.hyperparameters,
+  Require(hyperparameters == traits.hyperparameters,
           "hyperparameters must be as many as the rule takes", hyperparameters);
-  require(scalars == traits.scalars, "scalars must be as many as the rule takes", scalars);
-  for (const Tensor& t : tensors) {
-    const int dtype = static_cast<int>(t.dtype);
-    require(t.size >= 0, "size must not be negative", t.size);
-    require(dtype >= 0 && dtype < kNumDTypes, "dtype must be 0, 1 or 2", dtype);
-  }
+  Require(scalars == traits.scalars, "scalars must be as many as the rule takes", scalars);
+  for (const Tensor& t : tensors) CheckTensor(t);
 }
 
 }  // namespace kernels::optimizer_step

@@ -58,8 +58,11 @@ struct Tensor {
   std::array<void*, kMaxSlots> slots;
 };
 
-// Throws std::invalid_argument for a rule that there is not, a wrong number of numbers, and
-// negative sizes.
+// Throws std::invalid_argument for a negative size, or a dtype that there is not.
+void CheckTensor(const Tensor& tensor);
+
+// Throws std::invalid_argument for a rule that there is not, a wrong number of numbers, and what
+// CheckTensor refuses.
 void CheckProblem(const Problem& problem, const std::vector<Tensor>& tensors);
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from operator import attrgetter, is_
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,10 @@ from kernels.optimizer_step import _native, contract
 
 _DTYPES = {getattr(torch, name): index for index, name in enumerate(contract.DTYPES)}
 
-# Where in an item's row that is.
-_GRAD_ADDRESS = 6
+# Where in an item's row the gradient's address is.
+_GRAD_ADDRESS = 7
 
-# To ask many tensors at once, which takes half as long as one by one.
-_ADDRESS, _IS_CONTIGUOUS = torch.Tensor.data_ptr, torch.Tensor.is_contiguous
-_DTYPE, _IS_ON_CPU = attrgetter("dtype"), attrgetter("is_cpu")
+_ADDRESS = torch.Tensor.data_ptr
 
 # Of what the CUDA kernels load in vectors.
 _ALIGNMENT_BYTES = 16
@@ -43,14 +41,11 @@ class Batch:
         backends = {dtype: _backend(device, dtype) for dtype in _DTYPES}
         self._backends = {*backends.values()} - {None}
         self._dtypes = {dtype: _DTYPES[dtype] for dtype in _DTYPES if backends[dtype] is not None}
-        # Of each item in turn: the weights and the slots, and where they are.
+        # Of each item in turn: the weights and the slots.
         self._kept: list[torch.Tensor] = []
-        self._addresses: list[int] = []
         # Till the step is made; longer, they would take memory that others want.
         self._grads: list[torch.Tensor] = []
-        self._grad_dtypes: list[torch.dtype] = []
         self._places: list[int] = []
-        self._are_contiguous = True
         # What the native code needs to know of each item; see _native.pyi.
         self._rows: list[int] = []
 
@@ -59,9 +54,10 @@ class Batch:
     ) -> bool:
         """Adds a tensor and returns True; or returns False, where no kernel takes it.
 
-        A kernel takes weights, gradient and slots that are dense in one order of memory; slots of
-        bytes are in the order of contiguous weights, whatever the weights' own is. On a GPU all
-        start at multiples of 16 bytes.
+        A kernel takes weights, gradient and slots that are dense in one order of memory, and as
+        their memory has them: without torch's bit for a negative view. Slots of bytes are in the
+        order of contiguous weights, whatever the weights' own is. On a GPU all start at multiples
+        of 16 bytes.
 
         Args:
           param: the weights.
@@ -74,49 +70,48 @@ class Batch:
         if (
             param.dtype not in self._dtypes
             or grad.dtype != param.dtype
+            or grad.shape != param.shape
             or any(x.dtype != kind or x.numel() != expected for x in slots)
-            or any(x.device != self._device for x in slots)
+            or any(x.device != self._device for x in (grad, *slots))
         ):
             return False
         tensors = (param, grad, *slots)
-        are_contiguous = all(map(_IS_CONTIGUOUS, tensors))
+        are_contiguous = all(x.is_contiguous() for x in tensors)
         if not (are_contiguous or _are_channels_last(tensors)) or not self._are_aligned(tensors):
             return False
-        at_param, at_grad, *at_slots = map(_ADDRESS, tensors)
+        if any(x.is_neg() for x in tensors):
+            return False
         self._kept += (param, *slots)
-        self._addresses += (at_param, *at_slots)
         self._grads.append(grad)
-        self._grad_dtypes.append(grad.dtype)
         self._places.append(place)
-        self._are_contiguous &= are_contiguous
         has_bytes, decays = kind == torch.uint8, True
-        head = (size, self._dtypes[param.dtype], has_bytes, decays, place)
-        self._rows += (*head, at_param, at_grad, *at_slots)
+        self._rows += (size, self._dtypes[param.dtype], has_bytes, decays, place)
+        for x in tensors:
+            self._rows += (x.data_ptr(), x.nbytes)
         return True
 
-    def renew(self, kept: Sequence[torch.Tensor], grads: Sequence[torch.Tensor]) -> bool:
-        """Exchanges the gradients and returns True; or returns False, where other things changed.
+    def have_overlaps(self) -> bool:
+        """Whether one tensor's memory is another's too, other than that of gradients.
 
-        Then a new batch is to be made. This asks each tensor as little as is safe.
+        Then what comes out depends on which is updated first, and there is no first here.
+        """
+        spans = sorted((x.data_ptr(), x.data_ptr() + x.nbytes) for x in self._kept if x.nbytes)
+        return any(end > start for (_, end), (start, _) in pairwise(spans))
+
+    def renew(self, grads: Sequence[torch.Tensor]) -> bool:
+        """Exchanges the gradients and returns True; or returns False, where no kernel takes them.
 
         Args:
-          kept: of each tensor that was taken, in turn, the weights and the slots.
-          grads: the gradients.
+          grads: of each tensor that was taken. But for the places of these in memory, they and all
+            other tensors must be as they were then, which the caller has seen to.
         """
-        if (
-            len(kept) != len(self._kept)
-            or len(grads) != len(self._places)
-            or not self._are_contiguous
-            or not all(map(is_, kept, self._kept))
-            or [*map(_ADDRESS, kept)] != self._addresses
-            or not all(map(_IS_CONTIGUOUS, grads))
-            or [*map(_DTYPE, grads)] != self._grad_dtypes
-            or not self._are_aligned(grads)
-        ):
+        addresses = [*map(_ADDRESS, grads)]
+        # Some have no memory any more, or never had any.
+        if not all(addresses) or not self._are_aligned(grads):
             return False
         self._grads = [*grads]
         width = len(self._rows) // len(grads)
-        self._rows[_GRAD_ADDRESS::width] = map(_ADDRESS, grads)
+        self._rows[_GRAD_ADDRESS::width] = addresses
         return True
 
     def _are_aligned(self, tensors: Sequence[torch.Tensor]) -> bool:
@@ -182,18 +177,36 @@ class Batch:
         self._grads.clear()
 
 
-def count_up(counters: Sequence[torch.Tensor]) -> list[int]:
-    """Adds 1 to each counter in place, and returns them.
+class Counters:
+    """How many updates each of many tensors has had.
 
     torch takes as long for a counter as a kernel for a matrix: 2 us.
 
     Args:
-      counters: float32 [], mostly on the CPU.
+      counters: of one number each, mostly float32 on the CPU.
     """
-    if {*map(_DTYPE, counters)} <= {torch.float32} and all(map(_IS_ON_CPU, counters)):
-        return _native.count_up([x.data_ptr() for x in counters])
-    torch._foreach_add_(counters, 1)
-    return [int(x) for x in counters]
+
+    def __init__(self, counters: Sequence[torch.Tensor]):
+        self._counters = counters
+        are_plain = all(x.dtype == torch.float32 and x.is_cpu for x in counters)
+        self._addresses = [*map(_ADDRESS, counters)] if are_plain else None
+
+    def read(self) -> list[int]:
+        """Returns what they are at.
+
+        Raises:
+          ValueError: one is at no count.
+        """
+        if self._addresses is not None:
+            return _native.read_counters(self._addresses)
+        return [int(x) for x in self._counters]
+
+    def count_up(self) -> None:
+        """Adds 1 to each, in place."""
+        if self._addresses is not None:
+            _native.count_up(self._addresses)
+        else:
+            torch._foreach_add_(self._counters, 1)
 
 
 def _slot_size(dtype: torch.dtype, size: int) -> int | None:

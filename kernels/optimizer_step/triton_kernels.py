@@ -81,14 +81,16 @@ def optimizer_step(
         c = hyper0 * s0 + rest0 * g
         s0 = hyper1 * s0 + rest1 * g
         sign = tl.where(c > 0.0, 1.0, 0.0) - tl.where(c < 0.0, 1.0, 0.0)
-        u = tl.where(c == c, sign, c)  # NaN stays NaN
+        u = tl.where(c - c == 0.0, sign, c)  # infinity and NaN stay what they are
     else:
         s0 = hyper0 * s0 + rest0 * g
         curvature = hyper1 * s1
         ratio = _divide(s0, tl.where(curvature < hyper2, hyper2, curvature))
-        # NaN stays NaN.
         ratio = tl.where(ratio < -1.0, -1.0, ratio)
-        u = tl.where(ratio > 1.0, 1.0, ratio)
+        ratio = tl.where(ratio > 1.0, 1.0, ratio)
+        # A ratio may overflow; what it is of may not be infinite.
+        unknown = (s0 - s0) + (s1 - s1)
+        u = tl.where(unknown == 0.0, ratio, unknown)
 
     rate = tl.load(numbers_ptr)
     w = load(param_ptr, start, count, BLOCK)

@@ -8,7 +8,8 @@ of `kernels.optimizer_step`; what they don't take, by the rule as it is written.
     optimizer = Optimizer(decay_groups(model), Lion(learning_rate=1e-4, weight_decay=1.0))
 
 Parameter groups may replace any hyperparameter by its name, and the learning rate as `lr`, which is
-where torch's schedulers look for it. DeepSpeed takes it as a client optimizer under every stage.
+where torch's schedulers look for it; a tensor of one number will do, as it does in torch. They may
+have other keys besides. DeepSpeed takes it as a client optimizer under every stage.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,11 +23,14 @@ from torch import nn
 from kernels.optimizer_step import contract
 from optim.algorithm import Algorithm
 from optim.sophia import Sophia
-from optim.torch.slots import check, local, local_slot, new_slot, read, write
-from optim.torch.update import Item, Updater
-
-# What torch and its schedulers have in a group besides.
-_NOT_HYPERPARAMETERS = frozenset({"name", "param_names", "initial_lr"})
+from optim.torch.groups import (
+    check_new_keys,
+    foreign_hyperparameters,
+    to_algorithm,
+    to_group,
+)
+from optim.torch.slots import local, local_slot, new_slot, read, write
+from optim.torch.update import Held, Item, Updater
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -49,7 +53,7 @@ class Optimizer(torch.optim.Optimizer):
         self._algorithm = algorithm
         self._estimate: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._updater = Updater()
-        super().__init__(params, _to_group(algorithm))
+        super().__init__(params, to_group(algorithm))
 
     @property
     def algorithm(self) -> Algorithm:
@@ -62,18 +66,19 @@ class Optimizer(torch.optim.Optimizer):
         return {**super().__getstate__(), **own}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in torch, and checked."""
-        own = {key: value for key, value in param_group.items() if key != "params"}
-        unknown = own.keys() - self.defaults.keys() - _NOT_HYPERPARAMETERS
-        if unknown:
-            raise ValueError(
-                f"a parameter group has the unknown keys {sorted(unknown)}; "
-                f"accepted: {', '.join(sorted(self.defaults))}"
-            )
-        type(self._algorithm)(**_from_group({**self.defaults, **own}))
+        """As in torch, and checked.
+
+        Raises:
+          TypeError: A parameter is complex or no floating-point tensor.
+          ValueError: A hyperparameter is out of range, or a key is nearly one.
+        """
+        kind, number = type(self._algorithm), len(self.param_groups)
+        check_new_keys(kind, param_group)
+        to_algorithm(kind, {**self.defaults, **param_group}, number)
         super().add_param_group(param_group)
         for param in self.param_groups[-1]["params"]:
             if not param.is_floating_point():
+                self.param_groups.pop()
                 raise TypeError(f"expected real floating-point parameters, got {param.dtype}")
 
     @torch.no_grad()
@@ -81,19 +86,32 @@ class Optimizer(torch.optim.Optimizer):
         """Updates every parameter that has a gradient.
 
         Raises:
-          TypeError: A gradient is sparse; no parameter was changed.
+          TypeError: A gradient is sparse, or not real and floating-point; nothing was changed.
+          ValueError: A hyperparameter in a group is out of range, or a gradient or state is not of
+            its parameter; nothing was changed.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         work = self._work()
-        for number, (algorithm, items) in enumerate(work):
-            if self._estimate is None:
-                self._updater.update(number, algorithm, items)
-            else:
-                for item in items:
-                    self._update_curvature(algorithm, self._estimate, item)
+        if self._estimate is None:
+            plans = [
+                self._updater.plan(number, algorithm, items)
+                for number, (algorithm, items) in enumerate(work)
+            ]
+            self._keep_state(work)
+            for plan in plans:
+                plan.run()
+        else:
+            held = [
+                (algorithm, item, self._updater.held(algorithm, item))
+                for algorithm, items in work
+                for item in items
+            ]
+            self._keep_state(work)
+            for algorithm, item, own in held:
+                self._update_curvature(algorithm, self._estimate, item, own)
         return loss
 
     @torch.no_grad()
@@ -103,22 +121,37 @@ class Optimizer(torch.optim.Optimizer):
         The state is copied; later steps leave `state_dict` alone.
 
         Raises:
-          ValueError: It is of another algorithm, or of other groups; nothing was changed.
+          ValueError: It is of another algorithm, of other groups, or has a hyperparameter out of
+            range; nothing was changed.
         """
-        self._check_algorithm(state_dict)
-        super().load_state_dict(state_dict)
+        # Last before torch loads what the hooks made of it, and first after.
+        given: list[dict[str, Any]] = []
+
+        def check(_: torch.optim.Optimizer, final: dict[str, Any]) -> None:
+            self._check_algorithm(final)
+            given.append(final)
+
+        def restore(_: torch.optim.Optimizer) -> None:
+            self._restore_state(given.pop())
+
+        with (
+            self.register_load_state_dict_pre_hook(check),
+            self.register_load_state_dict_post_hook(restore, prepend=True),
+        ):
+            super().load_state_dict(state_dict)
+
+    def _restore_state(self, state_dict: dict[str, Any]) -> None:
+        """Sets the state anew, in the dtypes in which it was saved."""
         self._updater = Updater()
         saved, own = (
             chain.from_iterable(group["params"] for group in groups)
             for groups in (state_dict["param_groups"], self.param_groups)
         )
         for number, param in zip(saved, own, strict=True):
-            if number in state_dict["state"]:
-                values = state_dict["state"][number]
-                for slot in values.keys() & {*self._algorithm.slots}:
-                    self.state[param][slot] = values[slot].to(param.device, copy=True)
-                if "step" in values:
-                    self.state[param]["step"] = values["step"].to("cpu", copy=True)
+            for key, value in state_dict["state"].get(number, {}).items():
+                if isinstance(value, torch.Tensor):
+                    device = "cpu" if key == "step" else param.device
+                    self.state[param][key] = value.to(device, copy=True)
 
     @contextmanager
     def estimating_curvature(
@@ -153,7 +186,11 @@ class Optimizer(torch.optim.Optimizer):
         self._require_sophia()
         # Parameters that are in no group, as ZeRO's third stage has them between steps, are not
         # known to have hyperparameters of their own.
-        of_param = {p: self._of(group) for group in self.param_groups for p in group["params"]}
+        of_param = {
+            param: algorithm
+            for algorithm, group in zip(self._algorithms(), self.param_groups, strict=True)
+            for param in group["params"]
+        }
         clipped = weights = 0
         for param, state in self.state.items():
             algorithm = of_param.get(param, self._algorithm)
@@ -172,14 +209,16 @@ class Optimizer(torch.optim.Optimizer):
         return clipped / weights
 
     def _check_algorithm(self, state_dict: dict[str, Any]) -> None:
-        name = type(self._algorithm).__name__
-        for group in state_dict["param_groups"]:
-            saved = group.keys() - {"params", *_NOT_HYPERPARAMETERS}
+        kind = type(self._algorithm)
+        name, foreign = kind.__name__, foreign_hyperparameters(kind)
+        for number, group in enumerate(state_dict["param_groups"]):
+            saved = group.keys() & {*self.defaults, *foreign}
             if saved != self.defaults.keys():
                 raise ValueError(
                     f"expected state of {name}, whose hyperparameters are "
                     f"{', '.join(sorted(self.defaults))}; got {', '.join(sorted(saved))}"
                 )
+            to_algorithm(kind, group, number)
         expected = {"step", *self._algorithm.slots}
         for state in state_dict["state"].values():
             if state and state.keys() != expected:
@@ -192,48 +231,55 @@ class Optimizer(torch.optim.Optimizer):
         if not isinstance(self._algorithm, Sophia):
             raise TypeError(f"{type(self._algorithm).__name__} has no curvature; Sophia does")
 
-    def _of(self, group: dict[str, Any]) -> Algorithm:
-        return self._algorithm.model_copy(update=_from_group(group))
+    def _algorithms(self) -> list[Algorithm]:
+        """Returns the rule with the hyperparameters of each group as they are now."""
+        kind = type(self._algorithm)
+        return [to_algorithm(kind, group, i) for i, group in enumerate(self.param_groups)]
 
     def _work(self) -> list[tuple[Algorithm, list[Item]]]:
         """Returns the parameters that have gradients, by groups."""
         numbers = count()
         work = []
-        for group in self.param_groups:
-            algorithm = self._of(group)
+        for algorithm, group in zip(self._algorithms(), self.param_groups, strict=True):
             items = [
-                Item(place, param, param.grad, self._state(algorithm, param))
+                Item(place, param, param.grad, self.state.get(param) or _new_state(algorithm, param))
                 for param, place in zip(group["params"], numbers, strict=False)
                 if param.grad is not None
             ]
             work.append((algorithm, items))
         return work
 
-    def _state(self, algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
-        assert param.grad is not None
-        if param.grad.layout != torch.strided:
-            raise TypeError(
-                f"expected dense gradients, got {param.grad.layout} for a parameter of shape "
-                f"{tuple(param.shape)}; use sparse=False in its embedding"
-            )
-        state = self.state[param]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
-            for slot in algorithm.slots:
-                state[slot] = new_slot(param, algorithm.state_bits)
-        return state
+    def _keep_state(self, work: list[tuple[Algorithm, list[Item]]]) -> None:
+        """Keeps what was made for the parameters that had none."""
+        for _, items in work:
+            for item in items:
+                self.state[item.param] = item.state
 
     def _update_curvature(
-        self, algorithm: Algorithm, estimate: Callable[[torch.Tensor], torch.Tensor], item: Item
+        self,
+        algorithm: Algorithm,
+        estimate: Callable[[torch.Tensor], torch.Tensor],
+        item: Item,
+        own: Held,
     ) -> None:
         assert isinstance(algorithm, Sophia)
-        param = local(item.param)
-        slot = local_slot(item.state["curvature"], param)
-        check(slot, param)
-        old = read(slot, param, is_square=False)
-        new = algorithm.new_curvature(old, estimate(local(item.grad).to(old.dtype)))
-        step, index = int(item.state["step"]), algorithm.slots.index("curvature")
-        write(slot, new, is_square=False, seed=contract.seed(step, item.place, index))
+        index = algorithm.slots.index("curvature")
+        slot = own.slots[index]
+        old = read(slot, own.param, is_square=False)
+        estimated = estimate(own.grad.to(old.dtype))
+        if estimated.shape != old.shape:
+            raise ValueError(
+                f"expected an estimate of the gradient's shape {tuple(old.shape)}, got "
+                f"{tuple(estimated.shape)}"
+            )
+        new = algorithm.new_curvature(old, estimated)
+        seed = contract.seed(int(item.state["step"]), item.place, index)
+        write(slot, new, is_square=False, seed=seed)
+
+
+def _new_state(algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
+    slots = {slot: new_slot(param, algorithm.state_bits) for slot in algorithm.slots}
+    return {"step": torch.zeros((), dtype=torch.float32), **slots}
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -246,15 +292,3 @@ def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
         {"params": [param for param in params if param.ndim > 1]},
         {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
     ]
-
-
-def _to_group(algorithm: Algorithm) -> dict[str, Any]:
-    """Hyperparameters as torch has them in a group."""
-    values = algorithm.model_dump()
-    return {"lr": values.pop("learning_rate"), **values}
-
-
-def _from_group(group: dict[str, Any]) -> dict[str, Any]:
-    ignored = {"params", "lr", *_NOT_HYPERPARAMETERS}
-    values = {key: value for key, value in group.items() if key not in ignored}
-    return {"learning_rate": group["lr"], **values}

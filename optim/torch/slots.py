@@ -62,19 +62,28 @@ def new_slot(param: torch.Tensor, bits: int) -> torch.Tensor:
     return torch.zeros_like(param, dtype=arithmetic_dtype(param))
 
 
-def check(slot: torch.Tensor, param: torch.Tensor) -> None:
+def check(slot: torch.Tensor, param: torch.Tensor, name: str) -> None:
     """Refuses a slot that is not of this parameter.
 
+    Args:
+      slot: What a rank holds of it.
+      param: Likewise.
+      name: The parameter's, for messages.
+
     Raises:
-      ValueError: It is of another shape or on another device.
+      ValueError: It is of another shape, dtype or on another device.
     """
     is_payload = slot.dtype == torch.uint8
     shape = (_CODEC.payload_bytes(param.numel()),) if is_payload else tuple(param.shape)
-    if tuple(slot.shape) != shape or slot.device != param.device:
+    if (
+        tuple(slot.shape) != shape
+        or slot.device != param.device
+        or not (is_payload or slot.dtype in _WIDE)
+    ):
         raise ValueError(
-            f"a parameter of shape {tuple(param.shape)} on {param.device} has state of shape "
-            f"{tuple(slot.shape)} on {slot.device}, where {shape} is expected: load the state of "
-            "this model, and make the optimizer after the model is moved"
+            f"{name} has state of shape {tuple(slot.shape)}, {slot.dtype} on {slot.device}, where "
+            f"{shape}, float32, float64 or a payload is expected: load the state of this model, "
+            "and make the optimizer after the model is moved"
         )
 
 

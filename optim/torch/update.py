@@ -1,4 +1,7 @@
-"""Updates parameters: in one pass over memory where a kernel takes them, else by the rule."""
+"""Updates parameters: in one pass over memory where a kernel takes them, else by the rule.
+
+What is to be updated is checked first, all of it, so that what is refused leaves nothing changed.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch.distributed.tensor import DTensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from kernels.optimizer_step import contract
 from kernels.optimizer_step import torch_op as fused
 from optim.algorithm import Algorithm
+from optim.torch.layout import Seen, in_own_memory, is_allocated
 from optim.torch.slots import arithmetic_dtype, check, local, local_slot, read, write
 
 
@@ -29,35 +34,44 @@ class Item(NamedTuple):
     state: dict[str, torch.Tensor]
 
 
-class Updater:
-    """Updates the parameters of one optimizer.
+class Held(NamedTuple):
+    """What this rank holds of an item, checked.
 
-    What the last step found out about a group holds for the next one, mostly: to ask each tensor
-    anew would take longer than to update a small one.
+    Attributes:
+      place: of the item.
+      param: the weights.
+      grad: their gradient, of their shape.
+      slots: in the order of the algorithm's.
     """
 
-    def __init__(self) -> None:
-        self._batches: dict[int, fused.Batch] = {}
+    place: int
+    param: torch.Tensor
+    grad: torch.Tensor
+    slots: list[torch.Tensor]
 
-    def update(self, number: int, algorithm: Algorithm, items: Sequence[Item]) -> None:
-        """Updates parameters in place; those of one step, mostly all, at once.
 
-        Args:
-          number: Of the group.
-          algorithm: The group's.
-          items: Its parameters that have gradients.
+class _Part(NamedTuple):
+    """Items of one step: what kernels take, for each device, and the rest."""
 
-        Raises:
-          ValueError: State is not of its parameter, which was not changed then.
-        """
-        steps = fused.count_up([item.state["step"] for item in items])
-        by_step: dict[int, list[Item]] = {}
-        for step, item in zip(steps, items, strict=True):
-            by_step.setdefault(step, []).append(item)
+    step: int
+    batches: list[fused.Batch]
+    rest: list[Held]
+
+
+class Plan(NamedTuple):
+    """An update of a group's parameters; nothing in it is refused any more."""
+
+    algorithm: Algorithm
+    counters: fused.Counters
+    parts: list[_Part]
+
+    def run(self) -> None:
+        """Updates them in place; those of one step, mostly all, at once."""
+        algorithm = self.algorithm
         names = contract.RULES[algorithm.name]
-        for step, together in by_step.items():
+        self.counters.count_up()
+        for step, batches, rest in self.parts:
             scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
-            batches, rest = self._split(number, algorithm, together)
             for item in rest:
                 _follow_rule(algorithm, scalars, step, item)
             for batch in batches:
@@ -71,57 +85,157 @@ class Updater:
                     scalars=[scalars[name] for name in names.scalars],
                 )
 
-    def _split(
-        self, number: int, algorithm: Algorithm, items: Sequence[Item]
-    ) -> tuple[list[fused.Batch], list[Item]]:
-        """Returns what kernels take, for each device, and the rest."""
-        kept = [x for i in items for x in (i.param, *[i.state[slot] for slot in algorithm.slots])]
-        last = self._batches.pop(number, None)
-        if last is None or not last.renew(kept, [item.grad for item in items]):
-            batches, rest = _sort(algorithm, items)
-            if len(batches) != 1 or rest:
-                return batches, rest
-            (last,) = batches
-        self._batches[number] = last
-        return [last], []
+
+class _Last(NamedTuple):
+    """What is known of a group since its last step, whose parameters one batch took."""
+
+    seen: Seen
+    counters: fused.Counters
+    batch: fused.Batch
 
 
-def _sort(algorithm: Algorithm, items: Sequence[Item]) -> tuple[list[fused.Batch], list[Item]]:
+class Updater:
+    """Plans the updates of one optimizer.
+
+    What a step found out about a group holds for the next one, mostly: to ask each tensor anew
+    would take longer than to update a small one.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[int, _Last] = {}
+        # Of payloads, whose length does not tell it.
+        self._shapes = WeakTensorKeyDictionary()
+
+    def plan(self, number: int, algorithm: Algorithm, items: Sequence[Item]) -> Plan:
+        """Returns the update of a group's parameters, and changes nothing.
+
+        Args:
+          number: Of the group.
+          algorithm: The group's.
+          items: Its parameters that have gradients.
+
+        Raises:
+          TypeError: As of `held`.
+          ValueError: Likewise.
+        """
+        names = ("step", *algorithm.slots)
+        kept = [x for i in items for x in (i.param, *map(i.state.get, names))]
+        grads = [item.grad for item in items]
+        last = self._last.pop(number, None)
+        if last is not None and last.seen.are(kept, grads):
+            step, *others = {*last.counters.read()}
+            if not others and last.batch.renew(grads):
+                self._last[number] = last
+                return Plan(algorithm, last.counters, [_Part(step + 1, [last.batch], [])])
+
+        of_rank = [self.held(algorithm, item) for item in items]
+        counters = fused.Counters([item.state["step"] for item in items])
+        by_step: dict[int, list[Held]] = {}
+        for step, item in zip(counters.read(), of_rank, strict=True):
+            by_step.setdefault(step + 1, []).append(item)
+        parts = [_Part(step, *_sort(together)) for step, together in by_step.items()]
+        if _is_one_batch(parts) and all(
+            own.param is item.param and own.grad is item.grad
+            for own, item in zip(of_rank, items, strict=True)
+        ):
+            self._last[number] = _Last(Seen(kept, grads), counters, parts[0].batches[0])
+        return Plan(algorithm, counters, parts)
+
+    def held(self, algorithm: Algorithm, item: Item) -> Held:
+        """Returns what this rank holds of an item.
+
+        Raises:
+          TypeError: The gradient is sparse, or not real and floating-point.
+          ValueError: Gradient or state is not of its parameter, or one of them has no memory of
+            its own.
+        """
+        param = local(item.param)
+        name = f"parameter {item.place} of shape {tuple(item.param.shape)} on {param.device}"
+        grad = _checked_grad(item, param, name)
+        slots = []
+        for slot in algorithm.slots:
+            value = item.state.get(slot)
+            if not isinstance(value, torch.Tensor):
+                raise ValueError(f"{name} has no tensor {slot!r} in its state, but {value!r}")
+            value = local_slot(value, param)
+            check(value, param, name)
+            slots.append(value)
+        for x in (param, *slots):
+            if not in_own_memory(x):
+                raise ValueError(
+                    f"{name}: it or its state, with strides {x.stride()}, is not in memory of its "
+                    "own: elements share some, as after expand, or it was freed"
+                )
+        step = item.state.get("step")
+        if not isinstance(step, torch.Tensor) or step.numel() != 1 or not is_allocated(step):
+            raise ValueError(f"{name}: expected a tensor of one number as 'step', got {step!r}")
+        self._check_shapes(algorithm, item, name)
+        return Held(item.place, param, grad, slots)
+
+    def _check_shapes(self, algorithm: Algorithm, item: Item, name: str) -> None:
+        """Refuses a payload of other weights that would be as long."""
+        for slot in map(item.state.__getitem__, algorithm.slots):
+            if slot.dtype == torch.uint8:
+                shape = self._shapes.setdefault(slot, item.param.shape)
+                if shape != item.param.shape:
+                    raise ValueError(f"{name} has state of shape {tuple(shape)}")
+
+
+def _checked_grad(item: Item, param: torch.Tensor, name: str) -> torch.Tensor:
+    """Returns what this rank holds of the gradient, as its memory has it: not a negative view."""
+    if item.grad.layout != torch.strided:
+        raise TypeError(
+            f"expected dense gradients, got {item.grad.layout} for a {name}; "
+            "use sparse=False in its embedding"
+        )
+    grad = local(item.grad)
+    if not grad.is_floating_point():
+        raise TypeError(f"expected real floating-point gradients, got {grad.dtype} for a {name}")
+    if grad.shape != param.shape or grad.device != param.device:
+        raise ValueError(
+            f"{name} has a gradient of shape {tuple(grad.shape)} on {grad.device}; "
+            "take gradients anew after parameters are changed"
+        )
+    if not is_allocated(grad):
+        raise ValueError(f"{name} has a gradient whose memory was freed")
+    return grad.resolve_neg()
+
+
+def _sort(items: Sequence[Held]) -> tuple[list[fused.Batch], list[Held]]:
+    """Returns what kernels take, for each device, and the rest."""
     batches: dict[torch.device, fused.Batch] = {}
     rest = []
     for item in items:
-        param, slots = local(item.param), _slots(algorithm, item)
-        batch = batches.get(param.device)
+        device = item.param.device
+        batch = batches.get(device)
         if batch is None:
-            batch = batches[param.device] = fused.Batch(param.device)
-        if not batch.take(param, local(item.grad), slots, item.place):
+            batch = batches[device] = fused.Batch(device)
+        if not batch.take(item.param, item.grad, item.slots, item.place):
             rest.append(item)
+    if any(batch.have_overlaps() for batch in batches.values()):
+        return [], [*items]  # one after the other, as torch updates them
     return list(batches.values()), rest
 
 
-def _slots(algorithm: Algorithm, item: Item) -> list[torch.Tensor]:
-    """What this rank holds of them."""
-    slots = [item.state[slot] for slot in algorithm.slots]
-    if isinstance(item.param, DTensor):
-        return [local_slot(slot, item.param.to_local()) for slot in slots]
-    return slots
+def _is_one_batch(parts: Sequence[_Part]) -> bool:
+    return len(parts) == 1 and len(parts[0].batches) == 1 and not parts[0].rest
 
 
-def _follow_rule(algorithm: Algorithm, scalars: dict[str, float], step: int, item: Item) -> None:
+def _follow_rule(algorithm: Algorithm, scalars: dict[str, float], step: int, item: Held) -> None:
     """Updates a parameter by the rule as it is written."""
-    param, slots = local(item.param), _slots(algorithm, item)
-    for slot in slots:
-        check(slot, param)
+    param = item.param
     are_squares = [slot in algorithm.squares for slot in algorithm.slots]
-    old = [read(slot, param, is_square=s) for slot, s in zip(slots, are_squares, strict=True)]
+    old = [read(slot, param, is_square=s) for slot, s in zip(item.slots, are_squares, strict=True)]
     dtype = arithmetic_dtype(param)
-    u, *new = algorithm.direction(torch, scalars, local(item.grad).to(dtype), *old)
+    u, *new = algorithm.direction(torch, scalars, item.grad.to(dtype), *old)
     weights = param.to(dtype)
     rate: Any = algorithm.learning_rate
     if dtype == torch.float32:
         rate = np.float32(rate)  # as in kernels, so that what follows from it is rounded too
-    param.copy_(weights + algorithm.change(weights, u, rate, algorithm.weight_decay))
-    for i, (slot, before, value) in enumerate(zip(slots, old, new, strict=True)):
+    change = algorithm.change(weights, u, rate, algorithm.weight_decay)
+    # Slots first: what becomes one may be the gradient, and that the weights themselves.
+    for i, (slot, before, value) in enumerate(zip(item.slots, old, new, strict=True)):
         if value is not before:
             seed = contract.seed(step, item.place, i)
             write(slot, value, is_square=are_squares[i], seed=seed)
+    param.copy_(weights + change)
