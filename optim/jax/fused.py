@@ -27,6 +27,7 @@ import optax
 from kernels.optimizer_step import contract, jax_op
 from optim.algorithm import Algorithm
 from optim.jax.gradients import flat
+from optim.jax.rates import rate_at
 from optim.jax.transformation import Mask, State, decays, transformation, with_curvature
 
 
@@ -67,8 +68,7 @@ def step(
         return optax.apply_updates(params, updates), state
     if curvature is not None:
         state = with_curvature(algorithm, state, params, curvature)
-    rate_of = algorithm.learning_rate if learning_rate is None else learning_rate
-    rate = rate_of(state.count) if callable(rate_of) else rate_of
+    rate = rate_at(algorithm, learning_rate, state.count)
     count = optax.safe_increment(state.count)
     scalars = algorithm.scalars(jnp, count)
     names = contract.RULES[algorithm.name]
@@ -83,7 +83,7 @@ def step(
         rate=jnp.asarray(rate, jnp.float32),
         scalars=[jnp.asarray(scalars[name], jnp.float32) for name in names.scalars],
         weight_decay=algorithm.weight_decay,
-        decays=decays(mask, params, structure),
+        decays=decays(mask, params),
         decay_is_proximal=algorithm.decay_is_proximal,
         hyperparameters=[getattr(algorithm, name) for name in names.hyperparameters],
     )

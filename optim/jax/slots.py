@@ -34,8 +34,19 @@ def new_slot(param: jax.Array, bits: int) -> jax.Array:
 
 
 def read(slot: jax.Array, param: jax.Array, *, is_square: bool) -> jax.Array:
-    """Returns the values of a slot, like the parameter."""
-    if slot.dtype != jnp.uint8:
+    """Returns the values of a slot, like the parameter.
+
+    Raises:
+      ValueError: The slot is of another shape.
+    """
+    is_payload = slot.dtype == jnp.uint8
+    shape = (_CODEC.payload_bytes(param.size),) if is_payload else param.shape
+    if slot.shape != shape:
+        raise ValueError(
+            f"a parameter of shape {param.shape} has state of shape {slot.shape}, where {shape} is "
+            "expected: restore the state of this model"
+        )
+    if not is_payload:
         return slot
     values = quantize.dequantize(slot[None], param.size, _CODEC)
     if is_square:

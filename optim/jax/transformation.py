@@ -5,12 +5,12 @@
     optimizer = transformation(Lion(weight_decay=1.0), learning_rate=schedule, mask=matrices)
 
 Works under jit, scan and shard_map, and composes with optax: `optax.clip_by_global_norm` before it,
-`optax.MultiSteps` and `optax.apply_if_finite` around it. See `optim.jax.fused` for one pass over
-memory.
+`optax.MultiSteps`, `optax.apply_if_finite` and `optax.partition` around it. See `optim.jax.fused`
+for one pass over memory.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,12 @@ import optax
 
 from optim.algorithm import Algorithm
 from optim.jax.gradients import flat
+from optim.jax.rates import checked, rate_at
 from optim.jax.slots import arithmetic_dtype, new_slot, read, seed_of, written
 from optim.sophia import Sophia
 
-# A tree of bools with the parameters' structure, or what makes one of the parameters.
+# A tree of bools with the parameters' structure, or with one bool for a subtree of it; or what makes
+# one of the parameters.
 Mask: TypeAlias = optax.Params | Callable[[optax.Params], optax.Params]
 
 
@@ -49,20 +51,26 @@ def transformation(
       algorithm: The rule and its hyperparameters.
       learning_rate: A number or a function of the updates made; `algorithm.learning_rate` unless
         given.
-      mask: Which parameters decay, all unless given; see `matrices`.
+      mask: Which parameters decay, all unless given; see `matrices`. As optax's: a tree of the whole
+        model does under `optax.partition` and `optax.masked`, which hide some parameters.
 
     `update` needs the parameters. Of Sophia it also takes `curvature`: a tree of estimates of the
     Hessian's diagonal, from `optim.jax.curvature`, to be used before the update. Under
     `optax.MultiSteps` give it with the micro-step that completes an update: of any other all new
     state is dropped, and the estimate with it.
 
+    Raises:
+      ValueError: The learning rate is no number, negative or not finite. That of a schedule is
+        checked by `update`, where it is known.
+
     Raises (of `init` and `update`):
       TypeError: Parameters, gradients or curvature are complex or not floating-point; gradients or
         curvature are sparse or missing; or the algorithm has no curvature.
-      ValueError: `update` was not given the parameters, or gradients or curvature have other
+      ValueError: `update` was not given the parameters, or gradients, curvature or state have other
         shapes than these.
     """
-    rate_of = algorithm.learning_rate if learning_rate is None else learning_rate
+    if learning_rate is not None and not callable(learning_rate):
+        checked(learning_rate)
 
     def init(params: optax.Params) -> State:
         for leaf in jax.tree.leaves(params):
@@ -87,7 +95,7 @@ def transformation(
         grads = flat(updates, params)
         if curvature is not None:
             state = with_curvature(algorithm, state, params, curvature)
-        rate = rate_of(state.count) if callable(rate_of) else rate_of
+        rate = rate_at(algorithm, learning_rate, state.count)
         count = optax.safe_increment(state.count)
         scalars = algorithm.scalars(jnp, count)
 
@@ -95,7 +103,7 @@ def transformation(
         slots = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
         changes, new = [], []
         for index, (param, grad, decay, *old) in enumerate(
-            zip(leaves, grads, decays(mask, params, structure), *slots, strict=True)
+            zip(leaves, grads, decays(mask, params), *slots, strict=True)
         ):
             values = [
                 read(slot, param, is_square=name in algorithm.squares)
@@ -177,10 +185,25 @@ def _written(
     return written(slot, value, is_square=is_square, seed=seed_of(count, index, place))
 
 
-def decays(
-    mask: Mask | None, params: optax.Params, structure: jax.tree_util.PyTreeDef
-) -> list[bool]:
-    """Returns for each parameter, in the structure's order, whether it decays."""
+def decays(mask: Mask | None, params: optax.Params) -> list[bool]:
+    """Returns for each parameter, in the order of the leaves, whether it decays.
+
+    Raises:
+      ValueError: The mask says nothing of one.
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     if mask is None:
-        return [True] * structure.num_leaves
-    return structure.flatten_up_to(mask(params) if callable(mask) else mask)
+        return [True] * len(leaves)
+    marks, _ = jax.tree_util.tree_flatten_with_path(mask(params) if callable(mask) else mask)
+    # By paths and not by structure: optax puts nodes of its own for parameters that it hides.
+    return [_mark(path, dict(marks)) for path, _ in leaves]
+
+
+def _mark(path: tuple[Any, ...], marks: dict[tuple[Any, ...], Any]) -> bool:
+    for length in range(len(path) + 1):
+        if path[:length] in marks:
+            return bool(marks[path[:length]])
+    raise ValueError(
+        f"the mask has no bool for the parameter {jax.tree_util.keystr(path)}, nor for a tree that "
+        "it is in"
+    )

@@ -211,12 +211,13 @@ class Optimizer(torch.optim.Optimizer):
     def _check_algorithm(self, state_dict: dict[str, Any]) -> None:
         kind = type(self._algorithm)
         name, foreign = kind.__name__, foreign_hyperparameters(kind)
+        own = to_group(self._algorithm).keys()  # to `defaults` torch adds some
         for number, group in enumerate(state_dict["param_groups"]):
-            saved = group.keys() & {*self.defaults, *foreign}
-            if saved != self.defaults.keys():
+            saved = group.keys() & {*own, *foreign}
+            if saved != own:
                 raise ValueError(
                     f"expected state of {name}, whose hyperparameters are "
-                    f"{', '.join(sorted(self.defaults))}; got {', '.join(sorted(saved))}"
+                    f"{', '.join(sorted(own))}; got {', '.join(sorted(saved))}"
                 )
             to_algorithm(kind, group, number)
         expected = {"step", *self._algorithm.slots}
