@@ -65,7 +65,9 @@ def _call(
 
 def _row(rule: str, size: int, dtype: str, *, in_bytes: bool, decays: bool, shift: int = 0) -> list:
     addresses = [a + shift for a in ADDRESSES[: 2 + cases.NUMBERS[rule].num_slots]]
-    return [size, contract.DTYPES.index(dtype), int(in_bytes), int(decays), 5, *addresses]
+    num_bytes = contract.CODEC.payload_bytes(size) if in_bytes else 4 * size
+    arrays = [number for address in addresses for number in (address, num_bytes)]
+    return [size, contract.DTYPES.index(dtype), int(in_bytes), int(decays), 5, *arrays]
 
 
 def test_every_variant_is_compiled_for_every_architecture_without_spills() -> None:

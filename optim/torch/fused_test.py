@@ -154,15 +154,39 @@ def test_the_contract_names_what_the_algorithms_have() -> None:
         assert set(rule.scalars) == algorithm.scalars(np, 1).keys()
 
 
+_ENOUGH = (64, 4096)
+
+
+def _row(size: int, dtype: int = 2, has_bytes: int = 0, **arrays: tuple[int, int]) -> list[int]:
+    """Of a tensor of Lion's, whose arrays are somewhere, and of so many bytes."""
+    pairs = [arrays.get(name, _ENOUGH) for name in ("param", "grad", "slot")]
+    return [size, dtype, has_bytes, 1, 0, *(number for pair in pairs for number in pair)]
+
+
+@pytest.mark.parametrize("count", [float("nan"), -1.0, float("inf"), 2.0**31])
+def test_the_native_code_reads_counts_only(count: float) -> None:
+    counters = torch.tensor([3.0, count])
+    addresses = [x.data_ptr() for x in counters]
+    assert _native.read_counters(addresses[:1]) == [3]
+    with pytest.raises(ValueError, match="a step must be a count of updates, got "):
+        _native.read_counters(addresses)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"rule": 9}, "no rule has the number 9"),
         ({"scalars": [1.0]}, "scalars must be as many as the rule takes, got 1"),
         ({"hyperparameters": []}, "hyperparameters must be as many as the rule takes, got 0"),
-        ({"rows": [1, 2]}, "rows must have 8 numbers each, got 2 in all"),
-        ({"rows": [-1, 2, 0, 1, 0, 0, 0, 0]}, "size must not be negative, got -1"),
-        ({"rows": [1, 3, 0, 1, 0, 0, 0, 0]}, "dtype must be 0, 1 or 2, got 3"),
+        ({"rows": [1, 2]}, "rows must have 11 numbers each, got 2 in all"),
+        ({"rows": _row(-1)}, "size must not be negative, got -1"),
+        ({"rows": _row(10, dtype=3)}, "dtype must be 0, 1 or 2, got 3"),
+        ({"rows": _row(10, param=(64, 39))}, "an array must have 40 bytes, got 39"),
+        ({"rows": _row(10, grad=(64, 39))}, "an array must have 40 bytes, got 39"),
+        ({"rows": _row(10, slot=(64, 39))}, "an array must have 40 bytes, got 39"),
+        ({"rows": _row(10, dtype=0, grad=(64, 19))}, "an array must have 20 bytes, got 19"),
+        ({"rows": _row(10, has_bytes=1, slot=(64, 271))}, "an array must have 272 bytes, got 271"),
+        ({"rows": _row(10, grad=(0, 40))}, "an array must have 40 bytes, got 0"),
     ],
 )
 def test_the_native_code_refuses_ill_formed_calls(change: dict[str, Any], message: str) -> None:

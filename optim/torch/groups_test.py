@@ -38,7 +38,12 @@ _BAD += [("state_bits", value) for value in (4, 8.5, True, "8")]
 
 @pytest.mark.parametrize(
     ("name", "key", "value"),
-    [(name, *bad) for name in ALGORITHMS for bad in _BAD if bad[0] in ALGORITHMS[name].model_fields or bad[0] == "lr"],
+    [
+        (name, key, value)
+        for name, kind in ALGORITHMS.items()
+        for key, value in _BAD
+        if key == "lr" or key in kind.model_fields
+    ],
 )
 def test_what_is_set_between_steps_is_checked_before_anything_changes(
     name: str, key: str, value: Any
