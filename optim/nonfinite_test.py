@@ -27,7 +27,7 @@ _STEPS = 50
 
 
 class Case(NamedTuple):
-    """A gradient of Lion's, say, or an estimate of Sophia's curvature that is spoiled in one step."""
+    """A gradient, or an estimate of Sophia's curvature, that is spoiled in one step."""
 
     name: str
     what: str

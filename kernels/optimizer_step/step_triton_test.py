@@ -5,9 +5,8 @@ import pytest
 from kernels.dispatch import ENVIRONMENT_VARIABLE
 from kernels.optimizer_step import cases, contract
 
-
-# Every variant that is compiled. How weights decay is common to all, so that either way is tried with
-# each rule, each dtype and each kind of slots, and not with each variant.
+# Every variant that is compiled. How weights decay is common to all, so that either way is tried
+# with each rule, each dtype and each kind of slots, and not with each variant.
 _CASES = [
     (rule, dtype, in_bytes, index % 2 == in_bytes)
     for rule in contract.RULES

@@ -82,9 +82,7 @@ def test_masks_are_those_of_optax(around: str, mask: str) -> None:
 def test_a_mask_of_the_whole_tree_does_where_a_subtree_is_hidden() -> None:
     """There optax's own raises."""
     ours, theirs = (
-        optax.multi_transform(
-            {"a": _ours(mask), "b": optax.sgd(0.1)}, {"body": "a", "head": "b"}
-        )
+        optax.multi_transform({"a": _ours(mask), "b": optax.sgd(0.1)}, {"body": "a", "head": "b"})
         for mask in (matrices(_PARAMS), matrices)
     )
     _assert_close(_run(ours), _run(theirs))

@@ -35,7 +35,8 @@ def test_what_is_no_rate_is_refused(way: Any, rate: Any) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "rate", [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), np.array([0.5]), jnp.float32(0.5)]
+    "rate",
+    [0.5, np.float32(0.5), np.float64(0.5), np.array(0.5), np.array([0.5]), jnp.float32(0.5)],
 )
 def test_numbers_of_every_library_are_rates(way: Any, rate: Any) -> None:
     for given in (rate, lambda _: rate):

@@ -22,8 +22,8 @@ from optim.jax.rates import checked, rate_at
 from optim.jax.slots import arithmetic_dtype, new_slot, read, seed_of, written
 from optim.sophia import Sophia
 
-# A tree of bools with the parameters' structure, or with one bool for a subtree of it; or what makes
-# one of the parameters.
+# A tree of bools with the parameters' structure, or with one bool for a subtree of it; or what
+# makes one of the parameters.
 Mask: TypeAlias = optax.Params | Callable[[optax.Params], optax.Params]
 
 
@@ -51,8 +51,8 @@ def transformation(
       algorithm: The rule and its hyperparameters.
       learning_rate: A number or a function of the updates made; `algorithm.learning_rate` unless
         given.
-      mask: Which parameters decay, all unless given; see `matrices`. As optax's: a tree of the whole
-        model does under `optax.partition` and `optax.masked`, which hide some parameters.
+      mask: Which parameters decay, all unless given; see `matrices`. As optax's: a tree of the
+        whole model does under `optax.partition` and `optax.masked`, which hide some parameters.
 
     `update` needs the parameters. Of Sophia it also takes `curvature`: a tree of estimates of the
     Hessian's diagonal, from `optim.jax.curvature`, to be used before the update. Under

@@ -58,7 +58,7 @@ def test_what_is_set_between_steps_is_checked_before_anything_changes(
 
 @pytest.mark.parametrize(("key", "value"), _BAD, ids=lambda x: repr(x).replace("\n", " "))
 def test_what_is_added_or_loaded_is_checked_before_anything_changes(key: str, value: Any) -> None:
-    params, optimizer = _two_groups()
+    _, optimizer = _two_groups()
     before = copy.deepcopy(optimizer.state_dict())
     with pytest.raises(ValueError, match=f"parameter group 2 has a bad {key}, "):
         optimizer.add_param_group({"params": [torch.ones(1, requires_grad=True)], key: value})

@@ -58,7 +58,7 @@ def in_own_memory(x: torch.Tensor) -> bool:
 
 
 def is_allocated(x: torch.Tensor) -> bool:
-    """Whether a tensor's memory holds all its elements, which a freed or resized storage does not."""
+    """Whether a tensor's memory holds all its elements, and was not freed or cut short."""
     if not x.numel() or x.is_meta:
         return True
     last = sum(stride * (size - 1) for stride, size in zip(x.stride(), x.shape, strict=True))

@@ -243,12 +243,20 @@ class Optimizer(torch.optim.Optimizer):
         work = []
         for algorithm, group in zip(self._algorithms(), self.param_groups, strict=True):
             items = [
-                Item(place, param, param.grad, self.state.get(param) or _new_state(algorithm, param))
+                Item(place, param, param.grad, self._state(algorithm, param))
                 for param, place in zip(group["params"], numbers, strict=False)
                 if param.grad is not None
             ]
             work.append((algorithm, items))
         return work
+
+    def _state(self, algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns what is kept for a parameter, or what `_keep_state` may keep from now on."""
+        state = self.state.get(param)
+        if state:
+            return state
+        slots = {slot: new_slot(param, algorithm.state_bits) for slot in algorithm.slots}
+        return {"step": torch.zeros((), dtype=torch.float32), **slots}
 
     def _keep_state(self, work: list[tuple[Algorithm, list[Item]]]) -> None:
         """Keeps what was made for the parameters that had none."""
@@ -276,11 +284,6 @@ class Optimizer(torch.optim.Optimizer):
         new = algorithm.new_curvature(old, estimated)
         seed = contract.seed(int(item.state["step"]), item.place, index)
         write(slot, new, is_square=False, seed=seed)
-
-
-def _new_state(algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
-    slots = {slot: new_slot(param, algorithm.state_bits) for slot in algorithm.slots}
-    return {"step": torch.zeros((), dtype=torch.float32), **slots}
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
