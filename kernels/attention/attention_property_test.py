@@ -16,10 +16,11 @@ from kernels.attention.shapes import Features
 TOLERANCE = 1e-11
 
 SETTINGS = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 
-LENGTHS = st.one_of(st.integers(1, 9), st.integers(1, 200))
+# Blocks are 64 keys and 64 or 128 queries.
+LENGTHS = st.one_of(st.integers(1, 9), st.integers(1, 140))
 FEATURES = st.builds(
     Features,
     causal=st.booleans(),
@@ -37,9 +38,9 @@ FEATURES = st.builds(
 
 @st.composite
 def sizes_of(draw: st.DrawFn) -> Sizes:
-    group, num_kv_heads = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    group, num_kv_heads = draw(st.integers(1, 3)), draw(st.integers(1, 2))
     return Sizes(
-        draw(st.integers(1, 3)),
+        draw(st.integers(1, 2)),
         draw(LENGTHS),
         draw(LENGTHS),
         group * num_kv_heads,
@@ -54,8 +55,9 @@ def test_random_problems_match_float64(
     sizes: Sizes, features: Features, dtype: torch.dtype
 ) -> None:
     case = equality.make_case(sizes, dtype, features)
-    bars = equality.allowed(case)
-    for name, error in equality.errors(case, equality.through_torch).items():
+    expected = equality.expect(case)
+    bars = equality.allowed(case, expected)
+    for name, error in equality.errors(case, equality.through_torch, expected).items():
         assert error <= bars[name], f"{name} is off by {error}, not {bars[name]}"
 
 

@@ -20,7 +20,24 @@ TEST_SIZES = {
     "head_dim 256": Sizes(1, 66, 65, 2, 1, 256),
     "grouped heads": Sizes(2, 65, 65, 6, 2, 32),
     "one key head": Sizes(1, 40, 100, 8, 1, 24),
-    "long": Sizes(1, 700, 700, 2, 1, 32),
+    "long": Sizes(1, 300, 700, 2, 1, 32),
+    "empty batch": Sizes(0, 5, 7, 2, 2, 16),
+    "no queries": Sizes(2, 0, 7, 2, 2, 16),
+    "no keys": Sizes(2, 5, 0, 2, 2, 16),
+}
+
+# The same for Triton's interpreter, which takes a millisecond for each operation on a block. Blocks
+# are those of the cubins: 16 to 128 queries and keys.
+INTERPRETER_SIZES = {
+    "one token": Sizes(1, 1, 1, 1, 1, 16),
+    "one query": Sizes(1, 1, 140, 2, 1, 32),
+    "one key": Sizes(1, 70, 1, 1, 1, 32),
+    "vision": Sizes(1, 17, 17, 2, 2, 16),
+    "more queries": Sizes(1, 130, 66, 1, 1, 40),
+    "more keys": Sizes(1, 18, 70, 2, 1, 16),
+    "head_dim 128": Sizes(1, 65, 34, 1, 1, 128),
+    "head_dim 256": Sizes(1, 18, 35, 2, 1, 256),
+    "grouped heads": Sizes(2, 17, 35, 4, 2, 32),
     "empty batch": Sizes(0, 5, 7, 2, 2, 16),
     "no queries": Sizes(2, 0, 7, 2, 2, 16),
     "no keys": Sizes(2, 5, 0, 2, 2, 16),

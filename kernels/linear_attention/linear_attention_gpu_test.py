@@ -49,10 +49,12 @@ def test_matches_float64(
 ) -> None:
     assert jax.default_backend() == "gpu", "JAX finds no GPU"
     case = equality.make_case(sizes, features, dtype)
-    bars = equality.allowed(case)
-    table.add("plain torch", dtype, equality.errors(case, equality.plain))
+    expected = equality.expect(case)
+    plain_errors = equality.errors(case, equality.plain, expected)
+    bars = equality.allowed(case, expected, plain_errors)
+    table.add("plain torch", dtype, plain_errors)
     for name, run in (("torch", equality.through_torch), ("jax", equality.through_jax)):
-        found = equality.errors(case, _on_gpu(run))
+        found = equality.errors(case, _on_gpu(run), expected)
         table.add(f"cubins through {name}", dtype, found)
         table.compare(found, bars)
         for result, error in found.items():

@@ -1,12 +1,13 @@
 """The native code itself: one binary for both frameworks, threads, forks."""
 
+import itertools
+
 import jax
 import pytest
 import torch
 
 from kernels import native_process
 from kernels.linear_attention import equality, jax_op, torch_op
-from kernels.linear_attention.contract import Sizes
 from kernels.linear_attention.shapes import TEST_SIZES
 
 jax.config.update("jax_enable_x64", True)
@@ -43,12 +44,22 @@ def test_both_frameworks_load_one_binary() -> None:
     native_process.assert_one_binary(jax_op, torch_op)
 
 
-@pytest.mark.parametrize("name", ["elu full", "state decay"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("sizes", TEST_SIZES.values(), ids=TEST_SIZES.keys())
-def test_frameworks_agree_bit_for_bit(sizes: Sizes, dtype: torch.dtype, name: str) -> None:
+# Every size, every form, and every dtype: what a framework hands over.
+_SIZE_CASES = itertools.product(TEST_SIZES, ("elu full", "state decay"), [torch.float32])
+_FORM_CASES = itertools.product(["grouped heads"], equality.FEATURES, [torch.float32])
+_DTYPE_CASES = itertools.product(
+    ["odd dims"], equality.SIZE_FEATURES, (torch.float64, torch.bfloat16, torch.float16)
+)
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "dtype"),
+    dict.fromkeys((*_SIZE_CASES, *_FORM_CASES, *_DTYPE_CASES)),
+    ids=str,
+)
+def test_frameworks_agree_bit_for_bit(size: str, name: str, dtype: torch.dtype) -> None:
     features = equality.FEATURES[name]
-    case = equality.make_case(sizes, features, dtype)
+    case = equality.make_case(TEST_SIZES[size], features, dtype)
     sums = equality.sum_dtype(dtype)
     inputs = _cast(case.inputs, (dtype,) * 3 + (sums,) * 3)
     grads = _cast(case.grads, (dtype, sums, sums))

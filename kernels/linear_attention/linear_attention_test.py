@@ -1,34 +1,29 @@
 """Linear attention equals its float64 specification, forward and backward, on every backend.
 
-One suite for all of them. The environment chooses: by itself the C++ code through torch and JAX,
-with HPC_CPU_ISA its other instruction sets, with HPC_KERNEL_BACKEND=triton and TRITON_INTERPRET=1
-the Triton kernels in the interpreter.
+One suite for all of them. The environment chooses: by itself the C++ code through torch, with
+HPC_CPU_ISA its other instruction sets, with HPC_KERNEL_BACKEND=triton and TRITON_INTERPRET=1 the
+Triton kernels in the interpreter. linear_attention_native_test.py shows that JAX gets the same
+bits.
 """
 
 import os
 from collections.abc import Iterator
 
-import jax
 import pytest
 import torch
 
 from kernels.linear_attention import _native, equality
-from kernels.linear_attention.contract import Sizes
 from kernels.linear_attention.shapes import INTERPRETER_SIZES, TEST_SIZES
 
-jax.config.update("jax_enable_x64", True)
-
 if os.environ.get("HPC_KERNEL_BACKEND") == "triton":
-    RUNNERS = {"triton interpreter": equality.through_torch}
+    BACKEND = "triton interpreter"
     DTYPES = [torch.float32, torch.float16]
     SIZES = INTERPRETER_SIZES
 else:
-    RUNNERS = {
-        f"c++ {_native.cpu_isa()} through torch": equality.through_torch,
-        f"c++ {_native.cpu_isa()} through jax": equality.through_jax,
-    }
+    BACKEND = f"c++ {_native.cpu_isa()}"
     DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
     SIZES = TEST_SIZES
+CASES = equality.grid(SIZES)
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +35,18 @@ def table(request: pytest.FixtureRequest) -> Iterator[equality.Table]:
         print(collected)
 
 
-@pytest.mark.parametrize("features", equality.FEATURES.values(), ids=equality.FEATURES.keys())
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
+@pytest.mark.parametrize(("size", "features"), CASES, ids=map(", ".join, CASES))
 def test_matches_float64(
-    sizes: Sizes, dtype: torch.dtype, features: equality.Features, table: equality.Table
+    size: str, features: str, dtype: torch.dtype, table: equality.Table
 ) -> None:
-    case = equality.make_case(sizes, features, dtype)
-    bars = equality.allowed(case)
-    table.add("plain torch", dtype, equality.errors(case, equality.plain))
-    for backend, run in RUNNERS.items():
-        found = equality.errors(case, run)
-        table.add(backend, dtype, found)
-        table.compare(found, bars)
-        for name, error in found.items():
-            assert error <= bars[name], f"{backend}: {name} is off by {error}, not {bars[name]}"
+    case = equality.make_case(SIZES[size], equality.FEATURES[features], dtype)
+    expected = equality.expect(case)
+    plain_errors = equality.errors(case, equality.plain, expected)
+    bars = equality.allowed(case, expected, plain_errors)
+    found = equality.errors(case, equality.through_torch, expected)
+    table.add("plain torch", dtype, plain_errors)
+    table.add(BACKEND, dtype, found)
+    table.compare(found, bars)
+    for name, error in found.items():
+        assert error <= bars[name], f"{name} is off by {error}, not {bars[name]}"

@@ -132,7 +132,7 @@ def test_steps_are_the_sequence(form: dict[str, Any], dtype: torch.dtype) -> Non
     torch.testing.assert_close(state, after, rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(
     seq_len=st.integers(0, 200),
     split=st.floats(0, 1),
@@ -156,7 +156,7 @@ def test_state_hands_over_at_any_token(seq_len: int, split: float, form: str, ca
         torch.testing.assert_close(first, want[:, :cut], **TIGHT)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(seq_len=st.integers(1, 200), kept=st.floats(0, 1), form=st.sampled_from(sorted(FORMS)))
 def test_later_tokens_change_nothing(seq_len: int, kept: float, form: str) -> None:
     tensors = _tensors((1, seq_len, 2, 5), (1, seq_len, 1, 5), (1, seq_len, 1, 4))
@@ -169,7 +169,7 @@ def test_later_tokens_change_nothing(seq_len: int, kept: float, form: str) -> No
     torch.testing.assert_close(prefix, whole[:, :length], **TIGHT)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15, deadline=None, derandomize=True)
 @given(seq_len=st.integers(1, 150), form=st.sampled_from(sorted(FORMS)))
 def test_order_of_keys_does_not_matter_unless_causal(seq_len: int, form: str) -> None:
     tensors = _tensors((1, seq_len, 2, 5), (1, seq_len, 1, 5), (1, seq_len, 1, 4))
