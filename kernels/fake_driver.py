@@ -60,7 +60,6 @@ def run(
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     return log.read_text().splitlines(), done.stderr
 

@@ -28,7 +28,7 @@ def _missing_instructions() -> str:
 MISSING = _missing_instructions()
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
-# (size, features, dtype)
+# (size, features, dtype). Of the interpreter few: it takes half a second for each.
 if os.environ.get("HPC_KERNEL_BACKEND") == "triton":
     BACKEND = "triton interpreter"
     SIZES = INTERPRETER_SIZES
@@ -43,7 +43,7 @@ else:
     SIZES = TEST_SIZES
     DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
     if os.environ.get("HPC_CPU_ISA") in ("avx512", "avx512_bf16"):
-        # In the others, that is the code of the target that leaves HPC_CPU_ISA alone.
+        # These differ from each other in nothing else; attention_test has the other dtypes.
         DTYPES = [torch.bfloat16]
     CASES = [(*names, dtype) for names in GRID for dtype in DTYPES]
 CASES = list(dict.fromkeys(CASES))
