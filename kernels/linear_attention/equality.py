@@ -8,7 +8,7 @@ Reference: flash-attention's tests/cute/test_flash_attn.py.
 
 import functools
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,7 @@ from kernels.linear_attention.contract import (
     resolve_options,
     state_shapes,
 )
+from kernels.linear_attention.shapes import TEST_SIZES
 
 # Allowed error as a multiple of the plain implementation's, which rounds in the same places but in
 # another order.
@@ -77,6 +78,14 @@ FEATURES = {
 FEATURE_SIZES = ("one token", "ragged chunks", "one chunk and a token", "odd dims", "grouped heads")
 SIZE_FEATURES = ("elu", "elu full", "retnet", "state decay")
 
+# (size, features), by name.
+GRID = tuple(
+    (size, features)
+    for size in TEST_SIZES
+    for features in FEATURES
+    if size in FEATURE_SIZES or features in SIZE_FEATURES
+)
+
 
 class Case(NamedTuple):
     """One problem; float64 tensors that hold values of `dtype`, the extras those of float32."""
@@ -121,16 +130,6 @@ def make_case(sizes: Sizes, features: Features, dtype: torch.dtype) -> Case:
     extras = (decay.double() if features.decay else None, *state)
     grads = (grad_out, *((grad_kv, grad_k_sum) if features.state else (None, None)))
     return Case(sizes, features, dtype, (q, k, v, *extras), grads)
-
-
-def grid(sizes: Iterable[str]) -> list[tuple[str, str]]:
-    """The (size, features) of a suite over these sizes, by name."""
-    return [
-        (size, features)
-        for size in sizes
-        for features in FEATURES
-        if size in FEATURE_SIZES or features in SIZE_FEATURES
-    ]
 
 
 def errors(case: Case, run: Runner, expected: Expected | None = None) -> dict[str, float]:
