@@ -34,8 +34,8 @@ ADDRESSES = {name: 0x10000 * (i + 1) for i, name in enumerate(BACKWARD)}
 OPTIONAL = {*Extras._fields, *WORKSPACE, "grad_lse", "grad_slopes"}
 ROPE = ("rope_cos", "rope_sin")
 
-# Registers the cubins and makes calls, given as JSON, of the native module. `archs`, where given, are
-# what the cubins for sm_90 pass themselves off as, since a build may have no others.
+# Registers the cubins and makes calls, given as JSON, of the native module. `archs`, where given,
+# are what the cubins for sm_90 pass themselves off as, since a build may have no others.
 CALLS = """
 import json, sys
 from kernels import cubin_loader
