@@ -24,6 +24,9 @@ def backward_cpu(
 def exp2_cpu(input: int, count: int, output: int) -> None:
     """The softmax's own 2^x on `count` float32 values, for tests of its accuracy."""
 
+def tanh_cpu(input: int, count: int, output: int) -> None:
+    """The softcap's own tanh on `count` float32 values, for tests of its accuracy."""
+
 def forward_cuda(
     dtype: str,
     sizes: Sequence[int],

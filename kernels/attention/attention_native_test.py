@@ -17,9 +17,6 @@ jax.config.update("jax_enable_x64", True)
 # What simd-inl.h promises of Exp2.
 EXP2_MAX_ULP = 2.0
 
-# Two orders of adding up several hundred float32 numbers, relative to the largest sum.
-SLOPES_TOLERANCE = 1e-5
-
 # Digests of the results of problems with many tasks in every phase: a causal one of two key heads,
 # one with every feature, and a decoding step whose query heads share a block.
 DIGEST = """
@@ -87,11 +84,7 @@ def test_frameworks_agree_bit_for_bit(size: str, features: str, dtype: torch.dty
     torch_results = equality.through_torch(case)
     jax_results = equality.through_jax(case)
     for name, expected, got in zip(equality.NAMES, torch_results, jax_results, strict=False):
-        if name == "grad_slopes":  # The frameworks themselves add up the queries.
-            tolerance = SLOPES_TOLERANCE * max(1.0, float(expected.abs().max()))
-            torch.testing.assert_close(got, expected, rtol=0, atol=tolerance)
-        else:
-            assert torch.equal(expected, got), name
+        assert torch.equal(expected, got), name
 
 
 THREADS = """

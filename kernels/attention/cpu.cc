@@ -1,6 +1,7 @@
 #include "kernels/attention/cpu.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "kernels/attention/cpu_bf16.h"
 #include "kernels/attention/cpu_run.h"
@@ -67,14 +68,14 @@ int64_t ForwardScratch(const Problem& p, const ForwardPlan& plan) {
 int64_t BackwardScratch(const Problem& p, const BackwardPlan& plan) {
   const int64_t padded_d = RoundUp(p.head_dim, kPadding);
   const int64_t panel = std::min(plan.keys_per_chunk, kPanelK) * padded_d;
-  const int64_t queries = (6 * padded_d + 1 + kLaneNumbers) * kBlockQ;
+  const int64_t queries = (6 * padded_d + kSlopeRows + kLaneNumbers) * kBlockQ;
   return 4 * panel + queries + 2 * kBlockK * kBlockQ;
 }
 
 void ForwardCpu(DType dtype, const Problem& problem, const ForwardTensors& tensors) {
   CheckProblem(problem);
-  if (dtype == DType::kBFloat16 && PrefersBf16Cpu(problem)) {
-    return ForwardBf16Cpu(problem, tensors);
+  if (dtype == DType::kBFloat16 && PrefersBf16Cpu(problem) && ForwardBf16Cpu(problem, tensors)) {
+    return;
   }
   const TaskSet& tasks = SelectTasks(dtype);
   const ForwardPlan plan = PlanForward(problem, tensors.extras);
@@ -84,14 +85,11 @@ void ForwardCpu(DType dtype, const Problem& problem, const ForwardTensors& tenso
       [&](int64_t task, void* scratch) { tasks.forward(problem, tensors, plan, task, scratch); });
 }
 
-void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& tensors) {
-  CheckProblem(problem);
-  if (dtype == DType::kBFloat16 && PrefersBf16Cpu(problem)) {
-    return BackwardBf16Cpu(problem, tensors);
-  }
+// All gradients, grad_slopes for each query.
+void BackwardFloatsCpu(DType dtype, const Problem& problem, const BackwardTensors& tensors) {
   const TaskSet& tasks = SelectTasks(dtype);
   const int64_t query_blocks = problem.batch * CeilDiv(problem.seq_q, kBlockQ);
-  const int64_t sums = kBlockQ * (RoundUp(problem.head_dim, kPadding) + 1);
+  const int64_t sums = kBlockQ * (RoundUp(problem.head_dim, kPadding) + kSlopeRows);
   const double elements = static_cast<double>(query_blocks) * problem.num_heads * sums;
   const double operations = 5 * ProductOperations(problem);
 
@@ -116,8 +114,43 @@ void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& ten
       });
 }
 
+// Leaves the sum over the queries in query 0 and zeros in the others: whoever adds those up gets the
+// same bits, in whatever order. Compensated, as of Neumaier.
+template <typename T>
+void SumOverQueries(const Problem& p, T* grad_slopes) {
+  for (int64_t head = 0; head < p.batch * p.num_heads; ++head) {
+    T* row = grad_slopes + head * p.seq_q;
+    double sum = 0, rest = 0;
+    for (int64_t i = 0; i < p.seq_q; ++i) {
+      const double next = sum + row[i];
+      rest += std::abs(sum) >= std::abs(row[i]) ? sum - next + row[i] : row[i] - next + sum;
+      sum = next;
+      row[i] = 0;
+    }
+    if (p.seq_q > 0) row[0] = static_cast<T>(std::isfinite(rest) ? sum + rest : sum);
+  }
+}
+
+void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& tensors) {
+  CheckProblem(problem);
+  if (!(dtype == DType::kBFloat16 && PrefersBf16Cpu(problem) &&
+        BackwardBf16Cpu(problem, tensors))) {
+    BackwardFloatsCpu(dtype, problem, tensors);
+  }
+  if (tensors.grad_slopes == nullptr) return;
+  if (dtype == DType::kFloat64) {
+    SumOverQueries(problem, static_cast<double*>(tensors.grad_slopes));
+  } else {
+    SumOverQueries(problem, static_cast<float*>(tensors.grad_slopes));
+  }
+}
+
 void Exp2Cpu(const float* in, int64_t count, float* out) {
   SelectTasks(DType::kFloat32).exp2(in, count, out);
+}
+
+void TanhCpu(const float* in, int64_t count, float* out) {
+  SelectTasks(DType::kFloat32).tanh(in, count, out);
 }
 
 }  // namespace kernels::attention

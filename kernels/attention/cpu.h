@@ -17,8 +17,10 @@ namespace kernels::attention {
 void ForwardCpu(DType dtype, const Problem& problem, const ForwardTensors& tensors);
 void BackwardCpu(DType dtype, const Problem& problem, const BackwardTensors& tensors);
 
-// out[i] = 2^in[i], as the softmax computes it: here so that its accuracy can be tested.
+// out[i] = 2^in[i], as the softmax computes it, and tanh(in[i]), as the softcap does: here so that
+// their accuracy can be tested.
 void Exp2Cpu(const float* in, int64_t count, float* out);
+void TanhCpu(const float* in, int64_t count, float* out);
 
 }  // namespace kernels::attention
 

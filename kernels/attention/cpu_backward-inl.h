@@ -6,6 +6,7 @@
 #ifndef KERNELS_ATTENTION_CPU_BACKWARD_INL_H_
 #define KERNELS_ATTENTION_CPU_BACKWARD_INL_H_
 
+#include "kernels/attention/cpu_hidden-inl.h"
 #include "kernels/attention/cpu_queries-inl.h"
 
 namespace kernels::attention {
@@ -53,7 +54,7 @@ struct BackwardBlock {
   T *lse, *delta;  // lse in units of log2.
   QueryLanes<T>* features;
   T* grad_q;       // [padded_d, kBlockQ], accumulated.
-  T* grad_slopes;  // [kBlockQ], accumulated; null if not wanted.
+  double* slopes;  // SlopeSums, accumulated; null if not wanted.
 };
 
 // A block of keys: rows [key, head_dim]; the gradients are accumulated.
@@ -91,31 +92,61 @@ void DifferentiateSoftmax(const BackwardBlock<T>& b, const Tile& tile, T* probab
   }
 }
 
+// grad += weights rows, weights [key, query], summed over the queries of the tile.
+template <typename T>
+void AddOverQueries(const BackwardContext<T>& c, const BackwardBlock<T>& b, const KeyBlock<T>& keys,
+                    const Tile& tile, const T* weights, const T* rows, T* grad) {
+  const int64_t stride = c.padded_d, begin = tile.first_lane, num_rows = NumRows(b.block);
+  const int64_t count = (num_rows < tile.lanes ? num_rows : tile.lanes) - begin;
+  const auto add = [&](int64_t first, int64_t number) {
+    Multiply<Previous::kAdd, T>({weights + begin + first, kBlockQ, 1}, keys.count, number,
+                                rows + (begin + first) * stride, stride,
+                                CeilDiv(c.p.head_dim, kLanes<T>), grad, stride);
+  };
+  if (!tile.is_masked || AllFinite(rows + begin * stride, count, stride)) return add(0, count);
+  SplitAtRows(rows + begin * stride, count, stride, add, [&](int64_t i) {
+    AddToKeys(c.options, *b.features, tile, begin + i, rows + (begin + i) * stride, stride, weights,
+              grad);
+  });
+}
+
+// grad_q += k^T dS, summed over the keys of the tile.
+template <typename T>
+void AddOverKeys(const BackwardContext<T>& c, const BackwardBlock<T>& b, const KeyBlock<T>& keys,
+                 const Tile& tile) {
+  const int64_t d = c.p.head_dim, stride = c.padded_d, lane = tile.first_lane;
+  const auto add = [&](int64_t first, int64_t number) {
+    Multiply<Previous::kAdd, T>({keys.k + first * stride, 1, stride}, d, number,
+                                c.grad_scores + first * kBlockQ + lane, kBlockQ,
+                                (tile.lanes - lane) / kLanes<T>, b.grad_q + lane, kBlockQ);
+  };
+  if (!tile.is_masked || AllFinite(keys.k, keys.count, stride)) return add(0, keys.count);
+  SplitAtRows(keys.k, keys.count, stride, add, [&](int64_t j) {
+    AddToLanes(c.options, *b.features, tile, keys.first + j, keys.k + j * stride, d,
+               c.grad_scores + j * kBlockQ, b.grad_q);
+  });
+}
+
 template <typename T>
 void BackwardTile(const BackwardContext<T>& c, const BackwardBlock<T>& b, const KeyBlock<T>& keys,
                   const Tile& tile) {
   const int64_t d = c.p.head_dim, stride = c.padded_d, lane = tile.first_lane;
-  const int64_t vectors = (tile.lanes - lane) / kLanes<T>, d_vectors = CeilDiv(d, kLanes<T>);
-  const int64_t rows = NumRows(b.block);
-  const int64_t queries = (rows < tile.lanes ? rows : tile.lanes) - lane;
+  const int64_t vectors = (tile.lanes - lane) / kLanes<T>;
   T* scores = c.scores + lane;
   T* grad_scores = c.grad_scores + lane;
   Multiply<Previous::kOverwrite, T>({keys.k, stride, 1}, keys.count, d, b.q_columns + lane, kBlockQ,
                                     vectors, scores, kBlockQ);
   Multiply<Previous::kOverwrite, T>({keys.v, stride, 1}, keys.count, d, b.grad_columns + lane,
                                     kBlockQ, vectors, grad_scores, kBlockQ);
-  if (NeedsFinish(c.options, tile) || c.options.has_dropout || b.grad_slopes != nullptr) {
-    DifferentiateScores(c.options, *b.features, RowTerms<T>{b.lse, b.delta, b.grad_slopes}, tile,
-                        T{1}, c.scores, c.grad_scores);
+  if (NeedsFinish(c.options, tile) || c.options.has_dropout || b.slopes != nullptr) {
+    DifferentiateScores(c.options, *b.features, RowTerms<T>{b.lse, b.delta, b.slopes}, tile, T{1},
+                        c.scores, c.grad_scores);
   } else {
     DifferentiateSoftmax(b, tile, c.scores, c.grad_scores);
   }
-  Multiply<Previous::kAdd, T>({scores, kBlockQ, 1}, keys.count, queries,
-                              b.grad_rows + lane * stride, stride, d_vectors, keys.grad_v, stride);
-  Multiply<Previous::kAdd, T>({grad_scores, kBlockQ, 1}, keys.count, queries,
-                              b.q_rows + lane * stride, stride, d_vectors, keys.grad_k, stride);
-  Multiply<Previous::kAdd, T>({keys.k, 1, stride}, d, keys.count, grad_scores, kBlockQ, vectors,
-                              b.grad_q + lane, kBlockQ);
+  AddOverQueries(c, b, keys, tile, c.scores, b.grad_rows, keys.grad_v);
+  AddOverQueries(c, b, keys, tile, c.grad_scores, b.q_rows, keys.grad_k);
+  AddOverKeys(c, b, keys, tile);
 }
 
 template <typename T>
@@ -176,8 +207,13 @@ BackwardBlock<T> PackQueries(const BackwardContext<T>& c, const QueryBlock& bloc
   return b;
 }
 
-// What a task accumulates for a block of queries: grad_q [padded_d, kBlockQ], then grad_slopes.
-inline int64_t QuerySums(int64_t padded_d) { return (padded_d + 1) * kBlockQ; }
+// What a task accumulates for a block of queries: grad_q [padded_d, kBlockQ], then SlopeSums.
+inline int64_t QuerySums(int64_t padded_d) { return (padded_d + kSlopeRows) * kBlockQ; }
+
+template <typename T>
+double* SlopeSums(T* sums, int64_t padded_d) {
+  return reinterpret_cast<double*>(sums + padded_d * kBlockQ);
+}
 
 template <typename T>
 T* PartialSums(const BackwardContext<T>& c, int64_t chunk, const QueryBlock& block) {
@@ -188,14 +224,12 @@ T* PartialSums(const BackwardContext<T>& c, int64_t chunk, const QueryBlock& blo
 
 // Writes grad_q and grad_slopes of a block of queries; `rows` is scratch.
 template <typename In, typename T>
-void UnpackQuerySums(const BackwardContext<T>& c, const QueryBlock& block, const T* sums, T* rows) {
+void UnpackQuerySums(const BackwardContext<T>& c, const QueryBlock& block, T* sums, T* rows) {
   TransposeTile(sums, kBlockQ, c.padded_d, kBlockQ, T{1}, rows, c.padded_d);
   RotateRows(c.p, c.t.extras, Turn::kInverse, FirstQueryRow(c.p) + block.first, block.count, rows,
              c.padded_d);
   UnpackBlock<In>(c.p, block, rows, c.padded_d, static_cast<T>(c.p.softmax_scale), c.t.grad_q);
-  if (c.t.grad_slopes == nullptr) return;
-  std::memcpy(static_cast<T*>(c.t.grad_slopes) + LaneOffset(c.p, block, 0),
-              sums + c.padded_d * kBlockQ, block.count * sizeof(T));
+  WriteGradSlopes<T>(c.p, c.t, block, SlopeSums(sums, c.padded_d));
 }
 
 inline QueryBlock BlockOf(const Problem& p, int64_t batch, int64_t head, int64_t index) {
@@ -223,7 +257,7 @@ void BackwardPanelBlock(const BackwardContext<T>& c, const KeyBlock<T>& panel,
   if (j >= end) return;
   BackwardBlock<T> b = PackQueries<In>(c, block);
   b.grad_q = sums;
-  if (c.t.grad_slopes != nullptr) b.grad_slopes = sums + c.padded_d * kBlockQ;
+  if (c.t.grad_slopes != nullptr) b.slopes = SlopeSums(sums, c.padded_d);
   while (j < end) {
     const int64_t limit = (j / kBlockK + 1) * kBlockK, next = limit < end ? limit : end;
     BackwardKeys(c, b, Part(panel, j - panel.first, next - j, c.padded_d));
@@ -312,8 +346,9 @@ void BackwardSumTask(const Problem& p, const BackwardTensors& t, const BackwardP
   for (int64_t chunk = 0; chunk < plan.num_chunks; ++chunk) {
     const Span blocks = BlocksOfChunk(p, plan, chunk);
     if (task % num_blocks < blocks.begin || task % num_blocks >= blocks.end) continue;
-    const T* partial = PartialSums(c, chunk, block);
-    for (int64_t i = 0; i < QuerySums(padded_d); ++i) sums[i] += partial[i];
+    T* partial = PartialSums(c, chunk, block);
+    for (int64_t i = 0; i < padded_d * kBlockQ; ++i) sums[i] += partial[i];
+    AddSlopeSums(SlopeSums(partial, padded_d), SlopeSums(sums, padded_d));
   }
   UnpackQuerySums<In>(c, block, sums, sums + QuerySums(padded_d));
 }

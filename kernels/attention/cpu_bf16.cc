@@ -1,6 +1,7 @@
 #include "kernels/attention/cpu_bf16.h"
 
 #include <algorithm>
+#include <atomic>
 #include <stdexcept>
 
 #include "kernels/attention/cpu_bf16_tasks.h"
@@ -52,24 +53,28 @@ bool PrefersBf16Cpu(const Problem& p) {
          p.seq_q * (p.num_heads / p.num_kv_heads) >= kMinRows;
 }
 
-void ForwardBf16Cpu(const Problem& problem, const ForwardTensors& tensors) {
+bool ForwardBf16Cpu(const Problem& problem, const ForwardTensors& tensors) {
   const Bf16TaskSet& tasks = SelectBf16Tasks();
   const int64_t kv_heads = problem.batch * problem.num_kv_heads;
   const int64_t key_tiles = kv_heads * KeyTiles(problem);
   const int64_t elements = key_tiles * kTileKeys * PaddedWidth(problem);
   const Memory packed = Allocate(2 * elements * sizeof(uint16_t) + key_tiles * sizeof(float));
   uint16_t* k = reinterpret_cast<uint16_t*>(packed.get());
+  std::atomic<bool> has_infinity = false;
   const Bf16ForwardPlan plan = {CutQueries(problem),
                                 {k, k + elements, reinterpret_cast<float*>(k + 2 * elements)},
-                                SummarizeSegments(problem, tensors.extras)};
+                                SummarizeSegments(problem, tensors.extras),
+                                &has_infinity};
   const int64_t scratch_bytes = tasks.forward_scratch(problem);
   Run(key_tiles, static_cast<double>(elements), scratch_bytes,
       [&](int64_t task, void* scratch) { tasks.pack_keys(problem, tensors, plan, task, scratch); });
+  if (has_infinity && HidesKeys(problem, tensors.extras)) return false;
   Run(kv_heads * plan.blocks.count, 2 * ProductOperations(problem), scratch_bytes,
       [&](int64_t task, void* scratch) { tasks.forward(problem, tensors, plan, task, scratch); });
+  return true;
 }
 
-void BackwardBf16Cpu(const Problem& problem, const BackwardTensors& tensors) {
+bool BackwardBf16Cpu(const Problem& problem, const BackwardTensors& tensors) {
   const Bf16TaskSet& tasks = SelectBf16Tasks();
   Bf16BackwardPlan plan = PlanBackward(problem, tensors.extras);
   const int64_t heads = problem.batch * problem.num_kv_heads, blocks = heads * plan.blocks.count;
@@ -83,7 +88,9 @@ void BackwardBf16Cpu(const Problem& problem, const BackwardTensors& tensors) {
   plan.lse = reinterpret_cast<float*>(plan.grad_rows + tiles);
   plan.delta = plan.lse + blocks * kBlockQ;
   plan.lanes = plan.delta + blocks * kBlockQ;
-  const int64_t sums = blocks * (width + 1) * kBlockQ;
+  std::atomic<bool> has_infinity = false;
+  plan.has_infinity = &has_infinity;
+  const int64_t sums = blocks * (width + kSlopeRows) * kBlockQ;
   const Memory partial =
       Allocate(plan.is_whole ? 0 : plan.num_chunks * sums * static_cast<int64_t>(sizeof(float)));
   plan.partial = reinterpret_cast<float*>(partial.get());
@@ -94,10 +101,12 @@ void BackwardBf16Cpu(const Problem& problem, const BackwardTensors& tensors) {
       [&](int64_t task, void* scratch) { tasks.prepare(problem, tensors, plan, task, scratch); });
   Run(heads * plan.num_chunks, 5 * ProductOperations(problem), scratch_bytes,
       [&](int64_t task, void* scratch) { tasks.backward(problem, tensors, plan, task, scratch); });
-  if (plan.is_whole) return;
+  if (has_infinity && HidesKeys(problem, tensors.extras)) return false;
+  if (plan.is_whole) return true;
   Run(blocks, elements * plan.num_chunks, scratch_bytes, [&](int64_t task, void* scratch) {
     tasks.backward_sum(problem, tensors, plan, task, scratch);
   });
+  return true;
 }
 
 }  // namespace kernels::attention

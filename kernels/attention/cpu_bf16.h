@@ -10,9 +10,10 @@ namespace kernels::attention {
 bool PrefersBf16Cpu(const Problem& problem);
 
 // As ForwardCpu and BackwardCpu, which call them for a checked problem; the instructions must be
-// there.
-void ForwardBf16Cpu(const Problem& problem, const ForwardTensors& tensors);
-void BackwardBf16Cpu(const Problem& problem, const BackwardTensors& tensors);
+// there. False, and then results are worthless: there are numbers that are not finite and that not
+// all see, which whole tiles of products would spread.
+bool ForwardBf16Cpu(const Problem& problem, const ForwardTensors& tensors);
+bool BackwardBf16Cpu(const Problem& problem, const BackwardTensors& tensors);
 
 }  // namespace kernels::attention
 

@@ -32,16 +32,17 @@ inline void PrepareTask(const Problem& p, const BackwardTensors& t, const Bf16Ba
   const Staging staging = LayOutBackward(p, plan, &arena).staging;
   const int64_t width = PaddedWidth(p);
   const PackedBlock b = PackedBlockAt(p, plan, task / plan.blocks.count, task % plan.blocks.count);
-  const auto pack = [&](const Extras* rope, const void* array, Bits16* columns, Bits16* rows) {
+  const auto pack = [&](bool rope, const void* array, Bits16* columns, Bits16* rows) {
     std::memset(columns, 0, kBlockQ * width * sizeof(Bits16));
     std::memset(rows, 0, kBlockQ * width * sizeof(Bits16));
-    StageQueries(p, rope, b.block, array, staging, [&](int64_t r, int64_t) {
+    StageQueries(p, t.extras, rope, b.block, array, staging, [&](int64_t r, int64_t) {
+      if (!AllFinite(staging.rows, width)) *plan.has_infinity = true;
       PackRight(staging.rows, width, columns + r * kTileDepth, kQueryTiles * kTileSize);
       PackRightRows(staging.rows, width, rows + r * width);
     });
   };
-  pack(&t.extras, t.q, b.q, b.q_rows);
-  pack(nullptr, t.grad_out, b.grad, b.grad_rows);
+  pack(true, t.q, b.q, b.q_rows);
+  pack(false, t.grad_out, b.grad, b.grad_rows);
   PrepareRows(p, t, b);
   DescribeLanes(p, t.extras, b.block, kBlockQ, b.lanes);
 }
@@ -55,7 +56,7 @@ inline void BackwardTask(const Problem& p, const BackwardTensors& t, const Bf16B
   const int64_t begin = chunk * plan.keys_per_chunk;
   const int64_t end = begin + plan.keys_per_chunk < p.seq_k ? begin + plan.keys_per_chunk : p.seq_k;
   if (!plan.is_whole) {
-    const int64_t size = plan.blocks.count * (PaddedWidth(p) + 1) * kBlockQ;
+    const int64_t size = plan.blocks.count * (PaddedWidth(p) + kSlopeRows) * kBlockQ;
     std::memset(plan.partial + (chunk * p.batch * p.num_kv_heads + head) * size, 0,
                 size * sizeof(float));
   }
@@ -70,12 +71,15 @@ inline void BackwardSumTask(const Problem& p, const BackwardTensors& t,
                             const Bf16BackwardPlan& plan, int64_t task, void* scratch) {
   Arena arena(scratch);
   const BackwardMemory memory = LayOutBackward(p, plan, &arena);
-  const int64_t size = (PaddedWidth(p) + 1) * kBlockQ;
+  const int64_t width = PaddedWidth(p), size = (width + kSlopeRows) * kBlockQ;
   const int64_t blocks = p.batch * p.num_kv_heads * plan.blocks.count;
   float* sums = plan.partial + task * size;
   for (int64_t chunk = 1; chunk < plan.num_chunks; ++chunk) {
-    const float* part = plan.partial + (chunk * blocks + task) * size;
-    for (int64_t i = 0; i < size; i += kTileSide) Store(Load(sums + i) + Load(part + i), sums + i);
+    float* part = plan.partial + (chunk * blocks + task) * size;
+    for (int64_t i = 0; i < width * kBlockQ; i += kTileSide) {
+      Store(Load(sums + i) + Load(part + i), sums + i);
+    }
+    AddSlopeSums(SlopeSumsOf(p, part), SlopeSumsOf(p, sums));
   }
   const int64_t head = task / plan.blocks.count;
   const QueryBlock block = BlockAt(p, plan.blocks, head / p.num_kv_heads, head % p.num_kv_heads,

@@ -66,12 +66,16 @@ inline void PackKeysTask(const Problem& p, const ForwardTensors& t, const Bf16Fo
   const int64_t count = p.seq_k - first < kTileKeys ? p.seq_k - first : kTileKeys;
   const int64_t offset = task * kTileKeys * width;
   float square = 0;
-  StageKeys(p, &t.extras, batch, kv_head, first, count, t.k, staging, [&](int64_t r, int64_t rows) {
+  const auto stage = [&](bool rope, const void* array, auto use) {
+    StageKeys(p, t.extras, rope, batch, kv_head, first, count, array, staging, use);
+  };
+  stage(true, t.k, [&](int64_t r, int64_t rows) {
     const float largest = LargestSquare(staging.rows, rows, width);
     square = square >= largest ? square : largest;
     PackLeft(staging.rows, width, plan.keys.k + offset + r * width, kTileSide * width);
   });
-  StageKeys(p, nullptr, batch, kv_head, first, count, t.v, staging, [&](int64_t r, int64_t) {
+  stage(false, t.v, [&](int64_t r, int64_t) {
+    if (!AllFinite(staging.rows, width)) *plan.has_infinity = true;
     PackLeftTransposed(staging.rows, width, plan.keys.v + offset + r * width);
   });
   plan.keys.squares[task] = square;
@@ -92,7 +96,7 @@ class ForwardPipeline {
         k_(plan.keys.k + PackedHead(p, block.batch, kv_head)),
         v_(plan.keys.v + PackedHead(p, block.batch, kv_head)),
         squares_(plan.keys.squares + (block.batch * p.num_kv_heads + kv_head) * KeyTiles(p)) {
-    StageQueries(p, &t.extras, block, t.q, m_.staging, [&](int64_t r, int64_t rows) {
+    StageQueries(p, t.extras, true, block, t.q, m_.staging, [&](int64_t r, int64_t rows) {
       const float largest = LargestSquare(m_.staging.rows, rows, width_);
       q_square_ = q_square_ >= largest ? q_square_ : largest;
       PackRight(m_.staging.rows, width_, m_.q + r * kTileDepth, kColumnTiles * kTileSize);

@@ -47,7 +47,7 @@ struct BackwardMemory {
   float* scores[2];           // [kTileKeys, kBlockQ]
   float* grads[2];            // dP, then dS.
   StepOperands operands[2];
-  float* sums;  // [kStepTiles, width + 1, kBlockQ]: grad_q and grad_slopes.
+  float* sums;  // [kStepTiles, width + kSlopeRows, kBlockQ]: grad_q and SlopeSums.
 };
 
 inline BackwardMemory LayOutBackward(const Problem& p, const Bf16BackwardPlan& plan, Arena* arena) {
@@ -65,7 +65,7 @@ inline BackwardMemory LayOutBackward(const Problem& p, const Bf16BackwardPlan& p
     m.operands[i] = {arena->Take<Bits16>(kStepSize), arena->Take<Bits16>(kStepSize),
                      arena->Take<Bits16>(kStepSize)};
   }
-  m.sums = arena->Take<float>(kStepTiles * (width + 1) * kBlockQ);
+  m.sums = arena->Take<float>(kStepTiles * (width + kSlopeRows) * kBlockQ);
   return m;
 }
 
@@ -75,9 +75,14 @@ inline int64_t BackwardScratchBytes(const Problem& p, const Bf16BackwardPlan& pl
   return arena.used();
 }
 
+// After the grad_q of a block.
+inline double* SlopeSumsOf(const Problem& p, float* sums) {
+  return reinterpret_cast<double*>(sums + PaddedWidth(p) * kBlockQ);
+}
+
 // Writes grad_q and grad_slopes of a block from its sums, which it spoils.
 inline void WriteGradQ(const Problem& p, const BackwardTensors& t, const QueryBlock& block,
-                       const float* sums, float* rows) {
+                       float* sums, float* rows) {
   const int64_t width = PaddedWidth(p);
   TransposeTile(sums, kBlockQ, width, kBlockQ, 1.0f, rows, width);
   for (int64_t h = 0; h < block.num_heads; ++h) {
@@ -85,11 +90,7 @@ inline void WriteGradQ(const Problem& p, const BackwardTensors& t, const QueryBl
                rows + h * block.count * width, width);
   }
   UnpackBlock<BFloat16>(p, block, rows, width, static_cast<float>(p.softmax_scale), t.grad_q);
-  if (t.grad_slopes == nullptr) return;
-  for (int64_t r = 0; r < NumRows(block); ++r) {
-    float* slopes = static_cast<float*>(t.grad_slopes) + LaneOffset(p, block, r / block.count);
-    slopes[r % block.count] = sums[width * kBlockQ + r];
-  }
+  WriteGradSlopes<float>(p, t, block, SlopeSumsOf(p, sums));
 }
 
 // A panel of keys of one key head and its way through all blocks of queries.
@@ -135,14 +136,18 @@ class BackwardPanel {
     }
     std::memset(m_.grad_k, 0, padded * sizeof(float));
     std::memset(m_.grad_v, 0, padded * sizeof(float));
-    const auto stage = [&](const Extras* rope, const void* array, auto use) {
-      StageKeys(p_, rope, batch, kv_head, keys_.begin, count, array, m_.staging, use);
+    const auto stage = [&](bool rope, const void* array, auto use) {
+      StageKeys(p_, t_.extras, rope, batch, kv_head, keys_.begin, count, array, m_.staging,
+                [&](int64_t r, int64_t) {
+                  if (!AllFinite(m_.staging.rows, width_)) *plan_.has_infinity = true;
+                  use(r);
+                });
     };
-    stage(&t_.extras, t_.k, [&](int64_t r, int64_t) {
+    stage(true, t_.k, [&](int64_t r) {
       PackLeft(m_.staging.rows, width_, m_.k + r * width_, kTileSide * width_);
       PackLeftTransposed(m_.staging.rows, width_, m_.k_columns + r * width_);
     });
-    stage(nullptr, t_.v, [&](int64_t r, int64_t) {
+    stage(false, t_.v, [&](int64_t r) {
       PackLeft(m_.staging.rows, width_, m_.v + r * width_, kTileSide * width_);
     });
   }
@@ -154,13 +159,13 @@ class BackwardPanel {
       blocks_[j] = PackedBlockAt(p_, plan_, head_, first + j);
     }
     if (plan_.is_whole) {
-      std::memset(m_.sums, 0, num_blocks_ * (width_ + 1) * kBlockQ * sizeof(float));
+      std::memset(m_.sums, 0, num_blocks_ * (width_ + kSlopeRows) * kBlockQ * sizeof(float));
     }
   }
 
-  // grad_q, transposed, and grad_slopes of a block.
+  // grad_q, transposed, and SlopeSums of a block.
   float* Sums(int64_t j) const {
-    const int64_t size = (width_ + 1) * kBlockQ;
+    const int64_t size = (width_ + kSlopeRows) * kBlockQ;
     if (plan_.is_whole) return m_.sums + j * size;
     const int64_t heads = p_.batch * p_.num_kv_heads;
     const int64_t block = (chunk_ * heads + head_) * plan_.blocks.count + first_block_ + j;
@@ -231,7 +236,7 @@ class BackwardPanel {
 
   void Differentiate(const SubTile& s, float* scores, float* grads, const StepOperands& out) {
     const PackedBlock& b = blocks_[s.j];
-    float* slopes = t_.grad_slopes == nullptr ? nullptr : Sums(s.j) + width_ * kBlockQ;
+    double* slopes = t_.grad_slopes == nullptr ? nullptr : SlopeSumsOf(p_, Sums(s.j));
     const RowTerms<float> rows = {b.lse, b.delta, slopes};
     const bool is_plain = !NeedsFinish(options_, s.tile) && !options_.has_dropout &&
                           slopes == nullptr && s.tile.num_keys == kTileKeys;

@@ -33,15 +33,24 @@ struct Staging {
   Bits16* rows;   // [kBlockSide, width]
 };
 
-// Calls use(first row, rows) for each kBlockSide rows of keys, staged; `rope`: null for v.
+// Makes row `row` of a stage zero if it is padding, of a negative segment: that may hold anything.
+inline void ClearPadding(const int32_t* segments, int64_t index, int64_t width, int64_t row,
+                         const Staging& staging) {
+  if (segments == nullptr || segments[index] >= 0) return;
+  std::memset(staging.rows + row * width, 0, width * sizeof(Bits16));
+}
+
+// Calls use(first row, rows) for each kBlockSide rows of keys, staged. `rope`: whether they turn,
+// which v does not.
 template <typename Use>
-void StageKeys(const Problem& p, const Extras* rope, int64_t batch, int64_t kv_head, int64_t first,
-               int64_t count, const void* array, const Staging& staging, const Use& use) {
+void StageKeys(const Problem& p, const Extras& extras, bool rope, int64_t batch, int64_t kv_head,
+               int64_t first, int64_t count, const void* array, const Staging& staging,
+               const Use& use) {
   const int64_t width = PaddedWidth(p), stride = p.num_kv_heads * p.head_dim;
   for (int64_t r = 0; r < count; r += kBlockSide) {
     const int64_t rows = count - r < kBlockSide ? count - r : kBlockSide;
-    if (rope != nullptr && p.rotary_dim > 0) {
-      PackKeys<BFloat16>(p, rope, batch, kv_head, first + r, rows, array, staging.floats, width);
+    if (rope && p.rotary_dim > 0) {
+      PackKeys<BFloat16>(p, &extras, batch, kv_head, first + r, rows, array, staging.floats, width);
       StageFloats(staging.floats, rows, width, staging.rows);
     } else {
       const int64_t offset =
@@ -49,18 +58,21 @@ void StageKeys(const Problem& p, const Extras* rope, int64_t batch, int64_t kv_h
       StageRows(static_cast<const Bits16*>(array) + offset, stride, rows, p.head_dim, width,
                 staging.rows);
     }
+    for (int64_t i = 0; i < rows; ++i) {
+      ClearPadding(extras.kv_segments, batch * p.seq_k + first + r + i, width, i, staging);
+    }
     use(r, rows);
   }
 }
 
-// Calls use(first row, rows) for each kBlockSide rows of a block of queries, staged; `rope`: null
-// for grad_out.
+// Calls use(first row, rows) for each kBlockSide rows of a block of queries, staged. `rope`: whether
+// they turn, which grad_out does not.
 template <typename Use>
-void StageQueries(const Problem& p, const Extras* rope, const QueryBlock& block, const void* array,
-                  const Staging& staging, const Use& use) {
+void StageQueries(const Problem& p, const Extras& extras, bool rope, const QueryBlock& block,
+                  const void* array, const Staging& staging, const Use& use) {
   const int64_t width = PaddedWidth(p), count = NumRows(block);
-  const bool rotates = rope != nullptr && p.rotary_dim > 0;
-  if (rotates) PackBlock<BFloat16>(p, rope, block, array, count, staging.floats, width);
+  const bool rotates = rope && p.rotary_dim > 0;
+  if (rotates) PackBlock<BFloat16>(p, &extras, block, array, count, staging.floats, width);
   for (int64_t r = 0; r < count; r += kBlockSide) {
     const int64_t rows = count - r < kBlockSide ? count - r : kBlockSide;
     if (rotates) {
@@ -72,6 +84,10 @@ void StageQueries(const Problem& p, const Extras* rope, const QueryBlock& block,
                      query * p.num_heads * p.head_dim,
                  i < rows ? p.head_dim : 0, width, staging.rows + i * width);
       }
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      const int64_t query = block.first + (r + i) % block.count;
+      ClearPadding(extras.q_segments, block.batch * p.seq_q + query, width, i, staging);
     }
     use(r, rows);
   }

@@ -3,6 +3,7 @@
 #ifndef KERNELS_ATTENTION_CPU_BF16_TASKS_H_
 #define KERNELS_ATTENTION_CPU_BF16_TASKS_H_
 
+#include <atomic>
 #include <cstdint>
 
 #include "kernels/attention/cpu_tasks.h"
@@ -29,6 +30,7 @@ struct Bf16ForwardPlan {
   QueryBlocks blocks;
   PackedKeys keys;
   SegmentTable segments;
+  std::atomic<bool>* has_infinity;  // Set for an infinity or NaN among the values.
 };
 
 // The backward pass splits the keys of each (batch, key head) into chunks, one task each, which go
@@ -47,7 +49,9 @@ struct Bf16BackwardPlan {
   uint16_t *q, *grad, *q_rows, *grad_rows;
   float *lse, *delta;
   void* lanes;
-  float* partial;  // Unless is_whole: [chunk, batch, key head, block, width + 1, kBlockQ].
+  // Unless is_whole: [chunk, batch, key head, block, width + kSlopeRows, kBlockQ].
+  float* partial;
+  std::atomic<bool>* has_infinity;  // Set for an infinity or NaN in q, k, v or grad_out.
 };
 
 struct Bf16TaskSet {

@@ -7,6 +7,7 @@
 #ifndef KERNELS_ATTENTION_CPU_FORWARD_INL_H_
 #define KERNELS_ATTENTION_CPU_FORWARD_INL_H_
 
+#include "kernels/attention/cpu_hidden-inl.h"
 #include "kernels/attention/cpu_queries-inl.h"
 #include "kernels/attention/cpu_softmax-inl.h"
 
@@ -93,7 +94,22 @@ void FoldTile(const ForwardContext<T>& c, const Keys<T>& keys, const Tile& tile,
   const bool rescale = UpdateSoftmax(scores, keys.count, tile.lanes - lane, From(b.softmax, lane));
   if (c.options.has_dropout) DropProbabilities(c.options, *b.features, tile, c.scores);
   const LeftOperand<T> v{keys.v.data, 1, keys.v.stride};
-  if (rescale) {
+  if (tile.is_masked && !AllFinite(keys.v.data, keys.count, keys.v.stride)) {
+    if (rescale) {
+      Multiply<Previous::kScaleAndAdd, T>(v, d, 0, scores, kBlockQ, vectors, out, kBlockQ,
+                                          b.softmax.rescale + lane);
+    }
+    SplitAtRows(
+        keys.v.data, keys.count, keys.v.stride,
+        [&](int64_t first, int64_t count) {
+          Multiply<Previous::kAdd, T>({v.data + first * v.k_step, 1, v.k_step}, d, count,
+                                      scores + first * kBlockQ, kBlockQ, vectors, out, kBlockQ);
+        },
+        [&](int64_t j) {
+          AddToLanes(c.options, *b.features, tile, keys.first + j, v.data + j * v.k_step, d,
+                     c.scores + j * kBlockQ, b.out_columns);
+        });
+  } else if (rescale) {
     Multiply<Previous::kScaleAndAdd, T>(v, d, keys.count, scores, kBlockQ, vectors, out, kBlockQ,
                                         b.softmax.rescale + lane);
   } else {

@@ -85,6 +85,18 @@ void UnpackBlock(const Problem& p, const QueryBlock& block, const T* tile, int64
   }
 }
 
+// Writes what each query of the block adds to the gradient of its slope, where that is wanted.
+template <typename T>
+void WriteGradSlopes(const Problem& p, const BackwardTensors& t, const QueryBlock& block,
+                     const double* sums) {
+  if (t.grad_slopes == nullptr) return;
+  for (int64_t r = 0; r < NumRows(block); ++r) {
+    const int64_t at = LaneOffset(p, block, r / block.count) + r % block.count;
+    const T grad_lse = t.grad_lse == nullptr ? T{0} : static_cast<const T*>(t.grad_lse)[at];
+    static_cast<T*>(t.grad_slopes)[at] = static_cast<T>(SlopeGradient(sums, r, grad_lse));
+  }
+}
+
 // Where a tile is only partly visible, it is taken apart down to this many keys: some parts need no
 // work, or no mask, or only some of the lanes.
 constexpr int64_t kSmallestTile = 32;

@@ -170,17 +170,24 @@ inline Vec<Int<T>> Keeps(const ScoreOptions<T>& o, const QueryLanes<T>& lanes, i
   return reinterpret_cast<Vec<Int<T>>>(bits >= Unsigned<T>{o.dropout_threshold});
 }
 
+// The same of one lane.
+template <typename T>
+inline bool SeesKey(const ScoreOptions<T>& o, const QueryLanes<T>& lanes, int64_t lane,
+                    int64_t key) {
+  if (lanes.first_key[lane] > key || lanes.last_key[lane] < key) return false;
+  if (!o.has_segments) return true;
+  return o.kv_segments[key] >= 0 && lanes.segment[lane] == o.kv_segments[key];
+}
+
 // The score of a key, given the scaled product; `capped`: tanh(product) if there is a softcap.
+// Without the mask.
 template <typename T>
 inline Vec<T> ScoreOf(const ScoreOptions<T>& o, const QueryLanes<T>& lanes, int64_t lane,
-                      const Tile& tile, int64_t key, Vec<T> product, Vec<T> capped) {
+                      int64_t key, Vec<T> product, Vec<T> capped) {
   Vec<T> score = o.has_softcap ? capped * o.softcap : product;
   if (o.has_alibi) {
     const Vec<Int<T>> distance = Distance<T>(Load(lanes.position + lane), key);
     score -= Load(lanes.slope + lane) * __builtin_convertvector(distance, Vec<T>);
-  }
-  if (tile.is_masked) {
-    score = Sees(o, lanes, lane, key) ? score : Broadcast(static_cast<T>(-kInfinity));
   }
   return score;
 }
@@ -191,10 +198,15 @@ void FinishScores(const ScoreOptions<T>& o, const QueryLanes<T>& lanes, const Ti
                   T* scores) {
   for (int64_t lane = tile.first_lane; lane < tile.lanes; lane += kLanes<T>) {
     for (int64_t j = 0; j < tile.num_keys; ++j) {
+      const int64_t key = tile.first_key + j;
       T* s = scores + j * tile.stride + lane;
       const Vec<T> product = Load(s) * factor;
       const Vec<T> capped = o.has_softcap ? Tanh(product) : product;
-      Store(ScoreOf(o, lanes, lane, tile, tile.first_key + j, product, capped), s);
+      Vec<T> score = ScoreOf(o, lanes, lane, key, product, capped);
+      if (tile.is_masked) {
+        score = Sees(o, lanes, lane, key) ? score : Broadcast(static_cast<T>(-kInfinity));
+      }
+      Store(score, s);
     }
   }
 }
@@ -216,9 +228,33 @@ template <typename T>
 struct RowTerms {
   const T* lse;    // In units of log2; 0 where a query sees nothing.
   const T* delta;  // sum(out * grad_out) - grad_lse.
-  // Where to add each query's gradient of its slope, or null.
-  T* grad_slopes;
+  double* slopes;  // Where to add to the SlopeSums of each lane, or null.
 };
+
+// Of each query: the sums over keys of dS |d|, dS, P |d| and P, [kBlockQ] each. dS is the gradient
+// of the scores, d the distance.
+enum SlopeSum { kGradDistance, kGrad, kDistance, kProbability, kNumSlopeSums };
+static_assert(kNumSlopeSums * sizeof(double) == kSlopeRows * sizeof(float));
+
+template <typename T>
+inline void AddLanes(Vec<T> x, double* sums) {
+  for (int i = 0; i < kLanes<T>; ++i) sums[i] += x[i];
+}
+
+inline void AddSlopeSums(const double* more, double* sums) {
+  for (int64_t i = 0; i < kNumSlopeSums * kBlockQ; ++i) sums[i] += more[i];
+}
+
+// What a query adds to the gradient of its head's slope: -sum(dS |d|). Exactly, P adds up to 1 and
+// dS to the gradient of lse. What they really add up to is the rounding of lse, a factor of all P,
+// and that of delta, which shifts each dS by a multiple of P. With large distances those would be
+// most of the error: they are taken out.
+inline double SlopeGradient(const double* sums, int64_t lane, double grad_lse) {
+  const double total = sums[kProbability * kBlockQ + lane];
+  if (total == 0) return 0;  // It sees nothing, and its grad_lse may be anything.
+  const double excess = sums[kGrad * kBlockQ + lane] / total - grad_lse;
+  return (sums[kDistance * kBlockQ + lane] * excess - sums[kGradDistance * kBlockQ + lane]) / total;
+}
 
 // From the scaled product q k^T in `scores` and v grad_out^T in `grad`: leaves the probabilities,
 // after dropout, in `scores` and the gradient of softmax_scale * q k^T in `grad`.
@@ -227,31 +263,47 @@ void DifferentiateScores(const ScoreOptions<T>& o, const QueryLanes<T>& lanes,
                          const RowTerms<T>& rows, const Tile& tile, T factor, T* scores, T* grad) {
   for (int64_t lane = tile.first_lane; lane < tile.lanes; lane += kLanes<T>) {
     const Vec<T> lse = Load(rows.lse + lane), delta = Load(rows.delta + lane);
-    Vec<T> slope_sum{};
+    Vec<T> grad_distance_sum{}, grad_sum{}, distance_sum{}, probability_sum{};
     for (int64_t j = 0; j < tile.num_keys; ++j) {
       const int64_t key = tile.first_key + j;
       T* s = scores + j * tile.stride + lane;
       T* g = grad + j * tile.stride + lane;
       const Vec<T> product = Load(s) * factor;
-      const Vec<T> capped = o.has_softcap ? Tanh(product) : product;
-      Vec<T> probability = Exp2(ScoreOf(o, lanes, lane, tile, key, product, capped) - lse);
-      Vec<T> grad_p = Load(g), dropped = probability;
+      Vec<T> capped = o.has_softcap ? Tanh(product) : product;
+      Vec<T> probability = Exp2(ScoreOf(o, lanes, lane, key, product, capped) - lse);
+      Vec<T> grad_p = Load(g);
+      Vec<Int<T>> seen{};
+      if (tile.is_masked) {
+        seen = Sees(o, lanes, lane, key);
+        probability = seen ? probability : Vec<T>{};
+        capped = seen ? capped : Vec<T>{};
+      }
+      Vec<T> dropped = probability;
       if (o.has_dropout) {
         const Vec<Int<T>> keeps = Keeps(o, lanes, lane, key);
         grad_p = keeps ? grad_p * o.dropout_factor : Vec<T>{};
         dropped = keeps ? probability * o.dropout_factor : Vec<T>{};
       }
       Vec<T> grad_score = probability * (grad_p - delta);
-      if (rows.grad_slopes != nullptr) {
-        const Vec<Int<T>> distance = Distance<T>(Load(lanes.position + lane), key);
-        slope_sum -= grad_score * __builtin_convertvector(distance, Vec<T>);
+      // What a query does not see may be infinite or no number: times 0 that would be seen.
+      if (tile.is_masked) grad_score = seen ? grad_score : Vec<T>{};
+      if (rows.slopes != nullptr) {
+        const Vec<T> distance = __builtin_convertvector(
+            Distance<T>(Load(lanes.position + lane), key), Vec<T>);
+        grad_distance_sum += grad_score * distance;
+        grad_sum += grad_score;
+        distance_sum += probability * distance;
+        probability_sum += probability;
       }
       if (o.has_softcap) grad_score *= T{1} - capped * capped;
       Store(dropped, s);
       Store(grad_score, g);
     }
-    if (rows.grad_slopes != nullptr) {
-      Store(Load(rows.grad_slopes + lane) + slope_sum, rows.grad_slopes + lane);
+    if (rows.slopes != nullptr) {
+      AddLanes<T>(grad_distance_sum, rows.slopes + kGradDistance * kBlockQ + lane);
+      AddLanes<T>(grad_sum, rows.slopes + kGrad * kBlockQ + lane);
+      AddLanes<T>(distance_sum, rows.slopes + kDistance * kBlockQ + lane);
+      AddLanes<T>(probability_sum, rows.slopes + kProbability * kBlockQ + lane);
     }
   }
 }

@@ -8,19 +8,20 @@
 namespace kernels::attention {
 namespace KERNELS_ISA {
 
-inline void Exp2Task(const float* in, int64_t count, float* out) {
+template <Vec<float> (*kFunction)(Vec<float>)>
+void ElementwiseTask(const float* in, int64_t count, float* out) {
   for (int64_t i = 0; i < count; i += kLanes<float>) {
     alignas(kVectorBytes) float lanes[kLanes<float>] = {};
     const int64_t rest = count - i < kLanes<float> ? count - i : kLanes<float>;
     std::memcpy(lanes, in + i, rest * sizeof(float));
-    Store(Exp2(Load(lanes)), lanes);
+    Store(kFunction(Load(lanes)), lanes);
     std::memcpy(out + i, lanes, rest * sizeof(float));
   }
 }
 
 template <typename In, typename T>
 constexpr TaskSet kTasks = {ForwardTask<In, T>, DeltaTask<In, T>, BackwardChunkTask<In, T>,
-                            BackwardSumTask<In, T>, Exp2Task};
+                            BackwardSumTask<In, T>, ElementwiseTask<Exp2>, ElementwiseTask<Tanh>};
 
 const TaskSet& Tasks(DType dtype) {
   switch (dtype) {

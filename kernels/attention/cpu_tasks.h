@@ -33,6 +33,10 @@ constexpr int64_t kPanelK = 512;
 // Rows of tiles start at multiples of 64 bytes: 16 floats.
 constexpr int64_t kPadding = 16;
 
+// Rows of kBlockQ numbers, of the accumulation type or wider, that hold the SlopeSums of a block of
+// queries (cpu_scores-inl.h).
+constexpr int64_t kSlopeRows = 8;
+
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 constexpr int64_t RoundUp(int64_t a, int64_t b) { return CeilDiv(a, b) * b; }
 
@@ -59,8 +63,8 @@ struct BackwardPlan {
   int64_t num_chunks;
   int64_t keys_per_chunk;  // A multiple of kBlockK.
   bool is_whole;           // There is one chunk of at most kPanelK keys.
-  // Unless is_whole: [chunk, batch, head, query block, head_dim padded + 1, kBlockQ], in the type
-  // of the sums: grad_q, transposed, and a row of grad_slopes.
+  // Unless is_whole: [chunk, batch, head, query block, head_dim padded + kSlopeRows, kBlockQ], in
+  // the type of the sums: grad_q, transposed, and the SlopeSums.
   void* partial_sums;
   SegmentTable segments;
 };
@@ -80,6 +84,8 @@ struct TaskSet {
                        void* scratch);
   // out[i] = 2^in[i] for `count` values, as the softmax computes it.
   void (*exp2)(const float* in, int64_t count, float* out);
+  // And tanh(in[i]), as the softcap computes it.
+  void (*tanh)(const float* in, int64_t count, float* out);
 };
 
 // Numbers of elements, of the accumulation type, that a task needs in `scratch`.

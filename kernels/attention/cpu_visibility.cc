@@ -52,6 +52,11 @@ SegmentTable SummarizeSegments(const Problem& p, const Extras& extras) {
           Summarize(extras.kv_segments, p.batch, p.seq_k)};
 }
 
+bool HidesKeys(const Problem& p, const Extras& extras) {
+  return p.window_left != kUnbounded || p.window_right != kUnbounded ||
+         extras.q_segments != nullptr;
+}
+
 int64_t WindowLeft(const Problem& p) { return Limit(p, p.window_left); }
 int64_t WindowRight(const Problem& p) { return Limit(p, p.window_right); }
 

@@ -34,6 +34,9 @@ struct SegmentTable {
 
 SegmentTable SummarizeSegments(const Problem& problem, const Extras& extras);
 
+// Whether some queries may not see some keys: by a window or by segments.
+bool HidesKeys(const Problem& problem, const Extras& extras);
+
 // The window's limits, with a finite number where there is none.
 int64_t WindowLeft(const Problem& problem);
 int64_t WindowRight(const Problem& problem);

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels import cubin_loader, jax_calls
-from kernels.attention import _native, contract, reference
+from kernels.attention import _native, contract, jax_segments, reference
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.dispatch import UnsupportedKernelError
@@ -179,7 +179,14 @@ def _slopes(q: jax.Array, slopes: jax.Array | None, sizes: Sizes) -> jax.Array |
         return None
     slopes = jnp.asarray(slopes)
     contract.check_alibi_shape(slopes.shape, sizes)
-    return jnp.broadcast_to(slopes.astype(jax_calls.sum_dtype(q)), (sizes.batch, sizes.num_heads))
+    slopes = slopes.astype(jax_calls.sum_dtype(q))
+    if slopes.ndim == 2:
+        return slopes
+    # By doubling: so the gradients of the rows are added up in pairs, in the same order in torch.
+    rows = slopes[None]
+    while rows.shape[0] < sizes.batch:
+        rows = jnp.concatenate((rows, rows))
+    return rows[: sizes.batch]
 
 
 def _rope_arrays(
@@ -201,11 +208,7 @@ def _segments(
 ) -> tuple[jax.Array | None, jax.Array | None]:
     if segment_ids is None:
         return None, None
-    q_segments, kv_segments = map(jnp.asarray, contract.split_segment_ids(segment_ids, sizes))
-    for x in (q_segments, kv_segments):
-        if not jnp.issubdtype(x.dtype, jnp.integer):
-            raise TypeError(f"segment_ids must be integers, got {x.dtype.name}")
-    return q_segments.astype(jnp.int32), kv_segments.astype(jnp.int32)
+    return jax_segments.narrow(*contract.split_segment_ids(segment_ids, sizes))
 
 
 def _seeds(rate: float, seed: int | jax.Array | None, sizes: Sizes) -> jax.Array | None:

@@ -79,10 +79,16 @@ void BindCpu(py::module_& m) {
         py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
   m.def("backward_cpu", backward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
         py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
-  const auto exp2 = [](uintptr_t in, int64_t count, uintptr_t out) {
-    Exp2Cpu(static_cast<const float*>(Pointer(in)), count, static_cast<float*>(Pointer(out)));
+  const auto elementwise = [&m](const char* name, auto function) {
+    m.def(
+        name,
+        [function](uintptr_t in, int64_t count, uintptr_t out) {
+          function(static_cast<const float*>(Pointer(in)), count, static_cast<float*>(Pointer(out)));
+        },
+        py::arg("input"), py::arg("count"), py::arg("output"));
   };
-  m.def("exp2_cpu", exp2, py::arg("input"), py::arg("count"), py::arg("output"));
+  elementwise("exp2_cpu", Exp2Cpu);
+  elementwise("tanh_cpu", TanhCpu);
 }
 
 // The calls of one of the backends for CUDA, as forward_NAME and backward_NAME.

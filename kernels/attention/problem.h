@@ -88,8 +88,8 @@ struct BackwardTensors {
   void* grad_q;
   void* grad_k;
   void* grad_v;
-  // [batch, num_heads, seq_q], sum type, or null: what each query adds to the gradient of its
-  // head's slope.
+  // [batch, num_heads, seq_q], sum type, or null: numbers of each query that add up to the gradient
+  // of its head's slope.
   void* grad_slopes;
   // Workspace that the caller provides: sum(out * grad_out) of each query less grad_lse, in the sum
   // type.

@@ -9,7 +9,7 @@
 Query i stands at position i + Sk - Sq and key j at position j (aligned to the bottom right: the
 last query is as far as the last key); distance is the difference of positions. A query sees the
 keys of its window and of its segment. A query that sees no key gives zeros and takes part in no
-gradient.
+gradient. What is not seen is not there: an infinity or NaN in it shows nowhere.
 
 Shape letters: B batch, Sq and Sk sequence lengths, H query heads, G key heads, D head dimension.
 Query head h reads key head h // (H // G).
@@ -52,6 +52,7 @@ class _Steps(NamedTuple):
     probabilities: Array
     keep: Array  # 0, or 1 / (1 - dropout_rate).
     lse: Array  # [B, H, Sq].
+    seen: NDArray[np.bool_]  # [B, 1, Sq, Sk].
 
 
 def forward(
@@ -75,7 +76,7 @@ def forward(
     v = np.asarray(v, dtype=np.float64)
     steps = _steps(q, k, options, extras)
     dropped = steps.keep * steps.probabilities
-    out = np.einsum("bhij,bjhd->bihd", dropped, _repeat_heads(v, steps.q.shape[2]))
+    out = _sum_seen(dropped, _repeat_heads(v, steps.q.shape[2]), steps.seen)
     return out, steps.lse
 
 
@@ -97,13 +98,16 @@ def backward(
     s = _steps(q, k, options, extras)
     num_heads, num_kv_heads = s.q.shape[2], s.k.shape[2]
     grad_p = s.keep * np.einsum("bihd,bjhd->bhij", grad_out, _repeat_heads(v, num_heads))
+    grad_p = np.where(s.seen, grad_p, 0.0)
     row_sums = np.sum(s.probabilities * grad_p, axis=-1, keepdims=True)
     grad_scores = s.probabilities * (grad_p - row_sums + grad_lse[..., None])
+    grad_scores = np.where(s.seen, grad_scores, 0.0)
     grad_slopes = -np.einsum("bhij,ij->bh", grad_scores, np.abs(s.distance))
-    grad_x = options.softmax_scale * s.cap_slope * grad_scores
-    grad_q = np.einsum("bhij,bjhd->bihd", grad_x, _repeat_heads(s.k, num_heads))
-    grad_k = np.einsum("bhij,bihd->bjhd", grad_x, s.q)
-    grad_v = np.einsum("bhij,bihd->bjhd", s.keep * s.probabilities, grad_out)
+    grad_x = options.softmax_scale * np.where(s.seen, s.cap_slope, 0.0) * grad_scores
+    grad_q = _sum_seen(grad_x, _repeat_heads(s.k, num_heads), s.seen)
+    by_key, seen_by = (x.swapaxes(2, 3) for x in (s.keep * s.probabilities, s.seen))
+    grad_k = _sum_seen(grad_x.swapaxes(2, 3), s.q, seen_by)
+    grad_v = _sum_seen(by_key, grad_out, seen_by)
     lengths = grad_q.shape[1], grad_k.shape[1]
     return Gradients(
         rotate(grad_q, _first_row(*lengths), options, extras, inverse=True),
@@ -113,6 +117,18 @@ def backward(
         _sum_groups(grad_v, num_kv_heads),
         grad_slopes if extras.alibi_slopes is not None else np.zeros_like(grad_slopes),
     )
+
+
+def _sum_seen(weights: Array, rows: Array, seen: NDArray[np.bool_]) -> Array:
+    """The sum over j of weights [B, H, I, J] times rows [B, J, H, D] that are seen: [B, I, H, D]."""
+    finite = np.isfinite(rows)
+    total: Array = np.einsum("bhij,bjhd->bihd", weights, np.where(finite, rows, 0.0))
+    # The others one by one: 0 times infinity is not 0.
+    for j in np.flatnonzero(~finite.all(axis=(0, 2, 3))):
+        odd_ones = np.where(finite[:, j], 0.0, rows[:, j])
+        terms = weights[..., j, None] * odd_ones[:, :, None]
+        total += np.where(seen[..., j, None], terms, 0.0).swapaxes(1, 2)
+    return total
 
 
 def rotate(
@@ -202,7 +218,7 @@ def _steps(q: ArrayLike, k: ArrayLike, options: Options, extras: Extras) -> _Ste
     seen = visible(sizes[:3], options, extras)[:, None]
     probabilities, lse = _softmax(scores, np.broadcast_to(seen, scores.shape))
     keep = dropout_keep(scores.shape, options, extras)
-    return _Steps(q, k, cap_slope, distance, probabilities, keep, lse)
+    return _Steps(q, k, cap_slope, distance, probabilities, keep, lse, seen)
 
 
 def _softmax(scores: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array]:
@@ -211,8 +227,8 @@ def _softmax(scores: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array]:
     exponentials = np.zeros_like(scores)
     np.exp(scores - maximum, out=exponentials, where=seen)
     total = np.sum(exponentials, axis=-1, keepdims=True)
-    sees_any = total > 0
-    probabilities = exponentials / np.where(sees_any, total, 1.0)
+    sees_any = np.any(seen, axis=-1, keepdims=True)
+    probabilities = np.where(seen, exponentials / np.where(sees_any, total, 1.0), 0.0)
     lse = np.where(sees_any, maximum + np.log(np.where(sees_any, total, 1.0)), -np.inf)
     return probabilities, lse[..., 0]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from kernels import cubin_loader
-from kernels.attention import _native, contract, reference
+from kernels.attention import _native, contract, reference, torch_segments
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 
@@ -173,7 +173,14 @@ def _slopes(q: torch.Tensor, slopes: torch.Tensor | None, sizes: Sizes) -> torch
     if slopes is None:
         return None
     contract.check_alibi_shape(tuple(slopes.shape), sizes)
-    return slopes.to(q.device, _sum_dtype(q)).expand(sizes.batch, sizes.num_heads)
+    slopes = slopes.to(q.device, _sum_dtype(q))
+    if slopes.ndim == 2:
+        return slopes
+    # By doubling: so the gradients of the rows are added up in pairs, in the same order in JAX.
+    rows = slopes[None]
+    while rows.shape[0] < sizes.batch:
+        rows = torch.cat((rows, rows))
+    return rows[: sizes.batch]
 
 
 @torch.compiler.assume_constant_result
@@ -207,9 +214,10 @@ def _segments(
         return None, None
     q_segments, kv_segments = contract.split_segment_ids(segment_ids, sizes)
     for x in (q_segments, kv_segments):
-        if x.is_floating_point() or x.is_complex():
-            raise TypeError(f"segment_ids must be integers, got {_dtype_name(x)}")
-    return q_segments.to(q.device, torch.int32), kv_segments.to(q.device, torch.int32)
+        if not isinstance(x, torch.Tensor):
+            raise TypeError(f"segment_ids must be tensors, got {type(x).__name__}")
+    # Of any width: `_prepare_all` makes them int32, once their values are known.
+    return q_segments.to(q.device), kv_segments.to(q.device)
 
 
 def _seeds(
@@ -219,6 +227,8 @@ def _seeds(
     contract.check_dropout_seed(rate, seed)
     if seed is None:
         return None
+    if isinstance(seed, int):
+        seed &= 0xFFFFFFFF
     seeds = torch.as_tensor(seed, dtype=torch.int64, device=q.device)
     if tuple(seeds.shape) not in ((), (sizes.batch,)):
         raise ValueError(
@@ -426,7 +436,11 @@ def _prepare(x: torch.Tensor) -> torch.Tensor:
 
 
 def _prepare_all(*tensors: torch.Tensor | None) -> Extras:
-    return Extras(*(None if x is None else _prepare(x) for x in tensors))
+    extras = Extras(*(None if x is None else _prepare(x) for x in tensors))
+    if extras.q_segments is None:
+        return extras
+    q_segments, kv_segments = torch_segments.narrow(extras.q_segments, extras.kv_segments)
+    return extras._replace(q_segments=q_segments, kv_segments=kv_segments)
 
 
 def _dtype_name(x: torch.Tensor) -> str:

@@ -111,12 +111,14 @@ def _add_grad_kv(
         grad_out_ptr = tiles.head_start(
             inputs.grad_out_ptr, batch, sizes.seq_q, sizes.num_heads, q_head, sizes.head_dim
         )
-        q = tiles.load(
-            q_ptr, first_query, sizes.seq_q, stride, sizes.head_dim, MASKED, BLOCK_Q, BLOCK_D
-        )
-        grad_out = tiles.load(
-            grad_out_ptr, first_query, sizes.seq_q, stride, sizes.head_dim, MASKED, BLOCK_Q, BLOCK_D
-        )
+        q = scoring.load_queries(
+            q_ptr, first_query, sizes.seq_q, stride, sizes.head_dim, features, MASKED, FLAVOUR,
+            BLOCK_Q, BLOCK_D,
+        )  # fmt: skip
+        grad_out = scoring.load_queries(
+            grad_out_ptr, first_query, sizes.seq_q, stride, sizes.head_dim, features, MASKED,
+            FLAVOUR, BLOCK_Q, BLOCK_D,
+        )  # fmt: skip
         lse, delta = _load_sums(
             inputs, batch, sizes.num_heads, q_head, queries, sizes.seq_q, MASKED
         )
@@ -172,8 +174,12 @@ def attention_bwd_kv(
     v_ptr = tiles.head_start(v_ptr, batch, seq_k, num_kv_heads, kv_head, head_dim)
     kv_stride = num_kv_heads * head_dim
     first_key = block * BLOCK_K
-    k = tiles.load(k_ptr, first_key, seq_k, kv_stride, head_dim, True, BLOCK_K, BLOCK_D)
-    v = tiles.load(v_ptr, first_key, seq_k, kv_stride, head_dim, True, BLOCK_K, BLOCK_D)
+    k = scoring.load_keys(
+        k_ptr, first_key, seq_k, kv_stride, head_dim, features, True, FLAVOUR, BLOCK_K, BLOCK_D
+    )
+    v = scoring.load_keys(
+        v_ptr, first_key, seq_k, kv_stride, head_dim, features, True, FLAVOUR, BLOCK_K, BLOCK_D
+    )
     last_key = tl.minimum(first_key + BLOCK_K, seq_k) - 1
     span = tiles.find_span(
         first_key - (seq_k - seq_q), last_key - (seq_k - seq_q), window_right, window_left, seq_q,
@@ -218,12 +224,14 @@ def _add_grad_q(
     for step in tl.range(0, tiles.count_tiles(span, MASKED, BLOCK_K)):
         first_key = tiles.nth_tile(span, step, MASKED, BLOCK_K)
         keys = (first_key + tl.arange(0, BLOCK_K))[None, :]
-        k = tiles.load(
-            k_ptr, first_key, sizes.seq_k, stride, sizes.head_dim, MASKED, BLOCK_K, BLOCK_D
-        )
-        v = tiles.load(
-            v_ptr, first_key, sizes.seq_k, stride, sizes.head_dim, MASKED, BLOCK_K, BLOCK_D
-        )
+        k = scoring.load_keys(
+            k_ptr, first_key, sizes.seq_k, stride, sizes.head_dim, features, MASKED, FLAVOUR,
+            BLOCK_K, BLOCK_D,
+        )  # fmt: skip
+        v = scoring.load_keys(
+            v_ptr, first_key, sizes.seq_k, stride, sizes.head_dim, features, MASKED, FLAVOUR,
+            BLOCK_K, BLOCK_D,
+        )  # fmt: skip
         rise = scoring.alibi_rise(head.slope, first_key, last_position)
         tile_lse = lse
         if FLAVOUR >= ALIBI and not MASKED:
@@ -295,10 +303,13 @@ def attention_bwd_q(
                 span, q_segments, features.kv_segments_ptr, seq_k, BLOCK_K
             )
     lse, delta = _load_sums(inputs, batch, num_heads, q_head, queries, seq_q, True)
-    q = tiles.load(q_ptr, first_query, seq_q, q_stride, head_dim, True, BLOCK_Q, BLOCK_D)
-    grad_out = tiles.load(
-        grad_out_ptr, first_query, seq_q, q_stride, head_dim, True, BLOCK_Q, BLOCK_D
+    q = scoring.load_queries(
+        q_ptr, first_query, seq_q, q_stride, head_dim, features, True, FLAVOUR, BLOCK_Q, BLOCK_D
     )
+    grad_out = scoring.load_queries(
+        grad_out_ptr, first_query, seq_q, q_stride, head_dim, features, True, FLAVOUR, BLOCK_Q,
+        BLOCK_D,
+    )  # fmt: skip
 
     grad_q = tl.zeros([BLOCK_Q, BLOCK_D], dtype=tl.float32)
     grad_slope = tl.zeros([BLOCK_Q], dtype=tl.float32)

@@ -77,9 +77,10 @@ def _fold(
         rescale = tl.exp2(maximum - shift)
         total = total * rescale + tl.sum(probabilities, 1)
         probabilities = scoring.drop(probabilities, features, head, queries[:, None], keys, FLAVOUR)
-        v = tiles.load(
-            v_ptr, first_key, sizes.seq_k, stride, sizes.head_dim, MASKED, BLOCK_K, BLOCK_D
-        )
+        v = scoring.load_keys(
+            v_ptr, first_key, sizes.seq_k, stride, sizes.head_dim, features, MASKED, FLAVOUR,
+            BLOCK_K, BLOCK_D,
+        )  # fmt: skip
         acc = acc * rescale[:, None]
         acc = tl.dot(probabilities.to(v.dtype), v, acc, input_precision=PRECISION)
         maximum = new_maximum

@@ -124,6 +124,36 @@ def load_key_segments(features, keys, seq_k):
 
 
 @triton.jit
+def load_keys(
+    ptr, first_key, seq_k, stride, head_dim, features, MASKED: tl.constexpr,
+    FLAVOUR: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Rows of k or v from `first_key` on, zeros outside of the array and for padding."""
+    if MASKED and FLAVOUR >= FULL:
+        keys = first_key + tl.arange(0, BLOCK_K)[:, None]
+        present = load_key_segments(features, keys, seq_k) != _NO_KEY
+        tile = tiles.load_present(ptr, first_key, stride, head_dim, present, BLOCK_K, BLOCK_D)
+    else:
+        tile = tiles.load(ptr, first_key, seq_k, stride, head_dim, MASKED, BLOCK_K, BLOCK_D)
+    return tile
+
+
+@triton.jit
+def load_queries(
+    ptr, first_query, seq_q, stride, head_dim, features, MASKED: tl.constexpr,
+    FLAVOUR: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """Rows of q or grad_out from `first_query` on, zeros outside of the array and for padding."""
+    if MASKED and FLAVOUR >= FULL:
+        queries = first_query + tl.arange(0, BLOCK_Q)[:, None]
+        present = load_query_segments(features, queries, seq_q) != _NO_QUERY
+        tile = tiles.load_present(ptr, first_query, stride, head_dim, present, BLOCK_Q, BLOCK_D)
+    else:
+        tile = tiles.load(ptr, first_query, seq_q, stride, head_dim, MASKED, BLOCK_Q, BLOCK_D)
+    return tile
+
+
+@triton.jit
 def narrow_to_segments(span, own_ids, ids_ptr, length, BLOCK: tl.constexpr):
     """The part of a span that the segments of a block allow, all of it in need of a mask.
 
@@ -154,7 +184,10 @@ def alibi_rise(slope, first_key, last_position):
 @triton.jit
 def tanh(x, EXACT: tl.constexpr):
     """The hyperbolic tangent; unless EXACT, with an absolute error of 1e-7."""
-    y = 1.0 - 2.0 / (tl.exp2(x * (2.0 * LOG2_E)) + 1.0)
+    size = x
+    if EXACT:
+        size = tl.abs(x)
+    y = 1.0 - 2.0 / (tl.exp2(size * (2.0 * LOG2_E)) + 1.0)
     if EXACT:
         # The minimax polynomial of Cephes' tanhf: near 0, the difference above cancels.
         z = x * x
@@ -162,7 +195,8 @@ def tanh(x, EXACT: tl.constexpr):
         small = small * z - 5.37397155531e-2
         small = small * z + 1.33314422036e-1
         small = small * z - 3.33332819422e-1
-        y = tl.where(tl.abs(x) < 0.625, small * z * x + x, y)
+        y = tl.where(size < 0.625, small * z * size + size, y)
+        y = tl.where(x < 0, -y, y)
     return y
 
 

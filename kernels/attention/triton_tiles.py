@@ -83,6 +83,21 @@ def load(
 
 
 @triton.jit
+def load_present(
+    ptr, first, stride, head_dim, present, ROWS: tl.constexpr, BLOCK_D: tl.constexpr
+):  # fmt: skip
+    """The tile [ROWS, BLOCK_D] from row `first` of one head, zeros where `present` [ROWS, 1] is not.
+
+    Rows that are no part of the problem may hold anything, NaN too: they are not even read.
+    """
+    rows = tl.arange(0, ROWS)[:, None]
+    columns = tl.arange(0, BLOCK_D)[None, :]
+    start = ptr + tl.cast(first, tl.int64) * stride
+    mask = present & (columns < head_dim)
+    return tl.load(start + (rows * stride + columns), mask=mask, other=0.0)
+
+
+@triton.jit
 def store(ptr, tile, first, seq_len, stride, head_dim, ROWS: tl.constexpr, BLOCK_D: tl.constexpr):
     """Writes those rows of the tile that lie within the array."""
     rows = tl.arange(0, ROWS)[:, None]

@@ -45,6 +45,16 @@ inline void StageFloats(const float* in, int64_t rows, int64_t width, Bits16* st
   std::memset(stage + rows * width, 0, (kBlockSide - rows) * width * sizeof(Bits16));
 }
 
+// Whether no element of a stage is infinite or NaN.
+inline bool AllFinite(const Bits16* stage, int64_t width) {
+  const __m512i exponent = _mm512_set1_epi16(0x7f80);
+  __mmask32 special = 0;
+  for (int64_t i = 0; i < kBlockSide * width; i += kTileDepth) {
+    special |= _mm512_cmpeq_epi16_mask(_mm512_and_si512(Words(stage + i), exponent), exponent);
+  }
+  return special == 0;
+}
+
 // The largest sum of squares of a row.
 inline float LargestSquare(const Bits16* stage, int64_t rows, int64_t width) {
   const __m512i upper = _mm512_set1_epi32(static_cast<int32_t>(0xffff0000u));

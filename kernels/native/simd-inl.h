@@ -126,22 +126,23 @@ inline Vec<double> Exp2(Vec<double> x) {
   return x;
 }
 
-// tanh(x) within 5 ulp, small x and large alike, as e / (e + 2) with e = exp(2 |x|) - 1.
-// With 2 |x| log2(e) = n + f, e = 2^n (2^f - 1) + (2^n - 1), whose terms cancel only near n = 1.
+// tanh(x) within 2 ulp: 1 - 2 / (exp(2 |x|) + 1) for large |x|, and for small ones, where that
+// cancels, the minimax polynomial of Cephes' tanhf.
 inline Vec<float> Tanh(Vec<float> x) {
   using Bits = Vec<int32_t>;
   const Bits sign = reinterpret_cast<Bits>(x) & static_cast<int32_t>(0x80000000u);
   const Vec<float> magnitude = reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(x) ^ sign);
   // From 9.02 on, tanh rounds to 1. NaN stays NaN.
   const Vec<float> bounded = magnitude > 10.0f ? Broadcast(10.0f) : magnitude;
-  const Vec<float> y = bounded * 0x1.715476p1f;
-  const Vec<float> magic = Broadcast(0x1.8p23f);
-  const Vec<float> shifted = y + magic;
-  const Vec<float> f = y - (shifted - magic);
-  const Vec<float> power =
-      reinterpret_cast<Vec<float>>((reinterpret_cast<Bits>(shifted) << 23) + 0x3f800000);
-  const Vec<float> e = MultiplyAdd(power, Exp2Slope(f) * f, power - 1.0f);
-  return reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(e / (e + 2.0f)) | sign);
+  const Vec<float> large = 1.0f - 2.0f / (Exp2(bounded * 0x1.715476p1f) + 1.0f);
+  const Vec<float> square = magnitude * magnitude;
+  Vec<float> q = MultiplyAdd(square, Broadcast(-5.70498872745e-3f), Broadcast(2.06390887954e-2f));
+  q = MultiplyAdd(q, square, Broadcast(-5.37397155531e-2f));
+  q = MultiplyAdd(q, square, Broadcast(1.33314422036e-1f));
+  q = MultiplyAdd(q, square, Broadcast(-3.33332819422e-1f));
+  const Vec<float> small = MultiplyAdd(q * square, magnitude, magnitude);
+  const Vec<float> either = magnitude < 0.625f ? small : large;
+  return reinterpret_cast<Vec<float>>(reinterpret_cast<Bits>(either) | sign);
 }
 
 inline Vec<double> Tanh(Vec<double> x) {

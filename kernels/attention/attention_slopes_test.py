@@ -1,0 +1,42 @@
+"""Gradients of ALiBi's slopes, sums of many terms that cancel, are as good as the plain formula's.
+
+Both frameworks give the same bits of them: attention_native_test.py.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from kernels.attention import equality
+from kernels.attention.contract import Sizes
+from kernels.attention.shapes import Features
+
+# Over many heads, so that no luck of the plain formula with a single one counts.
+ERROR_FACTOR = 2.0
+
+CAUSAL = Features(alibi=True, causal=True)
+PROBLEMS = {
+    "two sides": (Sizes(1, 600, 600, 8, 8, 32), Features(alibi=True)),
+    "causal": (Sizes(1, 700, 700, 8, 4, 64), CAUSAL),
+    "batches": (Sizes(8, 200, 200, 8, 8, 32), CAUSAL._replace(window=(100, None))),
+    "more queries": (Sizes(2, 1200, 200, 8, 8, 16), CAUSAL._replace(window=(150, None))),
+    "many batches": (Sizes(37, 50, 50, 8, 8, 16), CAUSAL),
+    "dropout": (Sizes(2, 200, 200, 8, 8, 32), CAUSAL._replace(dropout_rate=0.3)),
+}
+
+
+def _root_mean_square(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(x**2)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("sizes", "features"), PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_error_is_at_most_twice_the_plain_formulas(
+    sizes: Sizes, features: Features, dtype: torch.dtype
+) -> None:
+    case = equality.make_case(sizes, dtype, features)
+    expected = equality.expect(case)[-1]
+    plain = equality.plain(case)[-1].double().numpy() - expected
+    found = equality.through_torch(case)[-1].double().numpy() - expected
+    assert _root_mean_square(found) <= ERROR_FACTOR * _root_mean_square(plain)
+    assert np.max(np.abs(found)) <= ERROR_FACTOR * np.max(np.abs(plain))
