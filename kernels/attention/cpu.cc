@@ -114,8 +114,8 @@ void BackwardFloatsCpu(DType dtype, const Problem& problem, const BackwardTensor
       });
 }
 
-// Leaves the sum over the queries in query 0 and zeros in the others: whoever adds those up gets the
-// same bits, in whatever order. Compensated, as of Neumaier.
+// Leaves the sum over the queries in query 0 and zeros in the others: whoever adds those up gets
+// the same bits, in whatever order. Compensated, as of Neumaier.
 template <typename T>
 void SumOverQueries(const Problem& p, T* grad_slopes) {
   for (int64_t head = 0; head < p.batch * p.num_heads; ++head) {

@@ -65,8 +65,8 @@ void StageKeys(const Problem& p, const Extras& extras, bool rope, int64_t batch,
   }
 }
 
-// Calls use(first row, rows) for each kBlockSide rows of a block of queries, staged. `rope`: whether
-// they turn, which grad_out does not.
+// Calls use(first row, rows) for each kBlockSide rows of a block of queries, staged. `rope`:
+// whether they turn, which grad_out does not.
 template <typename Use>
 void StageQueries(const Problem& p, const Extras& extras, bool rope, const QueryBlock& block,
                   const void* array, const Staging& staging, const Use& use) {

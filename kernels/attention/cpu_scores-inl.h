@@ -288,8 +288,8 @@ void DifferentiateScores(const ScoreOptions<T>& o, const QueryLanes<T>& lanes,
       // What a query does not see may be infinite or no number: times 0 that would be seen.
       if (tile.is_masked) grad_score = seen ? grad_score : Vec<T>{};
       if (rows.slopes != nullptr) {
-        const Vec<T> distance = __builtin_convertvector(
-            Distance<T>(Load(lanes.position + lane), key), Vec<T>);
+        const Vec<T> distance =
+            __builtin_convertvector(Distance<T>(Load(lanes.position + lane), key), Vec<T>);
         grad_distance_sum += grad_score * distance;
         grad_sum += grad_score;
         distance_sum += probability * distance;

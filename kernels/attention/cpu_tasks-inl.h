@@ -20,7 +20,7 @@ void ElementwiseTask(const float* in, int64_t count, float* out) {
 }
 
 template <typename In, typename T>
-constexpr TaskSet kTasks = {ForwardTask<In, T>, DeltaTask<In, T>, BackwardChunkTask<In, T>,
+constexpr TaskSet kTasks = {ForwardTask<In, T>,     DeltaTask<In, T>,      BackwardChunkTask<In, T>,
                             BackwardSumTask<In, T>, ElementwiseTask<Exp2>, ElementwiseTask<Tanh>};
 
 const TaskSet& Tasks(DType dtype) {

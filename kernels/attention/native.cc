@@ -83,7 +83,8 @@ void BindCpu(py::module_& m) {
     m.def(
         name,
         [function](uintptr_t in, int64_t count, uintptr_t out) {
-          function(static_cast<const float*>(Pointer(in)), count, static_cast<float*>(Pointer(out)));
+          function(static_cast<const float*>(Pointer(in)), count,
+                   static_cast<float*>(Pointer(out)));
         },
         py::arg("input"), py::arg("count"), py::arg("output"));
   };

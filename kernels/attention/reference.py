@@ -120,7 +120,7 @@ def backward(
 
 
 def _sum_seen(weights: Array, rows: Array, seen: NDArray[np.bool_]) -> Array:
-    """The sum over j of weights [B, H, I, J] times rows [B, J, H, D] that are seen: [B, I, H, D]."""
+    """The sum over j of weights [B, H, I, J] times the rows [B, J, H, D] seen: [B, I, H, D]."""
     finite = np.isfinite(rows)
     total: Array = np.einsum("bhij,bjhd->bihd", weights, np.where(finite, rows, 0.0))
     # The others one by one: 0 times infinity is not 0.

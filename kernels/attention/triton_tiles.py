@@ -86,7 +86,7 @@ def load(
 def load_present(
     ptr, first, stride, head_dim, present, ROWS: tl.constexpr, BLOCK_D: tl.constexpr
 ):  # fmt: skip
-    """The tile [ROWS, BLOCK_D] from row `first` of one head, zeros where `present` [ROWS, 1] is not.
+    """The tile [ROWS, BLOCK_D] from row `first` of one head, zeros but for `present` [ROWS, 1].
 
     Rows that are no part of the problem may hold anything, NaN too: they are not even read.
     """
