@@ -105,9 +105,9 @@ def backward(
     grad_slopes = -np.einsum("bhij,ij->bh", grad_scores, np.abs(s.distance))
     grad_x = options.softmax_scale * np.where(s.seen, s.cap_slope, 0.0) * grad_scores
     grad_q = _sum_seen(grad_x, _repeat_heads(s.k, num_heads), s.seen)
-    by_key, seen_by = (x.swapaxes(2, 3) for x in (s.keep * s.probabilities, s.seen))
+    dropped, seen_by = (s.keep * s.probabilities).swapaxes(2, 3), s.seen.swapaxes(2, 3)
     grad_k = _sum_seen(grad_x.swapaxes(2, 3), s.q, seen_by)
-    grad_v = _sum_seen(by_key, grad_out, seen_by)
+    grad_v = _sum_seen(dropped, grad_out, seen_by)
     lengths = grad_q.shape[1], grad_k.shape[1]
     return Gradients(
         rotate(grad_q, _first_row(*lengths), options, extras, inverse=True),
