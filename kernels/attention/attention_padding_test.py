@@ -1,11 +1,9 @@
-"""What is not seen is not there: infinities and NaN in padding, or hidden by a mask, show nowhere.
+"""Padding is as if it were not there, also if it holds infinities and NaN.
 
 As attention_test.py, by the environment for any backend.
 """
 
 import os
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -37,21 +35,27 @@ DTYPES = [torch.float32, torch.float16]
 if not IS_TRITON:
     DTYPES += [torch.float64, torch.bfloat16]
 
-# Largest error of a result of size 1 or so, by the roundings of the dtype: see `equality` for bars
-# that are exact.
+RUNNERS = {"torch": equality.through_torch}
+if not IS_TRITON:
+    RUNNERS["jax"] = equality.through_jax
+
+# Largest error of an output of size 1 or so, by the roundings of the dtype.
 TOLERANCE = {
     torch.float64: 1e-12,
-    torch.float32: 2e-5,
-    torch.float16: 2e-2,
-    torch.bfloat16: 1e-1,
+    torch.float32: 1e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
 }
 
-# Padding of 3 tokens after `n`, within a tile and in tiles of its own.
-LENGTHS = {"one tile": (9, 3), "several tiles": (70, 75)}
+# Tokens and padding after them: within a tile, and in tiles of its own too.
+ONE_TILE, SEVERAL_TILES = (9, 3), (70, 75)
 PADDED_FEATURES = {
     name: FEATURES[name]
     for name in ("full", "causal", "alibi causal", "rope", "window", "softcap", "dropout")
 } | {"all": FEATURES["all"]._replace(segments=False)}
+CASES = [(name, ONE_TILE) for name in PADDED_FEATURES]
+# The interpreter takes about a millisecond for each operation on a block.
+CASES += [("all", (40, 35))] if IS_TRITON else [(name, SEVERAL_TILES) for name in PADDED_FEATURES]
 
 
 def _padded(case: Case, padding: int, odd_one: float) -> Case:
@@ -96,24 +100,21 @@ def _check_padding(case: Case, padding: int, run: equality.Runner) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS.keys())
-@pytest.mark.parametrize("features", PADDED_FEATURES.values(), ids=PADDED_FEATURES.keys())
-def test_padding_is_as_none(
-    features: Features, lengths: tuple[int, int], dtype: torch.dtype
-) -> None:
+@pytest.mark.parametrize(("features", "lengths"), CASES, ids=str)
+def test_padding_is_as_none(features: str, lengths: tuple[int, int], dtype: torch.dtype) -> None:
     length, padding = lengths
-    case = equality.make_case(Sizes(2, length, length, 4, 2, 32), dtype, features)
+    sizes = Sizes(1, length, length, 2, 1, 32)
+    case = equality.make_case(sizes, dtype, PADDED_FEATURES[features])
     _check_padding(case, padding, equality.through_torch)
 
 
-@pytest.mark.skipif(IS_TRITON, reason="the interpreter serves torch")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_padding_is_as_none_in_jax(dtype: torch.dtype) -> None:
-    case = equality.make_case(Sizes(2, 20, 20, 4, 2, 32), dtype, PADDED_FEATURES["all"])
-    _check_padding(case, 5, equality.through_jax)
+@pytest.mark.parametrize("runner", RUNNERS.values(), ids=RUNNERS.keys())
+def test_padding_is_as_none_in_each_framework(runner: equality.Runner, dtype: torch.dtype) -> None:
+    case = equality.make_case(Sizes(2, 10, 10, 2, 1, 32), dtype, PADDED_FEATURES["all"])
+    _check_padding(case, 5, runner)
 
 
-@pytest.mark.skipif(IS_TRITON, reason="another backend")
 @pytest.mark.parametrize("features", PADDED_FEATURES.values(), ids=PADDED_FEATURES.keys())
 def test_padding_is_as_none_to_the_specification(
     features: Features, monkeypatch: pytest.MonkeyPatch
@@ -133,89 +134,6 @@ def test_one_infinite_value_of_padding(dtype: torch.dtype) -> None:
     expected = scores.softmax(dim=-1) @ v[0, :4, 0].double()
     torch.testing.assert_close(out[0, :4, 0].double(), expected, rtol=0, atol=TOLERANCE[dtype])
     assert torch.equal(out[0, 4], torch.zeros_like(out[0, 4]))
-
-
-# What follows holds for the specification and on the CPU; docs/kernels.md says how it is on CUDA.
-
-MASKS: dict[str, Callable[[int, int], torch.Tensor]] = {
-    "causal": lambda i, j: j <= i,
-    "window": lambda i, j: (i - 5 <= j) & (j <= i + 40),
-    "segments": lambda i, j: i // 20 % 3 == j // 20 % 3,
-}
-
-
-def _options(mask: str, length: int) -> dict[str, Any]:
-    ids = torch.arange(length)[None] // 20 % 3
-    options: dict[str, dict[str, Any]] = {
-        "causal": {"causal": True},
-        "window": {"window": (5, 40)},
-        "segments": {"segment_ids": ids},
-    }
-    return options[mask]
-
-
-def _one_query_at_a_time(
-    leaves: list[torch.Tensor], grad_out: torch.Tensor, seen: torch.Tensor
-) -> list[torch.Tensor]:
-    """Out and gradients of one head, [S, D]: each query with the keys alone that it sees."""
-    q, k, v = leaves
-    rows = []
-    for i in range(q.shape[0]):
-        keys = torch.nonzero(seen[i])[:, 0]
-        rows.append((q[i] @ k[keys].T / q.shape[1] ** 0.5).softmax(dim=-1) @ v[keys])
-    grads = [torch.zeros_like(x) for x in leaves]
-    for i, row in enumerate(rows):
-        # Indices of the gradient of a choice are those chosen: nobody else gets a NaN.
-        parts = torch.autograd.grad(row, leaves, grad_out[i], retain_graph=True)
-        keys = torch.nonzero(seen[i])[:, 0]
-        grads[0][i] += parts[0][i]
-        for grad, part in zip(grads[1:], parts[1:], strict=True):
-            grad[keys] += part[keys]
-    return [torch.stack(rows).detach(), *grads]
-
-
-@pytest.mark.skipif(IS_TRITON, reason="tiles of the GPU's kernels spread it, docs/kernels.md")
-@pytest.mark.parametrize("backend", ["cpu", "reference"])
-@pytest.mark.parametrize("where", ["q", "k", "v", "grad_out"])
-@pytest.mark.parametrize("mask", MASKS)
-def test_odd_one_shows_where_it_is_seen_and_only_there(
-    mask: str, where: str, backend: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HPC_KERNEL_BACKEND", backend)
-    length, width = 90, 8
-    generator = torch.Generator().manual_seed(0)
-    index = torch.arange(length)
-    seen = MASKS[mask](index[:, None], index[None])  # type: ignore[arg-type]
-    for dtype in DTYPES if backend == "cpu" else [torch.float64]:
-        arrays = {
-            name: torch.randn(length, width, generator=generator, dtype=torch.float64).to(dtype)
-            for name in ("q", "k", "v", "grad_out")
-        }
-        arrays[where][63] = torch.nan
-        arrays[where][75, 3] = torch.inf
-        doubles = {name: x.double() for name, x in arrays.items()}
-        grad_out = doubles.pop("grad_out")
-        wide = [x.requires_grad_() for x in doubles.values()]
-        wanted = _one_query_at_a_time(wide, grad_out, seen)
-        leaves = [arrays[x][None, :, None].clone().requires_grad_() for x in ("q", "k", "v")]
-        out = torch_op.attention(*leaves, **_options(mask, length))
-        grads = torch.autograd.grad(out, leaves, arrays["grad_out"][None, :, None])
-        for name, got, want in zip(("out", "q", "k", "v"), (out, *grads), wanted, strict=True):
-            result = got[0, :, 0].detach().double()
-            shown, there = ~result.isfinite(), ~want.isfinite()
-            assert torch.equal(shown, there), f"{name} of {dtype}"
-            torch.testing.assert_close(result[~there], want[~there], rtol=0, atol=TOLERANCE[dtype])
-
-
-@pytest.mark.skipif(IS_TRITON, reason="as above")
-def test_rows_that_see_nothing_take_part_in_no_gradient() -> None:
-    # Causal with more queries than keys: the first see nothing.
-    case = equality.make_case(Sizes(1, 50, 20, 2, 1, 16), torch.float32, Features(causal=True))
-    expected = equality.expect(case)
-    bars = equality.allowed(case, expected)
-    case.q[:, :30], case.grad_out[:, :30], case.grad_lse[..., :30] = torch.nan, torch.inf, torch.nan
-    for name, error in equality.errors(case, equality.through_torch, expected).items():
-        assert error <= bars[name], f"{name} is off by {error}"
 
 
 def test_nan_that_is_seen_stays() -> None:
