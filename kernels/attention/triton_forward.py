@@ -150,7 +150,9 @@ def attention_fwd(
             BLOCK_D,
         )  # fmt: skip
 
-    # A query that sees no key has total 0, acc 0 and maximum -inf. NaN stays NaN.
+    # A query that sees no key has total 0 and maximum -inf; what others see may be NaN, and times 0
+    # in its acc. NaN stays NaN.
+    acc = tl.where((total == 0)[:, None], 0.0, acc)
     total = tl.where(total == 0, 1.0, total)
     lse = (maximum + tl.log2(total)) * LN_2
     lse_ptr += tiles.row_start(batch, num_heads, q_head, seq_q)
