@@ -15,7 +15,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,11 @@ WEIGHTS = "model.safetensors"
 
 # A descriptor is a few kilobytes; a larger one is not read, let alone parsed.
 MAX_DESCRIPTOR_BYTES = 16 * 2**20
+
+MAX_SHOWN = 64  # characters of a name in an error
+
+# The header's key for text about the file.
+_RESERVED_NAME = "__metadata__"
 
 _DIGEST_LINE = re.compile(rb"([0-9a-f]{64})  artifact\.pb\n")
 
@@ -88,8 +94,11 @@ def publish(
         The descriptor as written.
 
     Raises:
-        ArtifactError: a field breaks a rule of the schema, a weight has a dtype that cannot be
-            stored, or the directory is taken or cannot be written.
+        ArtifactError: a field breaks a rule of the schema, a weight has a name or a dtype that
+            cannot be stored, or the directory is taken or cannot be written.
+
+    Whatever it raises, an interrupt too, it removes what it wrote. A process that is killed may
+    leave `.publishing-*` beside `directory`, which is in nobody's way and may be removed.
     """
     described = artifact_pb2.Artifact()
     described.CopyFrom(artifact)
@@ -104,9 +113,9 @@ def publish(
     contents = {WEIGHTS: weights, DESCRIPTOR: descriptor, DIGEST: digest_line}
     try:
         _write_directory(directory.absolute(), contents)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: no path can hold a NUL
         raise ArtifactError(
-            f"cannot publish to {directory}: {error.strerror}; "
+            f"cannot publish to {directory}: {getattr(error, 'strerror', None) or error}; "
             "choose a directory that is new or empty and can be written"
         ) from error
     return described
@@ -148,26 +157,55 @@ def _serialize(tensors: Mapping[str, np.ndarray]) -> bytes:
     if not tensors:
         raise ArtifactError("there are no tensors to publish; pass the model's weights")
     for name, tensor in tensors.items():
-        if tensor.dtype.name not in _WEIGHT_DTYPES:
-            raise ArtifactError(
-                f"tensor {name!r} is {tensor.dtype}; expected one of {sorted(_WEIGHT_DTYPES)}"
-            )
+        _check_tensor(name, tensor)
     # safetensors copies the memory behind an array and ignores its strides.
-    return safetensors.numpy.save({n: np.asarray(t, order="C") for n, t in tensors.items()})
+    try:
+        return safetensors.numpy.save({n: np.asarray(t, order="C") for n, t in tensors.items()})
+    except safetensors.SafetensorError as error:  # names and shapes of more than 100 MB
+        raise ArtifactError(
+            f"the tensors cannot be stored: {error}; shorten their names"
+        ) from error
+
+
+def _check_tensor(name: str, tensor: np.ndarray) -> None:
+    """Refuses what safetensors would take, or fail on, and not read back the same."""
+    if not isinstance(name, str):
+        raise ArtifactError(f"tensor name {name!r} is a {type(name).__name__}; expected a string")
+    shown = repr(name) if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]!r}..."
+    if name == _RESERVED_NAME:
+        raise ArtifactError(f"tensor {shown}: safetensors reserves that name; choose another")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ArtifactError(
+            f"tensor {shown}: the name is not UTF-8 text ({error.reason}); choose another"
+        ) from error
+    # A mask would be lost.
+    if not isinstance(tensor, np.ndarray) or isinstance(tensor, np.ma.MaskedArray):
+        raise ArtifactError(
+            f"tensor {shown} is a {type(tensor).__module__}.{type(tensor).__qualname__}; "
+            "expected a numpy array"
+        )
+    if tensor.dtype.name not in _WEIGHT_DTYPES:
+        raise ArtifactError(
+            f"tensor {shown} is {tensor.dtype}; expected one of {sorted(_WEIGHT_DTYPES)}"
+        )
 
 
 def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
     """Writes `contents` under a temporary name beside `directory`, then renames it into place."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
     # A rename would replace an empty directory but keep a full one, so this check is for the
     # message alone; the rename below stays right if someone else is first.
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ArtifactError(
             f"{directory} exists and is not empty; artifacts never change: choose a new directory"
         )
-    assembled = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
-    assembled.mkdir()
+    # Not named after `directory`, whose name may be as long as a name can be.
+    assembled = directory.with_name(f".publishing-{secrets.token_hex(8)}")
+    missing = [parent for parent in directory.parents if not parent.exists()]
     try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        assembled.mkdir()
         for name, content in contents.items():
             with (assembled / name).open("xb") as file:
                 file.write(content)
@@ -177,8 +215,16 @@ def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
         assembled.rename(directory)
     except BaseException:
         shutil.rmtree(assembled, ignore_errors=True)
+        _remove_if_empty(missing)
         raise
     _fsync_directory(directory.parent)
+
+
+def _remove_if_empty(directories: Iterable[Path]) -> None:
+    """Removes directories, inner ones first, up to the first that holds something by now."""
+    with suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
 
 
 def _fsync_directory(directory: Path) -> None:
@@ -195,15 +241,21 @@ def _plain_files(directory: Path) -> set[str]:
     try:
         if not directory.is_dir():
             raise ArtifactError(f"no artifact at {directory}: there is no such directory")
-        for path in directory.rglob("*"):
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                found.add(path.relative_to(directory).as_posix())
-            elif not stat.S_ISDIR(mode):
-                raise _corrupt(path, "it is neither a plain file nor a directory")
+        # Path.rglob would pass over a folder that it may not read.
+        for folder, folders, files in os.walk(directory, onerror=_raise):
+            for path in (Path(folder, name) for name in [*folders, *files]):
+                mode = path.lstat().st_mode
+                if stat.S_ISREG(mode):
+                    found.add(path.relative_to(directory).as_posix())
+                elif not stat.S_ISDIR(mode):
+                    raise _corrupt(path, "it is neither a plain file nor a directory")
     except OSError as error:
         raise ArtifactError(f"cannot read {directory}: {error.strerror}") from error
     return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _parse(directory: Path, descriptor: bytes) -> artifact_pb2.Artifact:

@@ -1,13 +1,18 @@
 """Round trips are exact, publishing is all or nothing, and loading fails closed."""
 
+import ctypes
 import hashlib
 import os
+import re
+import resource
 import shutil
 import signal
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -89,6 +94,85 @@ def test_config_is_made_canonical(tmp_path: Path) -> None:
     artifact.model.config_json = '{ "b": 1.0, "a": [9007199254740993] }'
     written = publish(tmp_path / "artifact", artifact, example_tensors())
     assert written.model.config_json == '{"a":[9007199254740993],"b":1.0}'
+
+
+def publish_or_refuse(directory: Path, tensors: dict[str, np.ndarray]) -> bool:
+    """Publishes what loads again the same, or refuses and leaves nothing; True if published."""
+    try:
+        publish(directory, example_artifact(), tensors)
+    except ArtifactError:
+        assert not directory.parent.exists()
+        return False
+    loaded = load(directory).tensors
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(loaded[name], tensor)
+    return True
+
+
+# Lone surrogates too, which are in Python's strings and not in UTF-8.
+any_text = st.text(st.characters(exclude_categories=[]))
+
+
+@given(names=st.lists(any_text | st.just("__metadata__"), min_size=1, max_size=3, unique=True))
+def test_any_name_loads_again_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    directory = tmp_path_factory.mktemp("names") / "parent" / "artifact"
+    tensors = {name: np.array([index]) for index, name in enumerate(names)}
+    encodable = all(not 0xD800 <= ord(c) <= 0xDFFF for name in names for c in name)
+    assert publish_or_refuse(directory, tensors) == (encodable and "__metadata__" not in names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", " ", "\0", "a/b", "../a", "é", "\u2028", '"\\', "__metadata__ ", "x" * 100_000],
+    ids=lambda name: repr(name[:9]),
+)
+def test_unusual_name_loads_again(tmp_path: Path, name: str) -> None:
+    assert publish_or_refuse(tmp_path / "parent" / "artifact", {name: np.zeros(3)})
+
+
+def test_name_that_safetensors_reserves_is_refused(tmp_path: Path) -> None:
+    tensors = example_tensors() | {"__metadata__": np.zeros(3)}
+    with pytest.raises(ArtifactError, match="'__metadata__': safetensors reserves that name"):
+        publish(tmp_path / "artifact", example_artifact(), tensors)
+    assert not list(tmp_path.iterdir())
+
+
+DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
+OTHER_DTYPES = ["g", "F", "D", "O", "S3", "U3", "V4", "M8[s]", "m8[s]", "f4,i4"]
+OTHER_DTYPES += [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.int4]
+
+
+@pytest.mark.parametrize("dtype", [f"{order}{dtype}" for order in "<>" for dtype in DTYPES])
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (2, 3), (1,) * 64], ids=str)
+def test_every_dtype_and_shape_loads_again(
+    tmp_path: Path, dtype: str, shape: tuple[int, ...]
+) -> None:
+    tensor = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
+    assert publish_or_refuse(tmp_path / "parent" / "artifact", {"tensor": tensor})
+
+
+@pytest.mark.parametrize("dtype", OTHER_DTYPES, ids=str)
+def test_other_dtype_is_refused(tmp_path: Path, dtype: Any) -> None:
+    tensor = np.zeros(2, dtype)
+    assert not publish_or_refuse(tmp_path / "parent" / "artifact", {"tensor": tensor})
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"w": [1.0]}, r"tensor 'w' is a builtins\.list; expected a numpy array"),
+        ({"w": np.ma.array([1.0], mask=[True])}, r"tensor 'w' is a numpy\.ma\.\S*MaskedArray"),
+        ({7: np.zeros(1)}, "tensor name 7 is a int; expected a string"),
+    ],
+)
+def test_what_is_no_named_array_is_refused(tmp_path: Path, tensors: Any, message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        publish(tmp_path / "artifact", example_artifact(), tensors)
+    assert not list(tmp_path.iterdir())
 
 
 @given(
@@ -181,6 +265,33 @@ def test_directory_without_artifact_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "absent")
 
 
+def drop_capabilities() -> None:
+    """Makes root one of those who may not read what its mode forbids (capset(2), version 3)."""
+    header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert ctypes.CDLL(None).capset(header, none) == 0
+
+
+@pytest.mark.parametrize("unreadable", [".", *FILES, "deep"])
+def test_what_cannot_be_read_is_named(
+    published: Path, monkeypatch: pytest.MonkeyPatch, unreadable: str
+) -> None:
+    (published / "deep").mkdir()
+    published.chmod(0o755)
+    (published / unreadable).chmod(0)
+    monkeypatch.chdir(published)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            drop_capabilities()
+            load(Path("."))
+        except ArtifactError as error:
+            status = 0 if re.match("cannot read .*: Permission denied", str(error)) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def test_existing_content_is_never_replaced(published: Path) -> None:
     before = load(published).digest
     with pytest.raises(ArtifactError, match="exists and is not empty; artifacts never change"):
@@ -229,6 +340,55 @@ def test_failure_while_writing_leaves_nothing(
     monkeypatch.setattr(os, "fsync", after(survived, full_disk))
     with pytest.raises(ArtifactError, match="No space left on device"):
         publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 128, "\0"], ids=["long", "long UTF-8", "NUL"])
+@pytest.mark.parametrize("parents", ["", "a/b"])
+def test_name_that_no_directory_can_have_is_refused(
+    tmp_path: Path, name: str, parents: str
+) -> None:
+    message = "embedded null" if "\0" in name else "File name too long"
+    with pytest.raises(ArtifactError, match=rf"cannot publish to .*{message}.*; choose a"):
+        publish(tmp_path / parents / name, example_artifact(), example_tensors())
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ArtifactError):
+        load(tmp_path / parents / name)
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "é" * 127], ids=["ASCII", "UTF-8"])
+def test_name_as_long_as_a_directory_can_have_is_taken(tmp_path: Path, name: str) -> None:
+    publish(tmp_path / name, example_artifact(), example_tensors())
+    load(tmp_path / name)
+
+
+@pytest.mark.parametrize("survived", range(NUM_FSYNC_BEFORE_RENAME))
+@pytest.mark.parametrize("interrupt", [SystemExit(143), KeyboardInterrupt()], ids=repr)
+def test_interrupt_while_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survived: int, interrupt: BaseException
+) -> None:
+    def stop() -> None:
+        raise interrupt
+
+    monkeypatch.setattr(os, "fsync", after(survived, stop))
+    with pytest.raises(type(interrupt)):
+        publish(tmp_path / "new" / "artifact", example_artifact(), example_tensors())
+    assert not list(tmp_path.iterdir())
+
+
+def test_disk_that_is_full_leaves_nothing(tmp_path: Path) -> None:
+    tensors = {"w": np.zeros(100_000)}
+    pid = os.fork()
+    if pid == 0:  # what a process may write is limited for good
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+            publish(tmp_path / "new" / "artifact", example_artifact(), tensors)
+        except ArtifactError as error:
+            status = 0 if "File too large" in str(error) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert not list(tmp_path.iterdir())
 
 

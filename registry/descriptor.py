@@ -79,12 +79,13 @@ def canonical_json(text: str) -> str:
     """The JSON object in `text` in canonical form: sorted keys, no whitespace, ASCII only.
 
     Raises:
-        ArtifactError: `text` is not a JSON object, or holds NaN or Infinity.
+        ArtifactError: `text` is not a JSON object, or holds NaN, Infinity, an integer of thousands
+            of digits, or thousands of brackets in each other.
     """
     try:
         value = json.loads(text)
         canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # RecursionError: thousands of brackets
         raise ArtifactError(f"model.config_json is not JSON: {error}") from error
     _require(isinstance(value, dict), "model.config_json is not a JSON object; expected {...}")
     return canonical
@@ -119,6 +120,11 @@ def _check_run(run: artifact_pb2.TrainingRun) -> None:
             SHA256.fullmatch(digest),
             f"training_run.{field} is {digest!r}; expected 64 lower-case hexadecimal digits",
         )
+    for field in ("started_at", "finished_at"):
+        try:
+            getattr(run, field).ToJsonString()
+        except ValueError as error:
+            raise ArtifactError(f"training_run.{field} is no time: {error}") from error
     _require(
         run.started_at.ToNanoseconds() <= run.finished_at.ToNanoseconds(),
         "training_run.started_at is after finished_at",

@@ -76,6 +76,14 @@ def set_shape(artifact: artifact_pb2.Artifact, shape: list[int]) -> None:
         (lambda a: setattr(a.training_run, "git_commit", "main"), "git_commit is 'main'"),
         (lambda a: setattr(a.training_run, "config_digest", "A" * 64), "config_digest is 'AAA"),
         (lambda a: setattr(a.training_run, "data_digest", ""), "data_digest is ''"),
+        (
+            lambda a: setattr(a.training_run.finished_at, "seconds", 10**15),
+            "training_run.finished_at is no time",
+        ),
+        (
+            lambda a: setattr(a.training_run.started_at, "nanos", -1),
+            "training_run.started_at is no time",
+        ),
         (lambda a: a.training_run.ClearField("finished_at"), "started_at is after finished_at"),
         (lambda a: [a.files.add(path="b"), a.files.add(path="a")], "not sorted by path"),
         (lambda a: [a.files.add(path="a"), a.files.add(path="a")], "not sorted by path, each once"),
@@ -96,7 +104,11 @@ def test_canonical_json_keeps_integers_and_floats_apart() -> None:
     )
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '"text"', '{"a": NaN}', '{"a": -Infinity}'])
+OTHER_JSON = ["", "{", "[1]", '"text"', '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}']
+OTHER_JSON += ['{"a":' * 3000 + "1" + "}" * 3000, "[" * 100_000, f'{{"a": {"9" * 5000}}}']
+
+
+@pytest.mark.parametrize("text", OTHER_JSON, ids=lambda text: text[:12])
 def test_other_json_is_refused(text: str) -> None:
     with pytest.raises(ArtifactError, match=r"model\.config_json is not"):
         canonical_json(text)

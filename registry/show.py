@@ -4,9 +4,7 @@ bazel run //registry:show -- DIRECTORY
 """
 
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from registry.artifact import ArtifactError, LoadedArtifact, load
+from registry.paths import from_user
 
 KEY_WIDTH = 18
 
@@ -41,12 +40,11 @@ def describe(loaded: LoadedArtifact) -> Text:
 
 
 def show(
-    directory: Annotated[Path, typer.Argument(help="Directory of the artifact.")],
+    directory: Annotated[str, typer.Argument(help="Directory of the artifact.")],
 ) -> None:
     """Verify an artifact and print what it holds."""
     try:
-        # `bazel run` starts programs in its own directory, not in the user's.
-        loaded = load(Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), directory))
+        loaded = load(from_user(directory))
     except ArtifactError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -47,6 +47,29 @@ def test_relative_path_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run("artifact").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("directory", "message"),
+    [
+        ("", "the artifact's directory is ''; name one, or '.' for this one"),
+        (".", "artifact.pb.sha256 is missing"),
+        ("absent", "absent: there is no such directory"),
+        ("file", "file: there is no such directory"),
+        ("x" * 300, "x: File name too long"),
+        ("/proc/1/mem/x", "no artifact at /proc/1/mem/x: there is no such directory"),
+    ],
+)
+def test_path_that_cannot_be_an_artifact_is_one_line_and_status_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, directory: str, message: str
+) -> None:
+    monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
+    (tmp_path / "file").touch()
+    result = run(directory)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert message in result.stderr
+
+
 def test_corrupt_artifact_is_one_line_and_status_2(tmp_path: Path) -> None:
     publish(tmp_path / "artifact", example_artifact(), example_tensors())
     (tmp_path / "artifact" / "model.safetensors").write_bytes(b"")
