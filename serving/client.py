@@ -4,6 +4,8 @@ bazel run //serving:client -- infer --address 127.0.0.1:8001 --model digits --in
 """
 
 import os
+import re
+import tokenize
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +18,15 @@ import typer
 from inference import grpc_service_pb2 as oip
 from inference import grpc_service_pb2_grpc as oip_grpc
 
-from serving.tensors import DTYPES
+from serving.elements import DTYPES
+from serving.errors import TensorContentError
+from serving.replies import decode_outputs
 
 _DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _MAX_MESSAGE_BYTES = 64 * 2**20
+_MAX_TIMEOUT_S = 24 * 3600.0
+
+_ADDRESS = re.compile(r"(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", re.ASCII)
 
 # The caller's mistake, as opposed to the server's state.
 _BAD_INPUT = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
@@ -37,11 +44,21 @@ class InferenceClient:
     """One connection to a server. Thread-safe; close it, or use it as a context manager.
 
     Args:
-        address: `host:port`.
-        timeout_s: how long each call may take.
+        address: `host:port`; an IPv6 host stands in brackets. The environment's proxy is not used.
+        timeout_s: how long each call may take, at most a day.
+
+    Raises:
+        ValueError: either is something else. Whether anyone answers there, the first call tells.
     """
 
     def __init__(self, address: str, timeout_s: float = 30.0) -> None:
+        match = _ADDRESS.fullmatch(address)
+        if match is None or not 0 < int(match[1]) < 2**16:
+            raise ValueError(f"address is {address!r}; expected host:port, as in 127.0.0.1:8001")
+        if not 0 < timeout_s <= _MAX_TIMEOUT_S:  # NaN is neither
+            raise ValueError(
+                f"timeout is {timeout_s} s; expected more than 0 and at most {_MAX_TIMEOUT_S:.0f}"
+            )
         self._address = address
         self._timeout_s = timeout_s
         self._channel = grpc.insecure_channel(
@@ -106,10 +123,11 @@ class InferenceClient:
             outputs: names of the outputs wanted; all if empty.
 
         Returns:
-            Arrays by output name, read-only.
+            Arrays by output name, read-only; BYTES are object arrays of Python's bytes.
 
         Raises:
-            InferenceError: the server refused, failed, or did not answer in time.
+            InferenceError: the server refused, failed, did not answer in time, or answered
+                something that is not the protocol (with the code INTERNAL).
             TypeError: an array has a dtype that the protocol does not know.
         """
         request = oip.ModelInferRequest(
@@ -122,10 +140,11 @@ class InferenceClient:
         for name, array in inputs.items():
             _add_input(request, name, array)
         response = self._call(self._stub.ModelInfer, request)
-        return {
-            output.name: np.frombuffer(raw, DTYPES[output.datatype]).reshape(output.shape)
-            for output, raw in zip(response.outputs, response.raw_output_contents, strict=True)
-        }
+        try:
+            return decode_outputs(response)
+        except TensorContentError as error:
+            message = f"{self._address}: the reply breaks the protocol: {error}"
+            raise InferenceError(grpc.StatusCode.INTERNAL, message) from error
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
         try:
@@ -161,12 +180,15 @@ def infer_command(
     """Send an array to a model and print what it predicts."""
     batch = _load_array(input_file)
     with _connection(address, timeout_s) as client:
-        (spec,) = client.model_metadata(model).inputs
-        outputs = client.infer(model, {spec.name: batch})
+        inputs = client.model_metadata(model).inputs
+        if len(inputs) != 1:
+            names = ", ".join(repr(spec.name) for spec in inputs)
+            raise ValueError(f"model {model!r} has {len(inputs)} inputs ({names}); one can be sent")
+        outputs = client.infer(model, {inputs[0].name: batch})
     for name, output in outputs.items():
         typer.echo(f"{name} {output.dtype} {list(output.shape)}")
         typer.echo(np.array2string(output, precision=3, suppress_small=True, threshold=100))
-        if name == "logits":
+        if name == "logits" and output.ndim:
             typer.echo(f"classes {' '.join(map(str, output.argmax(axis=-1)))}")
 
 
@@ -178,7 +200,8 @@ def metadata_command(
 ) -> None:
     """Print what a server, or a model of it, says about itself."""
     with _connection(address, timeout_s) as client:
-        typer.echo(str(client.model_metadata(model) if model else client.server_metadata()).strip())
+        metadata = client.server_metadata() if model is None else client.model_metadata(model)
+    typer.echo(str(metadata).strip())
 
 
 @app.command("ready")
@@ -200,19 +223,21 @@ def _connection(address: str, timeout_s: float) -> Iterator[InferenceClient]:
     try:
         with InferenceClient(address, timeout_s) as client:
             yield client
-    except (InferenceError, TypeError) as error:
+    except (InferenceError, TypeError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
-        bad_input = isinstance(error, TypeError) or error.code in _BAD_INPUT
-        raise typer.Exit(2 if bad_input else 1) from error
+        failed = isinstance(error, InferenceError) and error.code not in _BAD_INPUT
+        raise typer.Exit(1 if failed else 2) from error
 
 
 def _load_array(path: Path) -> np.ndarray:
     # `bazel run` starts programs in its own directory, not in the user's.
     file = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), path)
     try:
-        return np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        typer.echo(f"error: cannot read {path} as a .npy array: {error}", err=True)
+        with file.open("rb") as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, MemoryError, tokenize.TokenError) as error:
+        reason = getattr(error, "strerror", None) or error
+        typer.echo(f"error: cannot read {path} as a .npy array: {reason}", err=True)
         raise typer.Exit(2) from error
 
 

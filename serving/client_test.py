@@ -1,12 +1,17 @@
 """The Python client and its command against the real server."""
 
+import io
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+from inference import grpc_service_pb2 as oip
+from inference import grpc_service_pb2_grpc as oip_grpc
 from typer.testing import CliRunner, Result
 
 from serving.client import InferenceClient, InferenceError, app
@@ -83,6 +88,100 @@ def test_unknown_dtype_is_refused_before_sending(client: InferenceClient) -> Non
         client.infer("digits", {"image": np.zeros(1, complex)})
 
 
+class Canned(oip_grpc.GRPCInferenceServiceServicer):
+    """A server of somebody else, which answers every request the same."""
+
+    def __init__(self, reply: oip.ModelInferResponse, num_inputs: int) -> None:
+        self._reply = reply
+        self._num_inputs = num_inputs
+
+    def ModelMetadata(  # noqa: N802 - the protocol names the methods
+        self, request: oip.ModelMetadataRequest, context: grpc.ServicerContext
+    ) -> oip.ModelMetadataResponse:
+        inputs = [{"name": f"input{index}"} for index in range(self._num_inputs)]
+        return oip.ModelMetadataResponse(inputs=inputs)
+
+    def ModelInfer(  # noqa: N802
+        self, request: oip.ModelInferRequest, context: grpc.ServicerContext
+    ) -> oip.ModelInferResponse:
+        return self._reply
+
+
+@contextmanager
+def canned(reply: oip.ModelInferResponse, num_inputs: int = 1) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(1))
+    oip_grpc.add_GRPCInferenceServiceServicer_to_server(Canned(reply, num_inputs), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+def typed_reply() -> oip.ModelInferResponse:
+    reply = oip.ModelInferResponse()
+    tensor = reply.outputs.add(name="OUTPUT0", datatype="FP32", shape=[1, 3])
+    tensor.contents.fp32_contents.extend([0.5, 1.0, -2.0])
+    return reply
+
+
+def test_typed_outputs_are_read() -> None:
+    with canned(typed_reply()) as address, InferenceClient(address) as client:
+        outputs = client.infer("model", {"INPUT0": np.zeros((1, 2), np.float32)})
+    assert outputs["OUTPUT0"].dtype == np.float32
+    assert outputs["OUTPUT0"].tolist() == [[0.5, 1.0, -2.0]]
+
+
+def test_reply_that_breaks_the_protocol_is_an_inference_error(tmp_path: Path) -> None:
+    reply = typed_reply()
+    reply.outputs[0].shape[:] = [1, 4]
+    message = "the reply breaks the protocol: output 'OUTPUT0' has 3 elements; its shape makes 4"
+    np.save(tmp_path / "x.npy", np.zeros(1, np.float32))
+    with canned(reply) as address:
+        with InferenceClient(address) as client, pytest.raises(InferenceError) as error:
+            client.infer("model", {"INPUT0": np.zeros((1, 2), np.float32)})
+        result = run("infer", "--address", address, "--model", "m", "--input", tmp_path / "x.npy")
+    assert error.value.code is grpc.StatusCode.INTERNAL
+    assert str(error.value) == f"{address}: {message}"
+    assert (result.exit_code, result.stderr) == (1, f"error: {address}: {message}\n")
+
+
+ADDRESSES = ["127.0.0.1:8001", "localhost:1", "[::1]:65535", "gateway.example.com:8001"]
+OTHER_ADDRESSES = ["", "localhost", ":8001", "a b:8001", "::1:8001", "http://127.0.0.1:8001"]
+OTHER_ADDRESSES += [
+    f"127.0.0.1:{port}"
+    for port in ["", "0", "-1", "65536", "http", "8001\n", "8001:8002", "9" * 5000, "\uff18\uff10"]
+]
+OTHER_TIMEOUTS = [0.0, -1.0, float("nan"), float("inf"), 1e300]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_address_is_taken(address: str) -> None:
+    InferenceClient(address).close()
+
+
+@pytest.mark.parametrize("address", OTHER_ADDRESSES)
+def test_other_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="address is .*; expected host:port"):
+        InferenceClient(address)
+    result = run("ready", "--address", address)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: address is ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("timeout_s", OTHER_TIMEOUTS)
+def test_other_timeout_is_refused(timeout_s: float) -> None:
+    with pytest.raises(
+        ValueError, match=r"timeout is .* s; expected more than 0 and at most 86400"
+    ):
+        InferenceClient("127.0.0.1:8001", timeout_s)
+    result = run("ready", "--timeout-s", str(timeout_s))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: timeout is ")
+
+
 def test_absent_server_is_named() -> None:
     address = f"127.0.0.1:{free_port()}"
     with InferenceClient(address) as client, pytest.raises(InferenceError, match=address) as error:
@@ -130,12 +229,46 @@ def test_command_ready_is_an_exit_status(address: str) -> None:
     assert (result.exit_code, result.stdout) == (1, "not ready\n")
 
 
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def npy_of_shape(shape: str) -> bytes:
+    """A file that says it holds float64 of `shape`, and holds nothing."""
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
 def test_command_explains_bad_input(address: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "wide.npy", np.zeros((1, 28, 28, 1), np.float32))
-    (tmp_path / "text.npy").write_text("no array")
+    np.savez(tmp_path / "several.npz", a=np.zeros(1))
+    (tmp_path / "directory.npy").mkdir()
+    for name, content in {
+        "wide": npy(np.zeros((1, 28, 28, 1), np.float32)),
+        "text": b"no array",
+        "empty": b"",
+        "cut": npy(np.zeros(9))[:-1],
+        "huge": npy_of_shape("(1000000000000000,)"),
+        "negative": npy_of_shape("(-1,)"),
+        "open": npy_of_shape("((((("),
+        "complex": npy(np.zeros(1, complex)),
+        "words": npy(np.array(["a"])),
+    }.items():
+        (tmp_path / f"{name}.npy").write_bytes(content)
     for file, message in {
-        "absent.npy": "cannot read",
+        "absent.npy": "absent.npy as a .npy array: No such file or directory",
+        "x" * 300: "x as a .npy array: File name too long",
+        "directory.npy": "directory.npy as a .npy array: Is a directory",
+        "several.npz": "cannot read",
         "text.npy": "cannot read",
+        "empty.npy": "cannot read",
+        "cut.npy": "cannot read",
+        "huge.npy": "Unable to allocate",
+        "negative.npy": "cannot read",
+        "open.npy": "cannot read",
+        "complex.npy": "input 'image' is complex128; expected one of BOOL",
+        "words.npy": "input 'image' is <U1; expected one of BOOL",
         "wide.npy": "input 'image' has shape [1, 28, 28, 1]. Expected inputs",
     }.items():
         result = run("infer", "--address", address, "--model", "digits", "--input", tmp_path / file)
@@ -144,6 +277,21 @@ def test_command_explains_bad_input(address: str, tmp_path: Path) -> None:
         assert result.stderr.startswith("error: ")
         assert result.stderr.count("\n") == 1
         assert message in result.stderr
+
+
+def test_command_refuses_a_model_of_several_inputs(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(npy(np.zeros(1)))
+    with canned(typed_reply(), num_inputs=2) as address:
+        result = run("infer", "--address", address, "--model", "m", "--input", tmp_path / "x.npy")
+    message = "error: model 'm' has 2 inputs ('input0', 'input1'); one can be sent\n"
+    assert (result.exit_code, result.stderr) == (2, message)
+
+
+@pytest.mark.parametrize("command", ["metadata", "ready"])
+def test_empty_model_is_not_the_server(address: str, command: str) -> None:
+    result = run(command, "--address", address, "--model", "")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: unknown model ''")
 
 
 def test_command_fails_when_the_server_is_absent() -> None:

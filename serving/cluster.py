@@ -32,7 +32,7 @@ def local_cluster(num_cpus: int) -> Iterator[None]:
     """
     # Unix socket paths are limited to 107 bytes, and TMPDIR can be longer than that.
     directory = tempfile.mkdtemp(prefix="hpc-", dir="/tmp")
-    os.environ.pop("RAY_AUTH_MODE", None)  # unset means token authentication for a new cluster
+    # RAY_AUTH_MODE is unset (environment.py), which means to authenticate a new cluster by token.
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     try:
         _start(num_cpus, directory)
@@ -45,6 +45,7 @@ def local_cluster(num_cpus: int) -> Iterator[None]:
 def _start(num_cpus: int, directory: str) -> None:
     try:
         ray.init(
+            address="local",  # by default it joins a Ray that it finds on this machine
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=False,

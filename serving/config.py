@@ -31,7 +31,7 @@ class GatewayConfig(BaseModel):
     def _check_host(self) -> Self:
         if not self.insecure_bind and not _is_loopback(self.host):
             raise ValueError(
-                f"host {self.host} can be reached from outside and traffic is not encrypted; "
+                f"host {self.host!r} can be reached from outside and traffic is not encrypted; "
                 "use 127.0.0.1, or pass --insecure-bind if the network is trusted"
             )
         return self

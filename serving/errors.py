@@ -5,6 +5,10 @@ class InvalidRequestError(Exception):
     """A request that does not fit the model; the message states the signature expected."""
 
 
+class TensorContentError(Exception):
+    """Values of a tensor, in a request or a reply, that do not fit its datatype and shape."""
+
+
 class UnknownModelError(Exception):
     """A request for a model, or a version of it, that is not served here."""
 

@@ -29,7 +29,7 @@ EXAMPLE_MODEL = ServedModel(
     properties={"architecture": "vision_transformer"},
 )
 
-WAIT_S = 10.0
+WAIT_S = 30.0  # far more than anything takes
 
 
 def example_images(batch: int, image_size: int = 8) -> np.ndarray:

@@ -3,13 +3,16 @@
 bazel run //serving:gateway -- --artifact DIRECTORY
 
 Prints one line when it is ready to answer, `serving digits 1.0.0 at 127.0.0.1:8001`, and drains on
-SIGINT or SIGTERM. What it can refuse it refuses before Ray is started.
+SIGINT or SIGTERM. What it can refuse it refuses before Ray is imported.
+
+Each gateway runs a Ray of its own on this machine, reachable on loopback only, and joins no other:
+RAY_ADDRESS and its like are named in a warning and not used, and neither are the proxies of the
+environment.
 """
 
 import asyncio
 import logging
 import os
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -19,26 +22,16 @@ from models.config import ModelConfigError
 from models.validation import explain
 from models.weights import WeightsError
 from registry.artifact import ArtifactError, load
+from registry.paths import from_user
 from registry.predictor import check_model
 from serving.config import GatewayConfig
+from serving.environment import isolate
 from serving.errors import StartError
 from serving.model import served_model
 
-# Both libraries read their environment when they are imported, so that is done inside main.
-ENVIRONMENT = {
-    # Ray forks while gRPC runs; the children replace themselves at once and use no gRPC of ours.
-    "GRPC_ENABLE_FORK_SUPPORT": "0",
-    # What matters of gRPC's own log reaches us as exceptions.
-    "GRPC_VERBOSITY": "NONE",
-    # Ray's own handler would print a stack and end the process on SIGTERM, before any draining.
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",
-    # Named after the systems where it is the default: keeps Ray on loopback.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}
-
 
 def main(
-    artifact: Annotated[Path, typer.Option(help="Directory of the artifact to serve.")],
+    artifact: Annotated[str, typer.Option(help="Directory of the artifact to serve.")],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8001,
     framework: Annotated[
@@ -49,14 +42,12 @@ def main(
         bool, typer.Option("--insecure-bind", help="Allow a host that is not loopback.")
     ] = False,
 ) -> None:
-    """Serve an artifact through gRPC."""
+    """Serve an artifact through gRPC, from a Ray of its own, whatever RAY_ADDRESS says."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
-    # `bazel run` starts programs in its own directory, not in the user's.
-    directory = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), artifact).absolute()
     try:
         config = GatewayConfig.model_validate(
             {
-                "artifact": directory,
+                "artifact": from_user(artifact).absolute(),
                 "host": host,
                 "port": port,
                 "framework": framework,
@@ -72,7 +63,11 @@ def main(
     except (ArtifactError, ModelConfigError, WeightsError) as error:
         _refuse(str(error))
 
-    os.environ.update(ENVIRONMENT)
+    if unused := isolate(os.environ):
+        names = ", ".join(unused)
+        typer.echo(
+            f"warning: this gateway runs a Ray of its own and does not use {names}", err=True
+        )
     from serving.lifecycle import serve_until_signal
 
     try:

@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from serving.client import InferenceClient
 
-START_S = 120.0
-STOP_S = 30.0
+# Far more than either takes, on a busy machine too.
+START_S = 300.0
+STOP_S = 120.0
 
 
 class Gateway(NamedTuple):
@@ -24,21 +26,29 @@ class Gateway(NamedTuple):
         return InferenceClient(self.address, timeout_s=START_S)
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    """Starts a gateway in a session of its own, so that all its processes can be found."""
+def start(
+    *arguments: object, env: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[str]:
+    """Starts a gateway in a session of its own, so that all its processes can be found.
+
+    Args:
+        arguments: of the program.
+        env: variables beside those of this process.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", "serving.gateway", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"HOME": "/nonexistent"},  # it must need no home directory
+        env=os.environ | {"HOME": "/nonexistent"} | dict(env),  # it must need no home directory
     )
 
 
 @contextmanager
-def running(*arguments: object) -> Iterator[Gateway]:
-    process = start("--port", 0, *arguments)
+def running(*arguments: object, env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Gateway]:
+    """A gateway on a free port, ready; it is told to stop at the end. Arguments are as in start."""
+    process = start("--port", 0, *arguments, env=env)
     try:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -14,6 +14,7 @@ import grpc
 import numpy as np
 import pytest
 import typer
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from inference import grpc_service_pb2 as oip
 from inference import grpc_service_pb2_grpc as oip_grpc
 from typer.testing import CliRunner, Result
@@ -22,6 +23,7 @@ from registry.artifact import LoadedArtifact, publish
 from registry.example import example_artifact, example_tensors
 from registry.predictor import predictor
 from serving.client import InferenceError
+from serving.environment import SETTINGS, isolate
 from serving.example import example_images, publish_example
 from serving.gateway import main
 from serving.gateway_process import START_S, STOP_S, Gateway, processes_of, running, start
@@ -48,8 +50,26 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedArtifact:
 
 @pytest.fixture(scope="module")
 def gateway(loaded: LoadedArtifact) -> Iterator[Gateway]:
-    with running("--artifact", loaded.directory) as gateway:
+    """One whose user has a Ray elsewhere, and proxies that do not answer."""
+    with running("--artifact", loaded.directory, env=hostile_environment()) as gateway:
         yield gateway
+
+
+def hostile_environment() -> dict[str, str]:
+    proxy = "http://192.0.2.1:3128"  # reserved for documentation (RFC 5737)
+    names = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "grpc_proxy"]
+    return dict.fromkeys(names, proxy) | {
+        "no_proxy": "",
+        "RAY_ADDRESS": "192.0.2.1:6379",
+        "RAY_NAMESPACE": "another",
+        "RAY_JOB_CONFIG_JSON_ENV_VAR": "no JSON",
+        "RAY_RUNTIME_ENV": '{"working_dir": "/absent"}',
+        "RAY_RUNTIME_ENV_HOOK": "absent.hook",
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 0}',
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": "/absent",
+        "RAY_USE_TLS": "1",
+    }
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
@@ -90,7 +110,7 @@ def test_burst_is_answered_or_refused(gateway: Gateway) -> None:
         assert client.infer("digits", {"image": images})["logits"].shape == (1, 10)
 
 
-def test_other_framework_replicas_and_large_batches(tmp_path: Path) -> None:
+def test_other_framework_replicas_and_large_batches_until_ctrl_c(tmp_path: Path) -> None:
     loaded = publish_example(tmp_path / "artifact", LARGE_IMAGE)
     images = example_images(64, LARGE_IMAGE)
     arguments = ["--artifact", loaded.directory, "--framework", "torch", "--replicas", 2]
@@ -99,6 +119,7 @@ def test_other_framework_replicas_and_large_batches(tmp_path: Path) -> None:
         assert commands.count("ray::ServeReplica") == 2
         assert client.model_metadata("digits").platform == "torch_safetensors"
         logits = client.infer("digits", {"image": images})["logits"]
+        check_signal_ends_it_and_leaves_nothing(gateway, signal.SIGINT)
     flax_logits = predictor(loaded, "flax")(images)
     np.testing.assert_allclose(logits, flax_logits, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
 
@@ -120,20 +141,37 @@ def test_killed_replica_comes_back(gateway: Gateway) -> None:
         wait_until(answers, START_S)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_ends_it_and_leaves_nothing(loaded: LoadedArtifact, number: signal.Signals) -> None:
-    with running("--artifact", loaded.directory) as gateway:
-        session = gateway.process.pid
-        commands = " ".join(processes_of(session).values())
-        (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))
-        # A terminal sends Ctrl-C to all processes, a supervisor its signal to one.
-        (os.killpg if number is signal.SIGINT else os.kill)(session, number)
-        stdout, stderr = gateway.process.communicate(timeout=STOP_S)
+@pytest.mark.parametrize("address", ["auto", "ray://192.0.2.1:10001", "nonsense"])
+def test_ray_of_the_environment_is_named_and_not_joined(address: str) -> None:
+    environ = {"RAY_ADDRESS": address, "http_proxy": "x", "HTTPS_PROXY": "y", "PATH": "/bin"}
+    assert isolate(environ) == ["RAY_ADDRESS"]
+    assert environ == {"PATH": "/bin"} | SETTINGS
+    assert isolate(environ) == []
+
+
+def check_signal_ends_it_and_leaves_nothing(gateway: Gateway, number: signal.Signals) -> None:
+    session = gateway.process.pid
+    commands = " ".join(processes_of(session).values())
+    (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))
+    # A terminal sends Ctrl-C to all processes, a supervisor its signal to one.
+    (os.killpg if number is signal.SIGINT else os.kill)(session, number)
+    stdout, stderr = gateway.process.communicate(timeout=STOP_S)
     assert gateway.process.returncode == 0
     assert stdout == ""
     assert "Traceback" not in stderr
     wait_until(lambda: not processes_of(session))
     assert not Path(ray_directory).exists()
+
+
+# The last to use the gateway that others share.
+def test_sigterm_ends_it_whoever_watches(gateway: Gateway) -> None:
+    with grpc.insecure_channel(gateway.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch
+        statuses = watch(health_pb2.HealthCheckRequest())
+        assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
+        check_signal_ends_it_and_leaves_nothing(gateway, signal.SIGTERM)
+        rest = [response.status for response in statuses]
+    assert rest == [health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
 def test_signal_while_starting_leaves_nothing(loaded: LoadedArtifact) -> None:
@@ -167,6 +205,22 @@ def refuse(*arguments: object) -> str:
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     return result.stderr
+
+
+@pytest.mark.parametrize(
+    ("artifact", "message"),
+    [
+        ("", "the artifact's directory is ''; name one, or '.' for this one"),
+        ("x" * 300, "x: File name too long"),
+        ("artifact.pb", "artifact.pb: there is no such directory"),
+    ],
+)
+def test_path_that_cannot_be_an_artifact_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifact: str, message: str
+) -> None:
+    monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
+    (tmp_path / "artifact.pb").touch()
+    assert message in refuse("--artifact", artifact)
 
 
 def test_missing_artifact_is_refused(tmp_path: Path) -> None:
@@ -205,8 +259,11 @@ def test_signature_that_cannot_be_served_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--host", "0.0.0.0", "host 0.0.0.0 can be reached from outside"),
+        ("--host", "0.0.0.0", "host '0.0.0.0' can be reached from outside"),
         ("--host", "example.com", "or pass --insecure-bind if the network is trusted"),
+        ("--host", "", "host '' can be reached"),
+        ("--port", "-1", "port: input should be greater than or equal to 0, got -1"),
+        ("--replicas", "9" * 400, "replicas: input should be less than or equal to 64, got 999"),
         ("--port", "65536", "port: input should be less than or equal to 65535, got 65536"),
         ("--framework", "onnx", "framework: input should be 'flax' or 'torch', got 'onnx'"),
         ("--replicas", "0", "replicas: input should be greater than or equal to 1, got 0"),

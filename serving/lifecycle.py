@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 
-from serving.cluster import local_cluster
 from serving.config import GatewayConfig
 from serving.errors import StartError
 from serving.model import ServedModel
-from serving.replica import connected, deploy
 from serving.server import GatewayServer
 from serving.service import InferenceService, Predict
 from serving.tensors import zeros
@@ -49,7 +47,7 @@ async def gateway(config: GatewayConfig, model: ServedModel) -> AsyncIterator[st
     server = GatewayServer(service, config.max_message_bytes)
     address = await server.start(config.host, config.port)
     try:
-        async with _replicas(config, model), connected() as predict:
+        async with _replicas(config, model) as predict:
             await _prove(predict, model, config.timeout_s)
             await server.open(predict)
             try:
@@ -70,11 +68,15 @@ async def _prove(predict: Predict, model: ServedModel, timeout_s: float) -> None
 
 
 @asynccontextmanager
-async def _replicas(config: GatewayConfig, model: ServedModel) -> AsyncIterator[None]:
-    """Runs the model's replicas in a Ray of their own."""
+async def _replicas(config: GatewayConfig, model: ServedModel) -> AsyncIterator[Predict]:
+    """Runs the model's replicas in a Ray of their own, and yields the function that calls them."""
     cluster = ExitStack()
 
     def start() -> None:
+        # Importing Ray takes seconds; a port that is taken was refused before.
+        from serving.cluster import local_cluster
+        from serving.replica import deploy
+
         cluster.enter_context(local_cluster(num_cpus=config.replicas))
         deploy(model.directory, model.digest, config.framework, config.replicas)
 
@@ -83,6 +85,9 @@ async def _replicas(config: GatewayConfig, model: ServedModel) -> AsyncIterator[
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray") as ray_thread:
         try:
             await loop.run_in_executor(ray_thread, start)
-            yield
+            from serving.replica import connected
+
+            async with connected() as predict:
+                yield predict
         finally:
             await loop.run_in_executor(ray_thread, cluster.close)

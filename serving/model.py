@@ -6,7 +6,8 @@ from typing import NamedTuple
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.artifact import ArtifactError, LoadedArtifact
-from serving.tensors import DTYPES, TensorSpec
+from serving.elements import DTYPES
+from serving.tensors import TensorSpec
 
 
 class ServedModel(NamedTuple):

@@ -5,14 +5,18 @@ grpc.health.v1, for the server as a whole (""), for the service and for the mode
 """
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2_grpc
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 
 from serving.errors import StartError
+from serving.health import HealthService
 from serving.service import InferenceService, Predict
 
 SERVICE_NAME = grpc_service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+
+# gRPC's clients in Go and Java ping every 10 s at most; half of that leaves room for a network that
+# delays one ping and not the next. Under gRPC's own limit of 5 minutes they lose their calls.
+MIN_PING_INTERVAL_MS = 5_000
 
 
 class GatewayServer:
@@ -25,16 +29,16 @@ class GatewayServer:
 
     def __init__(self, service: InferenceService, max_message_bytes: int) -> None:
         self._service = service
-        self._health_names = ("", SERVICE_NAME, service.model_name)
-        self._health = health_aio.HealthServicer()
+        self._health = HealthService(["", SERVICE_NAME, service.model_name])
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 # By default a second server could listen on the same port and take half the calls.
                 ("grpc.so_reuseport", 0),
-                # Clients behind a NAT ping to keep idle connections; the default is 5 minutes.
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_MS),
+                # Clients behind a NAT ping to keep idle connections; otherwise once in 2 hours.
+                ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(service, self._server)
@@ -54,14 +58,13 @@ class GatewayServer:
                 f"cannot listen on {address}:{port}: the port is in use or the host is not of "
                 "this machine; choose another --port, or 0 for any free one"
             ) from error
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         return f"{address}:{bound_port}"
 
     async def open(self, predict: Predict) -> None:
         """Answers requests with `predict` and reports ready."""
         self._service.open(predict)
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._health.open()
 
     async def drain(self, grace_s: float) -> None:
         """Reports unready first, so that callers turn away, then lets running requests finish.
@@ -69,10 +72,6 @@ class GatewayServer:
         Args:
             grace_s: requests that take longer are cut off.
         """
-        await self._health.enter_graceful_shutdown()
+        self._health.close()
         self._service.close()
         await self._server.stop(grace_s)
-
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in self._health_names:
-            await self._health.set(name, status)

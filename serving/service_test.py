@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import grpc
 import numpy as np
@@ -16,11 +17,16 @@ from inference import grpc_service_pb2_grpc as oip_grpc
 
 from serving.errors import OverloadedError, StartError, UnavailableError
 from serving.example import EXAMPLE_MODEL, WAIT_S, example_images, running_server
+from serving.health import HealthService
 from serving.server import SERVICE_NAME, GatewayServer
 from serving.service import InferenceService, Predict
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+# A grace period that no test outlives.
+FOREVER_S = 3600.0
 
 
 async def mean_of_each_row(batch: np.ndarray) -> np.ndarray:
@@ -192,7 +198,7 @@ def test_deadline_of_the_client_stops_the_work() -> None:
     slow = Slow()
     with running_server(slow.predict) as (address, _, _):
         with pytest.raises(grpc.RpcError) as error:
-            stub(address).ModelInfer(request(), timeout=0.2)
+            stub(address).ModelInfer(request(), timeout=2.0)
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert slow.cancelled.wait(WAIT_S)
 
@@ -292,6 +298,61 @@ def test_drain_lets_running_calls_finish() -> None:
         finish.set()
         assert call.result(WAIT_S).outputs
         drain.result(WAIT_S)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE_NAME, "digits", "letters"])
+def test_watch_ends_when_draining_begins(service: str) -> None:
+    started = threading.Event()
+
+    async def predict(batch: np.ndarray) -> np.ndarray:
+        started.set()
+        await asyncio.Event().wait()
+        return batch
+
+    with running_server(predict) as (address, server, loop), grpc.insecure_channel(address) as ch:
+        watch = health_pb2_grpc.HealthStub(ch).Watch
+        statuses = watch(health_pb2.HealthCheckRequest(service=service))
+        first = next(statuses).status
+        call = stub(address).ModelInfer.future(request())
+        assert started.wait(WAIT_S)
+        # For ever but for the call below: what ends the watch is the beginning of the drain.
+        drain = asyncio.run_coroutine_threadsafe(server.drain(grace_s=FOREVER_S), loop)
+        rest = [response.status for response in statuses]
+        assert not drain.done()
+        assert statuses.code() is grpc.StatusCode.OK
+        call.cancel()
+        drain.result(WAIT_S)
+    expected = [SERVING, NOT_SERVING]
+    assert [first, *rest] == ([UNKNOWN] if service == "letters" else expected)
+
+
+def test_idle_watchers_do_not_hold_up_a_shutdown() -> None:
+    with running_server(mean_of_each_row) as (address, server, loop), ExitStack() as stack:
+        watches = []
+        for _ in range(20):
+            ch = stack.enter_context(grpc.insecure_channel(address))
+            watches.append(health_pb2_grpc.HealthStub(ch).Watch(health_pb2.HealthCheckRequest()))
+            assert next(watches[-1]).status == SERVING
+        asyncio.run_coroutine_threadsafe(server.drain(grace_s=FOREVER_S), loop).result(WAIT_S)
+        assert [[response.status for response in watch] for watch in watches] == [
+            [NOT_SERVING]
+        ] * 20
+
+
+def test_watch_follows_readiness() -> None:
+    with running_server(None) as (address, server, loop), grpc.insecure_channel(address) as ch:
+        statuses = health_pb2_grpc.HealthStub(ch).Watch(health_pb2.HealthCheckRequest())
+        assert next(statuses).status == NOT_SERVING
+        asyncio.run_coroutine_threadsafe(server.open(mean_of_each_row), loop).result(WAIT_S)
+        assert next(statuses).status == SERVING
+
+
+def test_server_that_drained_does_not_open_again() -> None:
+    health = HealthService([""])
+    health.close()
+    health.open()
+    status = asyncio.run(health.Check(health_pb2.HealthCheckRequest(), None)).status
+    assert status == NOT_SERVING
 
 
 def test_port_belongs_to_one_server(address: str) -> None:

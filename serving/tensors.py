@@ -10,43 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import ml_dtypes
 import numpy as np
 from inference import grpc_service_pb2 as oip
 
-from serving.errors import InvalidRequestError
-
-# Datatypes that have a fixed size. The protocol is little-endian on every machine.
-DTYPES: dict[str, np.dtype] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("<u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("<i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
-
-# The field of InferTensorContents that holds each datatype; FP16 and BF16 have none.
-CONTENTS_FIELDS: dict[str, str] = {
-    "BOOL": "bool_contents",
-    "INT8": "int_contents",
-    "INT16": "int_contents",
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "UINT8": "uint_contents",
-    "UINT16": "uint_contents",
-    "UINT32": "uint_contents",
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-}
+from serving.elements import CONTENTS_FIELDS, DTYPES, from_contents, from_raw
+from serving.errors import InvalidRequestError, TensorContentError
 
 MAX_QUOTED = 64
 
@@ -84,7 +52,7 @@ def decode_inputs(
     """
     try:
         return _decode_inputs(request, expected, max_batch_size)
-    except InvalidRequestError as error:
+    except (InvalidRequestError, TensorContentError) as error:
         signature = ", ".join(map(str, expected))
         raise InvalidRequestError(
             f"{error}. Expected inputs: {signature}; batch of 1 to {max_batch_size}"
@@ -163,16 +131,16 @@ def _decode_inputs(
     contents = dict(zip((tensor.name for tensor in request.inputs), raw, strict=False))
     arrays = {}
     for spec in expected:
-        tensor = inputs[spec.name]
+        tensor, where = inputs[spec.name], f"input {spec.name!r}"
         shape = _check_header(tensor, spec, max_batch_size)
         if not raw:
-            array = _from_contents(tensor, spec, math.prod(shape))
+            array = from_contents(where, spec.datatype, tensor.contents, math.prod(shape))
         elif tensor.HasField("contents"):
-            raise InvalidRequestError(f"input {spec.name!r} has contents beside raw_input_contents")
+            raise InvalidRequestError(f"{where} has contents beside raw_input_contents")
         else:
-            array = _from_raw(contents[spec.name], spec, math.prod(shape))
+            array = from_raw(where, spec.datatype, contents[spec.name], math.prod(shape))
         if not _is_finite(array):
-            raise InvalidRequestError(f"input {spec.name!r} has NaN or infinite values")
+            raise InvalidRequestError(f"{where} has NaN or infinite values")
         arrays[spec.name] = array.reshape(shape)
     if len({array.shape[0] for array in arrays.values()}) > 1:
         raise InvalidRequestError("inputs differ in their batch dimension")
@@ -225,45 +193,6 @@ def _fits(shape: tuple[int, ...], expected: tuple[int, ...]) -> bool:
         size > 0 if any_or_size == -1 else size == any_or_size
         for size, any_or_size in zip(shape, expected, strict=True)
     )
-
-
-def _from_raw(content: bytes, spec: TensorSpec, num_elements: int) -> np.ndarray:
-    dtype = DTYPES[spec.datatype]
-    num_bytes = num_elements * dtype.itemsize
-    if len(content) != num_bytes:
-        raise InvalidRequestError(
-            f"input {spec.name!r} has {len(content)} bytes; its shape makes {num_bytes}"
-        )
-    array = np.frombuffer(content, dtype)
-    if spec.datatype == "BOOL" and array.view(np.uint8).max() > 1:
-        raise InvalidRequestError(f"input {spec.name!r} has a byte that is neither 0 nor 1")
-    return array
-
-
-def _from_contents(
-    tensor: oip.ModelInferRequest.InferInputTensor, spec: TensorSpec, num_elements: int
-) -> np.ndarray:
-    where = f"input {spec.name!r}"
-    field = CONTENTS_FIELDS.get(spec.datatype)
-    if field is None:
-        raise InvalidRequestError(f"{where}: {spec.datatype} exists in raw_input_contents only")
-    for other, _ in tensor.contents.ListFields():
-        if other.name != field:
-            raise InvalidRequestError(
-                f"{where} has {other.name}; {spec.datatype} belongs in {field}"
-            )
-    values = getattr(tensor.contents, field)
-    if len(values) != num_elements:
-        raise InvalidRequestError(
-            f"{where} has {len(values)} elements; its shape makes {num_elements}"
-        )
-    dtype = DTYPES[spec.datatype]
-    # 8 and 16 bit integers travel in fields of 32 bits, so a value may not fit its datatype.
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= min(values) <= max(values) <= (
-        np.iinfo(dtype).max
-    ):
-        raise InvalidRequestError(f"{where} has values outside {spec.datatype}")
-    return np.array(values, dtype)
 
 
 def _refuse_parameters(

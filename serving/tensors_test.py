@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from inference import grpc_service_pb2 as oip
 
+from serving.elements import CONTENTS_FIELDS, DTYPES
 from serving.errors import InvalidRequestError
 from serving.tensors import (
-    CONTENTS_FIELDS,
-    DTYPES,
     MAX_QUOTED,
     TensorSpec,
     decode_inputs,
@@ -174,7 +173,7 @@ def test_half_precision_exists_in_raw_form_only(datatype: str) -> None:
     request = Request()
     tensor = request.inputs.add(name="half", datatype=datatype, shape=[1])
     tensor.contents.fp32_contents.append(1.0)
-    with pytest.raises(InvalidRequestError, match=f"{datatype} exists in raw_input_contents only"):
+    with pytest.raises(InvalidRequestError, match=f"{datatype} exists in raw form only"):
         decode_inputs(request, [spec], 1)
     with pytest.raises(InvalidRequestError, match=f"is {datatype}, which exists in raw form only"):
         select_outputs(request, [spec])
