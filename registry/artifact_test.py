@@ -314,6 +314,14 @@ def test_file_in_the_way_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_descriptor_too_large_to_load_is_refused(tmp_path: Path) -> None:
+    artifact = example_artifact()
+    artifact.model.config_json = '{"note": "' + "x" * 2**24 + '"}'
+    with pytest.raises(ArtifactError, match="the descriptor takes .* at most 16777216 are read"):
+        publish(tmp_path / "artifact", artifact, example_tensors())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [

@@ -84,8 +84,13 @@ def _shape(tensor: artifact_pb2.TensorSpec) -> str:
 def _add_section(text: Text, title: str, facts: Mapping[str, str]) -> None:
     text.append(f"\n{title}\n", style="bold cyan")
     for key, value in facts.items():
-        text.append(f"  {key:<{KEY_WIDTH}} ", style="dim")
-        text.append(f"{value}\n")
+        text.append(f"  {_printable(key):<{KEY_WIDTH}} ", style="dim")
+        text.append(f"{_printable(value)}\n")
+
+
+def _printable(text: str) -> str:
+    """A publisher's text without line breaks, a terminal's commands and what has no encoding."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 if __name__ == "__main__":

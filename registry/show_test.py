@@ -41,6 +41,16 @@ def test_prints_every_fact(tmp_path: Path) -> None:
         assert fact in lines
 
 
+def test_text_that_no_terminal_should_get_is_escaped(tmp_path: Path) -> None:
+    artifact = example_artifact()
+    artifact.model.config_json = r'{"no\nte": "\ud800 \u001b[31m é"}'
+    publish(tmp_path / "artifact", artifact, example_tensors())
+    result = run(str(tmp_path / "artifact"))
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert r"no\nte \ud800 \x1b[31m é" in lines
+
+
 def test_relative_path_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path / "artifact", example_artifact(), example_tensors())
     monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
