@@ -111,8 +111,8 @@ def publish(
     descriptor = described.SerializeToString(deterministic=True)
     if len(descriptor) > MAX_DESCRIPTOR_BYTES:
         raise ArtifactError(
-            f"the descriptor takes {len(descriptor)} bytes; at most {MAX_DESCRIPTOR_BYTES} are read "
-            "back: shorten model.config_json, the metrics or the signature"
+            f"the descriptor takes {len(descriptor)} bytes; at most {MAX_DESCRIPTOR_BYTES} are "
+            "read back: shorten model.config_json, the metrics or the signature"
         )
     digest_line = f"{_sha256(descriptor)}  {DESCRIPTOR}\n".encode()
     contents = {WEIGHTS: weights, DESCRIPTOR: descriptor, DIGEST: digest_line}

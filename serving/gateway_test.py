@@ -119,7 +119,7 @@ def test_other_framework_replicas_and_large_batches_until_ctrl_c(tmp_path: Path)
         assert commands.count("ray::ServeReplica") == 2
         assert client.model_metadata("digits").platform == "torch_safetensors"
         logits = client.infer("digits", {"image": images})["logits"]
-        check_signal_ends_it_and_leaves_nothing(gateway, signal.SIGINT)
+        assert end_by_signal(gateway, signal.SIGINT) == ""
     flax_logits = predictor(loaded, "flax")(images)
     np.testing.assert_allclose(logits, flax_logits, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
 
@@ -149,7 +149,8 @@ def test_ray_of_the_environment_is_named_and_not_joined(address: str) -> None:
     assert isolate(environ) == []
 
 
-def check_signal_ends_it_and_leaves_nothing(gateway: Gateway, number: signal.Signals) -> None:
+def end_by_signal(gateway: Gateway, number: signal.Signals) -> str:
+    """Ends a gateway, checks that nothing of it is left, and returns what it printed."""
     session = gateway.process.pid
     commands = " ".join(processes_of(session).values())
     (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))
@@ -157,10 +158,10 @@ def check_signal_ends_it_and_leaves_nothing(gateway: Gateway, number: signal.Sig
     (os.killpg if number is signal.SIGINT else os.kill)(session, number)
     stdout, stderr = gateway.process.communicate(timeout=STOP_S)
     assert gateway.process.returncode == 0
-    assert stdout == ""
     assert "Traceback" not in stderr
     wait_until(lambda: not processes_of(session))
     assert not Path(ray_directory).exists()
+    return stdout
 
 
 # The last to use the gateway that others share.
@@ -169,9 +170,11 @@ def test_sigterm_ends_it_whoever_watches(gateway: Gateway) -> None:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         statuses = watch(health_pb2.HealthCheckRequest())
         assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
-        check_signal_ends_it_and_leaves_nothing(gateway, signal.SIGTERM)
+        stdout = end_by_signal(gateway, signal.SIGTERM)
         rest = [response.status for response in statuses]
     assert rest == [health_pb2.HealthCheckResponse.NOT_SERVING]
+    # All that Ray may say is that a test above killed the replica.
+    assert all("A worker died or was killed" in line for line in stdout.splitlines())
 
 
 def test_signal_while_starting_leaves_nothing(loaded: LoadedArtifact) -> None:
