@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from base.seeds import seed_of
 from benchmarks.convergence_tasks import Examples, Task
 from optim.algorithm import Algorithm
 from optim.sophia import Sophia
@@ -48,7 +49,7 @@ def train(task: Task, algorithm: Algorithm, seed: int) -> Result:
     """
     model = task.model()
     optimizer = Optimizer(decay_groups(model), algorithm)
-    labels = torch.Generator().manual_seed(seed)
+    labels = torch.Generator().manual_seed(seed_of(seed, "sampled labels"))
     shares = task.learning_rates / task.adamw.learning_rate
     losses: list[float] = []
     start = time.monotonic()

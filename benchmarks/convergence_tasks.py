@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from base.seeds import seed_of
 from benchmarks.convergence_models import ByteModel, ByteModelConfig
 from benchmarks.digits_cnn import DigitsCnn
 from data import digits, stdlib_text
@@ -135,7 +136,7 @@ def _text() -> StdlibText:
 def _drawn(seed: int, model: Callable[[], nn.Module]) -> nn.Module:
     """Makes a model with the initial weights of a seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_of(seed, "initial weights"))
         return model()
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+from base.seeds import stream
 
-# The two uses of randomness draw from streams of their own, whatever their counters are.
-_SHUFFLE_STREAM, _AUGMENT_STREAM = 0, 1
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Loader:
         indices = self.indices(step)
         images, labels = self.images[indices], self.labels[indices]
         if self.augment is not None:
-            rng = np.random.default_rng([self.seed, _AUGMENT_STREAM, step])
+            rng = stream(self.seed, "augmentation", step)
             images = self.augment(images, rng)
         return images, labels
 
@@ -53,5 +52,4 @@ class Loader:
         return orders[positions - first * size]
 
     def _order(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng([self.seed, _SHUFFLE_STREAM, epoch])
-        return rng.permutation(len(self.labels))
+        return stream(self.seed, "batch order", epoch).permutation(len(self.labels))

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from base.seeds import stream
+
 _LEFT_OUT = frozenset(
     {
         "__pycache__",
@@ -85,7 +87,7 @@ class Windows:
 
     def batch(self, step: int) -> np.ndarray:
         """Returns `[batch_size, seq_len + 1]` uint8, the windows of step `step`, from 0."""
-        rng = np.random.default_rng([self.seed, step])
+        rng = stream(self.seed, "text windows", step)
         starts = rng.integers(0, len(self.text) - self.seq_len, self.batch_size)
         return _cut(self.text, starts, self.seq_len)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from base.seeds import stream
 from models.config import VisionTransformerConfig
 
 Weights = dict[str, np.ndarray]
@@ -53,7 +54,7 @@ def init_weights(config: VisionTransformerConfig, seed: int) -> Weights:
     Reference: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010.
     """
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, "initial weights")
     shapes = weight_shapes(config)
     return {name: _init(name, shape, rng).astype(np.float32) for name, shape in shapes.items()}
 

@@ -1,5 +1,6 @@
 """What training on several ranks asks of a configuration, the same for both frameworks."""
 
+from base.seeds import seed_of
 from kernels.quantize import contract
 from train.callbacks import CommunicationReport
 from train.comm.compression import Compression
@@ -65,7 +66,7 @@ def compression_of(config: TrainConfig) -> Compression | None:
         min_size=section.min_size,
         bucket_bytes=section.bucket_bytes,
         ranks_per_node=section.ranks_per_node,
-        seed=config.run.seed,
+        seed=seed_of(config.run.seed, "gradient rounding"),
     )
 
 

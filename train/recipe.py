@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from base.seeds import stream
 from data.augment import random_affine
 from data.digits import Split
 from data.loader import Loader
 from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
 from train.config import TrainConfig
-
-# Sets this use of a run's seed apart from others.
-_LABEL_NOISE = 5
 
 
 def training_batches(config: TrainConfig, split: Split) -> Loader:
@@ -40,7 +38,7 @@ def label_noise(config: TrainConfig, step: int) -> np.ndarray:
 
     For labels sampled in a step, see `optim.torch.curvature.sample_labels`.
     """
-    rng = np.random.default_rng((config.run.seed, step, _LABEL_NOISE))
+    rng = stream(config.run.seed, "label noise", step)
     shape = (config.data.global_batch_size, config.model.config.num_classes)
     return rng.gumbel(size=shape).astype(np.float32)
 

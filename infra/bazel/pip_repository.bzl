@@ -17,6 +17,7 @@ wherever the user's own pip configuration says. What is done here in Starlark is
 # What a wheel may not call a top-level module, because the folders of this workspace are imported by these names.
 # (`proto` is missing on purpose: a wheel owns that name, so nothing of ours is imported by it.)
 RESERVED_MODULES = [
+    "base",
     "benchmarks",
     "config",
     "data",
