@@ -53,6 +53,12 @@ def rank_slice(config: TrainConfig, rank: int, world_size: int) -> slice:
     return slice(rank * size, (rank + 1) * size)
 
 
+def ranks_per_node(config: TrainConfig) -> int:
+    """Returns how many ranks exchange full precision among themselves; 1: none do."""
+    section = config.gradient_compression
+    return (section.ranks_per_node or 1) if section.enabled else 1
+
+
 def compression_of(config: TrainConfig) -> Compression | None:
     """Returns how the run's gradients are compressed, or None if they are not."""
     section = config.gradient_compression

@@ -38,14 +38,19 @@ from train.comm.compression import Compression
 from train.comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
 from train.comm.wire import Wire
 from train.config import ConfigError, TorchConfig, TrainConfig, ZeroConfig
-from train.data_parallel import check_world_size, communication_report, compression_of
+from train.data_parallel import (
+    check_world_size,
+    communication_report,
+    compression_of,
+    ranks_per_node,
+)
 from train.evaluation import evaluate
 from train.meter import Meter
 from train.publication import publish_model, require_vacant
 from train.recipe import label_noise, learning_rates, training_batches
 
-# The mesh axis along which each batch is shared.
-_AXIS = "data"
+# The mesh axes along which each batch is shared: nodes, and the devices of a node.
+_AXIS = ("node", "device")
 
 
 class _State(NamedTuple):
@@ -85,7 +90,7 @@ def train(
     check_world_size(config, world_size)
     _check_sections(config)
     require_vacant(output_dir)
-    mesh = _make_mesh(world_size)
+    mesh = _make_mesh(world_size, ranks_per_node(config))
     started_at = datetime.now(UTC)
 
     # Data: everything random was drawn in numpy, so that the other framework sees it too.
@@ -146,14 +151,10 @@ def _check_sections(config: TrainConfig) -> None:
         raise ConfigError("torch: only //train:torch heeds this section; remove it")
     if config.zero != ZeroConfig():
         raise ConfigError("zero: only //train:torch heeds this section; remove it")
-    if config.gradient_compression.ranks_per_node not in (None, 1):
-        raise ConfigError(
-            "gradient_compression.ranks_per_node: only //train:torch heeds it; remove it"
-        )
 
 
-def _make_mesh(world_size: int) -> jax.sharding.Mesh:
-    """Returns a mesh of the first devices; of a CPU, as many virtual ones as are needed.
+def _make_mesh(world_size: int, per_node: int) -> jax.sharding.Mesh:
+    """Returns a mesh of the first devices, in nodes; of a CPU, as many virtual ones as are needed.
 
     Raises:
         ConfigError: There are fewer.
@@ -169,9 +170,9 @@ def _make_mesh(world_size: int) -> jax.sharding.Mesh:
             f"{devices[0].device_kind!r}; lower it, or set JAX_PLATFORMS=cpu for virtual devices"
         )
     return jax.make_mesh(
-        (world_size,),
-        (_AXIS,),
-        axis_types=(jax.sharding.AxisType.Auto,),
+        (world_size // per_node, per_node),
+        _AXIS,
+        axis_types=(jax.sharding.AxisType.Auto,) * len(_AXIS),
         devices=devices[:world_size],
     )
 

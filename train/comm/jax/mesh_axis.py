@@ -41,9 +41,9 @@ def check_collective(compression: Compression, size: int) -> None:
     """Raises ValueError unless `size` values can be sent at once so."""
     if compression.ranks_per_node not in (None, 1):
         raise ValueError(
-            f"ranks_per_node is not heeded in JAX, got {compression.ranks_per_node}: make the fast "
-            "links a mesh axis of their own, lax.psum_scatter over it, compressed_psum over the "
-            "slow axis, and lax.all_gather over the fast one"
+            f"ranks_per_node {compression.ranks_per_node} is not heeded here, only by "
+            "train.comm.jax.transformation.compress_gradients: make the fast links a mesh axis of "
+            "their own, and see train.comm.jax.nodes"
         )
     if is_stochastic(compression.codec) and size > _MAX_STOCHASTIC_SIZE:
         raise ValueError(

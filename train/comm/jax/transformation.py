@@ -18,7 +18,6 @@
 For parameters that are sharded too there is `train.comm.jax.fsdp`.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from jax.sharding import PartitionSpec
 from train.comm.compression import Compression, compresses, pieces
 from train.comm.jax.collectives import Feedback, compressed_psum, owned_size
 from train.comm.jax.mesh_axis import AxisName, varying_axes
+from train.comm.jax.nodes import has_nodes, owned_share_size, psum_of_nodes, share_size
 from train.comm.wire import Wire, all_reduce_bytes
 
 _FLOAT32_BYTES = 4
@@ -46,6 +46,7 @@ class CompressionState(NamedTuple):
         step: int32 scalar, counted from 0.
         local: A tree like the parameters of float32 [world_size, *shape]: what each device has yet
             to send of its gradients. None where nothing is compressed or without error feedback.
+            With nodes it is [world_size, share_size]: of a device's share of the node's vector.
         owned: Float32 [world_size, owned_size]: what each device has yet to send of the sums that
             it makes. None without error feedback.
     """
@@ -67,7 +68,8 @@ def compress_gradients(
 
     Args:
         compression: How.
-        axis_name: The mesh axis, or a tuple of several.
+        axis_name: The mesh axis, or a tuple of several. With `compression.ranks_per_node`, the axis
+            of the nodes and that of the devices of each; see nodes.py.
         world_size: Devices along it.
         average: False: the sum instead of the mean.
     """
@@ -80,30 +82,27 @@ def compress_gradients(
     ) -> tuple[optax.Updates, CompressionState]:
         del params
         leaves, tree = jax.tree.flatten(updates)
-        residuals = tree.flatten_up_to(state.local)
+        shared = has_nodes(compression)
+        residuals = [None] * len(leaves) if shared else tree.flatten_up_to(state.local)
         _check_update(leaves, residuals, axis_name, world_size)
         large = [leaf for leaf in leaves if compresses(compression, leaf.shape)]
         small = [leaf for leaf in leaves if not compresses(compression, leaf.shape)]
         held = [r for r in residuals if r is not None]
-        sum_compressed = functools.partial(
-            compressed_psum,
-            _join(large),
-            axis_name,
-            compression,
-            average=average,
-            step=state.step,
-        )
         feedback = None
-        if state.owned is None:
-            total = sum_compressed()
-        else:
-            total, feedback = sum_compressed(feedback=Feedback(_join(held), state.owned[0]))
+        if state.owned is not None:
+            local = state.local[0] if shared else _join(held)
+            feedback = Feedback(local, state.owned[0])
+        options = {"average": average, "feedback": feedback, "step": state.step}
+        reduce_large = psum_of_nodes if shared else _psum
+        total, feedback = reduce_large(_join(large), axis_name, compression, **options)
         reduce = lax.pmean if average else lax.psum
         plain = reduce(_join(small, jnp.float32), axis_name)
         reduced = {True: iter(_split(total, large)), False: iter(_split(plain, small))}
         result = [next(reduced[compresses(compression, leaf.shape)]) for leaf in leaves]
         state = state._replace(step=optax.safe_increment(state.step))
-        if feedback is not None:
+        if feedback is not None and shared:
+            state = state._replace(local=feedback.local[None], owned=feedback.owned[None])
+        elif feedback is not None:
             kept = iter(_split(feedback.local, held))
             local = [None if r is None else next(kept) for r in residuals]
             state = state._replace(local=tree.unflatten(local), owned=feedback.owned[None])
@@ -145,8 +144,10 @@ def resize_state(
         world_size: The new number of devices.
 
     Raises:
-        ValueError: The state is of another compression.
+        ValueError: The state is of another compression, or of one with `ranks_per_node`.
     """
+    if has_nodes(compression):
+        raise ValueError("ranks_per_node: the residuals of nodes are of no other number of devices")
     if state.owned is None:
         return state
     mean = jax.tree.map(lambda r: np.asarray(r).mean(0, dtype=np.float64), state.local)
@@ -184,12 +185,15 @@ def bytes_per_step(params: optax.Params, compression: Compression, world_size: i
     shapes = [leaf.shape for leaf in jax.tree.leaves(params)]
     large = sum(math.prod(s) for s in shapes if compresses(compression, s))
     small = sum(math.prod(s) for s in shapes) - large
-    for start, stop in pieces(compression, large):
-        chunk_size = compression.codec.chunk_size(stop - start, world_size)
-        payload_bytes = world_size * compression.codec.payload_bytes(chunk_size)
+    # With nodes, of the first device's share, what goes between nodes.
+    num_ends = world_size // (compression.ranks_per_node or 1)
+    vector = min(large, share_size(compression, large)) if has_nodes(compression) else large
+    for start, stop in pieces(compression, vector):
+        chunk_size = compression.codec.chunk_size(stop - start, num_ends)
+        payload_bytes = num_ends * compression.codec.payload_bytes(chunk_size)
         wire.add(
-            all_reduce_bytes(payload_bytes, world_size),
-            all_reduce_bytes(_FLOAT32_BYTES * (stop - start), world_size),
+            all_reduce_bytes(payload_bytes, num_ends),
+            all_reduce_bytes(_FLOAT32_BYTES * (stop - start), num_ends),
         )
     plain = all_reduce_bytes(_FLOAT32_BYTES * small, world_size)
     wire.add(plain, plain)
@@ -202,12 +206,33 @@ def _init(params: optax.Params, compression: Compression, world_size: int) -> Co
             return jnp.zeros((world_size, *param.shape), jnp.float32)
         return None
 
+    if has_nodes(compression):
+        return _init_nodes(params, compression, world_size)
     local = jax.tree.map(residual, params)
     owned = None
     if compression.error_feedback:
         size = sum(r[0].size for r in jax.tree.leaves(local))
         owned = jnp.zeros((world_size, owned_size(compression, size, world_size)), jnp.float32)
     return CompressionState(jnp.zeros((), jnp.int32), local, owned)
+
+
+def _init_nodes(
+    params: optax.Params, compression: Compression, world_size: int
+) -> CompressionState:
+    local = owned = None
+    if compression.error_feedback:
+        shapes = [param.shape for param in jax.tree.leaves(params)]
+        size = sum(math.prod(shape) for shape in shapes if compresses(compression, shape))
+        local = jnp.zeros((world_size, share_size(compression, size)), jnp.float32)
+        owned = jnp.zeros((world_size, owned_share_size(compression, size, world_size)))
+    return CompressionState(jnp.zeros((), jnp.int32), local, owned)
+
+
+def _psum(
+    x: jax.Array, axis_name: AxisName, compression: Compression, **options: Any
+) -> tuple[jax.Array, Feedback | None]:
+    result = compressed_psum(x, axis_name, compression, **options)
+    return result if isinstance(result, tuple) else (result, None)
 
 
 def _join(arrays: Sequence[jax.Array], dtype: Any = None) -> jax.Array:

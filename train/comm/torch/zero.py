@@ -13,6 +13,8 @@ one engine or optimizer; nothing else of DeepSpeed is, and torch.distributed is 
     bf16 and fp32   caller copies back. Every rank needs all of them: 8 bits there and 8 bits back.
     accumulation
 
+                    With `ranks_per_node`, float32 inside a node and 8 bits between nodes.
+
     stages 1, 2     DeepSpeedZeroOptimizer.gradient_reduction_w_predivide(tensor, dtype)
                     gets the flat bucket and leaves the means in it. DeepSpeed takes this way when
                     its option reduce_scatter is off, so compression turns that off: what it stands
@@ -48,7 +50,9 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import distributed
 
-from train.comm.compression import Compression
+from train.comm.compression import Compression, compresses
+from train.comm.torch import collectives
+from train.comm.torch.hierarchical import num_nodes
 from train.comm.torch.zero_checkpoint import load_residuals, loss_scale, save_residuals
 from train.comm.torch.zero_exchange import Plan, average_parts
 from train.comm.torch.zero_parts import (
@@ -76,7 +80,11 @@ class ZeroCompression:
         names = {param: name for name, param in engine.module.named_parameters()}
         sizes = {name: _shape(param).numel() for param, name in names.items()}
         self.wire = Wire()
-        self.residuals = Residuals(sizes, error_feedback=compression.error_feedback)
+        self.residuals = Residuals(
+            sizes,
+            error_feedback=compression.error_feedback,
+            ranks_per_node=compression.ranks_per_node,
+        )
         self._engine = engine
         self._compression = compression
         self._names = names
@@ -125,6 +133,20 @@ class ZeroCompression:
             check=engine.global_steps == self._first_step,
         )
         average_parts(parts, plan, everywhere=everywhere)
+
+    def average_on_nodes(self, gradients: list[Gradient], group: distributed.ProcessGroup) -> None:
+        """Replaces the values of whole gradients by means; see hierarchical.py."""
+        engine = self._engine
+        self.residuals.rescale(loss_scale(engine))
+        collectives.all_reduce_coalesced(
+            [gradient.values for gradient in gradients],
+            self._compression,
+            group=group,
+            average=engine.gradient_average,
+            feedbacks=[self.residuals.feedback(gradient.name) for gradient in gradients],
+            step=engine.global_steps,
+            wire=self.wire,
+        )
 
     def gradient(
         self, param: torch.Tensor, values: torch.Tensor, plain_dtype: torch.dtype
@@ -185,6 +207,10 @@ def _compress_all_reduce(
                 start += param.numel()
             start = end  # beyond what DeepSpeed appends to make groups divisible
         world_size = distributed.get_world_size(dp_group)
+        if num_nodes(compression, world_size) is not None:
+            compressed = [g for g in gradients if compresses(compression, g.shape)]
+            handle.average_on_nodes(compressed, dp_group)
+            gradients = [g for g in gradients if not compresses(compression, g.shape)]
         parts = replicated_parts(gradients, compression, world_size)
         handle.average(parts, dp_group, everywhere=True)
         return means.to(flat.dtype)

@@ -8,11 +8,13 @@ number of ranks is DeepSpeed's to say.
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import deepspeed
 
 from train.comm.torch import checkpoint
+from train.comm.torch.feedback import Feedback
 from train.comm.torch.zero_residuals import Residuals
 
 _FOLDER = "gradient_compression"
@@ -33,7 +35,8 @@ def save_residuals(
     if residuals.feedbacks is None:
         return
     residuals.rescale(loss_scale(engine))
-    checkpoint.save(Path(save_dir) / tag / _FOLDER, residuals.feedbacks)
+    folder = Path(save_dir) / tag / _FOLDER
+    checkpoint.save(folder, residuals.feedbacks, ranks_per_node=residuals.ranks_per_node)
 
 
 def load_residuals(
@@ -65,5 +68,8 @@ def load_residuals(
             stacklevel=2,
         )
         fresh = True
-    loaded = {} if fresh else checkpoint.load(folder, device=engine.device).feedbacks
+    loaded: Mapping[str, Feedback] = {}
+    if not fresh:
+        per_node = residuals.ranks_per_node
+        loaded = checkpoint.load(folder, ranks_per_node=per_node, device=engine.device).feedbacks
     residuals.replace(loaded, loss_scale(engine))

@@ -24,15 +24,24 @@ class Residuals:
         feedbacks: By parameter, of those that were reduced at least once. None: error feedback is
             off.
         loss_scale: Of the gradients that the residuals are of.
+        ranks_per_node: As given.
     """
 
-    def __init__(self, sizes: Mapping[str, int], *, error_feedback: bool) -> None:
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        *,
+        error_feedback: bool,
+        ranks_per_node: int | None = None,
+    ) -> None:
         """Starts with nothing lost.
 
         Args:
             sizes: Values in each parameter, by name.
             error_feedback: Whether anything is to be kept.
+            ranks_per_node: Ranks that share out the residuals of what they have summed.
         """
+        self.ranks_per_node = ranks_per_node
         self.feedbacks: dict[str, Feedback] | None = {} if error_feedback else None
         self.loss_scale = 1.0
         self._sizes = dict(sizes)
@@ -87,6 +96,10 @@ class Residuals:
             self._local[name], owned = feedback.prepare(size, (0, size), spans, device)
             for part, buffer in zip(of_name, owned, strict=False):
                 self._owned[name, part.start] = buffer
+
+    def feedback(self, name: str) -> Feedback | None:
+        """Returns the residuals of a parameter that is reduced as one vector."""
+        return None if self.feedbacks is None else self.feedbacks.setdefault(name, Feedback())
 
     def local(self, part: Part) -> torch.Tensor | None:
         """Returns what this rank lost of its own gradient, for a part."""

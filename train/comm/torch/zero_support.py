@@ -78,8 +78,8 @@ def _problems(engine: deepspeed.DeepSpeedEngine, compression: Compression) -> It
             "Muon needs whole gradients where they are partitioned: choose another optimizer",
         ),
         (
-            compression.ranks_per_node is not None,
-            "ranks_per_node: ZeRO has no exchange on two levels here, leave it out",
+            stage > 0 and compression.ranks_per_node not in (None, 1),
+            "ranks_per_node: only stage 0 has an exchange on two levels, leave it out",
         ),
         (
             "gradient_compression" in vars(engine),
