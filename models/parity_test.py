@@ -4,7 +4,9 @@ Each framework is the other's oracle: they share the configuration, the weights 
 kernel, and no line of the network.
 """
 
+import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +40,7 @@ CONFIGS = {
         num_classes=10,
         embed_dim=64,
         num_heads=4,
-        num_layers=3,
+        num_layers=2,
         mlp_ratio=2,
     ),
     "one token, one head": VisionTransformerConfig(
@@ -81,12 +83,41 @@ def _batch(config: VisionTransformerConfig, dtype: str) -> tuple[np.ndarray, np.
     return images, rng.integers(0, config.num_classes, 6)
 
 
+class _Evaluated(NamedTuple):
+    """Of one batch."""
+
+    logits: np.ndarray
+    grads: Weights
+
+
+@functools.cache
+def _of_torch(config: VisionTransformerConfig, dtype: str) -> _Evaluated:
+    images, labels = _batch(config, dtype)
+    model = torch_weights.from_canonical(config, _weights(config, dtype))
+    logits = model(torch.tensor(images))
+    F.cross_entropy(logits, torch.tensor(labels)).backward()
+    grads = {name: param.grad.numpy() for name, param in model.named_parameters()}
+    return _Evaluated(logits.detach().numpy(), grads)
+
+
+@functools.cache
+def _of_flax(config: VisionTransformerConfig, dtype: str) -> _Evaluated:
+    images, labels = _batch(config, dtype)
+    with jax.enable_x64(dtype == "float64"):
+        graph, params = nnx.split(flax_weights.from_canonical(config, _weights(config, dtype)))
+        # One program: without `jit` JAX compiles every operation by itself.
+        grads, logits = jax.jit(jax.grad(_flax_loss(graph, images, labels), has_aux=True))(params)
+        return _Evaluated(
+            np.asarray(logits), flax_weights.to_canonical(nnx.merge(graph, grads))
+        )
+
+
 def _flax_loss(
     graph: nnx.GraphDef, images: np.ndarray, labels: np.ndarray
-) -> Callable[[nnx.State], jax.Array]:
-    def loss(params: nnx.State) -> jax.Array:
+) -> Callable[[nnx.State], tuple[jax.Array, jax.Array]]:
+    def loss(params: nnx.State) -> tuple[jax.Array, jax.Array]:
         logits = nnx.merge(graph, params)(jnp.asarray(images))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
 
     return loss
 
@@ -102,36 +133,17 @@ def _assert_all_close(actual: Weights, expected: Weights, tolerance: float) -> N
 @each_dtype
 @each_config
 def test_same_logits(config: VisionTransformerConfig, dtype: str) -> None:
-    weights = _weights(config, dtype)
-    images, _ = _batch(config, dtype)
-    torch_logits = torch_weights.from_canonical(config, weights)(torch.tensor(images))
-    with jax.enable_x64(dtype == "float64"):
-        flax_logits = flax_weights.from_canonical(config, weights)(jnp.asarray(images))
-    assert str(flax_logits.dtype) == dtype
-    assert torch_logits.dtype == getattr(torch, dtype)
-    np.testing.assert_allclose(
-        flax_logits,
-        torch_logits.detach(),
-        rtol=TOLERANCES[dtype],
-        atol=TOLERANCES[dtype],
-    )
+    ours, theirs = _of_flax(config, dtype).logits, _of_torch(config, dtype).logits
+    assert ours.dtype == theirs.dtype == dtype
+    tolerance = TOLERANCES[dtype]
+    np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 @each_dtype
 @each_config
 def test_same_gradients(config: VisionTransformerConfig, dtype: str) -> None:
-    weights = _weights(config, dtype)
-    images, labels = _batch(config, dtype)
-
-    model = torch_weights.from_canonical(config, weights)
-    F.cross_entropy(model(torch.tensor(images)), torch.tensor(labels)).backward()
-    torch_grads = {name: param.grad.numpy() for name, param in model.named_parameters()}
-
-    with jax.enable_x64(dtype == "float64"):
-        graph, params = nnx.split(flax_weights.from_canonical(config, weights))
-        grads = jax.grad(_flax_loss(graph, images, labels))(params)
-        flax_grads = flax_weights.to_canonical(nnx.merge(graph, grads))
-    _assert_all_close(flax_grads, torch_grads, TOLERANCES[dtype])
+    ours, theirs = _of_flax(config, dtype).grads, _of_torch(config, dtype).grads
+    _assert_all_close(ours, theirs, TOLERANCES[dtype])
 
 
 @each_dtype
@@ -150,22 +162,31 @@ def test_same_weights_after_training(dtype: str) -> None:
 
     with jax.enable_x64(dtype == "float64"):
         graph, params = nnx.split(flax_weights.from_canonical(config, weights))
-        gradient = jax.jit(jax.grad(_flax_loss(graph, images, labels)))
+        gradient = jax.grad(_flax_loss(graph, images, labels), has_aux=True)
+
+        @jax.jit
+        def update(params: nnx.State) -> nnx.State:
+            return jax.tree.map(lambda p, grad: p - learning_rate * grad, params, gradient(params)[0])
+
         for _ in range(NUM_STEPS):
-            updates = jax.tree.map(lambda grad: -learning_rate * grad, gradient(params))
-            params = optax.apply_updates(params, updates)
+            params = update(params)
         flax_trained = flax_weights.to_canonical(nnx.merge(graph, params))
     _assert_all_close(flax_trained, torch_weights.to_canonical(model), TRAINING_TOLERANCES[dtype])
+
+
+@functools.cache
+def _flax_predictor() -> Callable[[np.ndarray], np.ndarray]:
+    config = CONFIGS["digits"]
+    return flax_predict.predict_fn(config, _weights(config, "float32"))
 
 
 @pytest.mark.parametrize("batch", [0, 1, 3, 8, 33])
 def test_same_predictions_for_any_batch(batch: int) -> None:
     config = CONFIGS["digits"]
-    weights = _weights(config, "float32")
     images = np.random.default_rng(3).random((batch, *config.image_shape), dtype=np.float32)
     images.setflags(write=False)
-    flax_logits = flax_predict.predict_fn(config, weights)(images)
-    torch_logits = torch_predict.predict_fn(config, weights)(images)
+    flax_logits = _flax_predictor()(images)
+    torch_logits = torch_predict.predict_fn(config, _weights(config, "float32"))(images)
     for logits in (flax_logits, torch_logits):
         assert logits.shape == (batch, config.num_classes)
         assert logits.dtype == np.float32
@@ -175,7 +196,7 @@ def test_same_predictions_for_any_batch(batch: int) -> None:
 
 def test_flax_predictions_do_not_depend_on_the_padding() -> None:
     config = CONFIGS["digits"]
-    predict = flax_predict.predict_fn(config, _weights(config, "float32"))
+    predict = _flax_predictor()
     images = np.random.default_rng(4).random((5, *config.image_shape), dtype=np.float32)
     together = predict(images)
     alone = np.concatenate([predict(image[np.newaxis]) for image in images])

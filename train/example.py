@@ -10,10 +10,11 @@ PRESETS_DIR = Path(__file__).parent.parent / "config"
 def short_config(
     *, num_steps: int, log_every_steps: int = 1, **sections: dict[str, object]
 ) -> TrainConfig:
-    """Returns the Flax preset with few steps, and with `sections` updated key by key."""
+    """Returns the Flax preset with few steps and one layer, and with `sections` updated by key."""
     content = load_config(PRESETS_DIR / "digits_flax.yaml").model_dump()
     content["run"] |= {"num_steps": num_steps, "log_every_steps": log_every_steps}
     content["schedule"] |= {"warmup_steps": num_steps // 2}
+    content["model"]["config"]["num_layers"] = 1  # XLA compiles the longer the more there are
     for section, changes in sections.items():
         content[section] |= changes
     return TrainConfig.model_validate(content)

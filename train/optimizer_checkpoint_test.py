@@ -13,7 +13,7 @@ from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
 from train.comm.torch import ranks, zero_example
 
-_STEPS = 3
+_STEPS = 2
 
 
 class Case(NamedTuple):

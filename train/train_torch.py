@@ -74,9 +74,9 @@ def train(
     check_can_start(world_size)
     require_vacant(output_dir)
     if world_size > 1:
-        return train_on_ranks(_train_rank, config, output_dir, callbacks, world_size=world_size)
+        return train_on_ranks(train_rank, config, output_dir, callbacks, world_size=world_size)
     join_alone()
-    artifact = _train_rank(config, output_dir, callbacks)
+    artifact = train_rank(config, output_dir, callbacks)
     assert artifact is not None  # the only rank is the first
     return artifact
 
@@ -97,9 +97,14 @@ def _check_sections(config: TrainConfig) -> None:
         )
 
 
-def _train_rank(
+def train_rank(
     config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback]
 ) -> artifact_pb2.Artifact | None:
+    """Trains as one rank of torch's default process group; all its ranks call this.
+
+    Returns:
+        What was published, on the first rank; None on the others.
+    """
     rank, world_size = distributed.get_rank(), distributed.get_world_size()
     torch.set_num_threads(config.torch.num_threads or max(1, torch.get_num_threads() // world_size))
     started_at = datetime.now(UTC)

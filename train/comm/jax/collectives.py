@@ -58,6 +58,7 @@ def compressed_psum(
     average: bool = ...,
     feedback: None = None,
     step: int | jax.Array = ...,
+    offset: int | jax.Array = ...,
 ) -> jax.Array: ...
 
 
@@ -70,6 +71,7 @@ def compressed_psum(
     average: bool = ...,
     feedback: Feedback,
     step: int | jax.Array = ...,
+    offset: int | jax.Array = ...,
 ) -> tuple[jax.Array, Feedback]: ...
 
 
@@ -81,6 +83,7 @@ def compressed_psum(
     average: bool = False,
     feedback: Feedback | None = None,
     step: int | jax.Array = 0,
+    offset: int | jax.Array = 0,
 ) -> jax.Array | tuple[jax.Array, Feedback]:
     """Sums over a mesh axis, as `lax.psum` does, with 8-bit values on the wire.
 
@@ -96,6 +99,7 @@ def compressed_psum(
         average: Return the mean instead of the sum.
         feedback: What the steps before gave, `init_feedback` at first.
         step: Of training; seeds stochastic rounding. May be traced.
+        offset: Index of the first value in a longer vector, for stochastic rounding.
 
     Returns:
         An array like `x` with the same bits on every device; its type does not vary over the axis.
@@ -114,7 +118,7 @@ def compressed_psum(
     if world_size == 1 or x.size == 0:
         total = lax.psum(x, axis_name)
         return total if feedback is None else (total, feedback)
-    how = two_hops.How(axis_name, compression, 1 / world_size if average else 1.0, step)
+    how = two_hops.How(axis_name, compression, 1 / world_size if average else 1.0, step, offset)
     flat, held = vary((x.ravel(), feedback), axis_name)
     if feedback is None:
         return two_hops.all_reduce(flat, None, None, how)[0].reshape(x.shape)

@@ -69,13 +69,16 @@ def psum_of_nodes(
     share = lax.psum_scatter(vary(padded, axis_name), inside, tiled=True)
     if average:
         share = share / per_node
-    among_nodes = dataclasses.replace(compression, ranks_per_node=None)
-    if feedback is None:
-        total = compressed_psum(share, between, among_nodes, average=average, step=step)
-    else:
-        total, feedback = compressed_psum(
-            share, between, among_nodes, average=average, feedback=feedback, step=step
-        )
+    result = compressed_psum(
+        share,
+        between,
+        dataclasses.replace(compression, ranks_per_node=None),
+        average=average,
+        feedback=feedback,
+        step=step,
+        offset=lax.axis_index(inside) * size,
+    )
+    total, feedback = result if isinstance(result, tuple) else (result, None)
     whole = lax.all_gather(total, inside, tiled=True, to="invarying")
     return whole[: x.size].astype(x.dtype), feedback
 

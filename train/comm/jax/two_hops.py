@@ -24,6 +24,7 @@ class How(NamedTuple):
     compression: Compression
     multiplier: float
     step: int | jax.Array
+    offset: int | jax.Array = 0  # of the vector's first value in a longer one
 
 
 def all_reduce(
@@ -76,7 +77,7 @@ def _scatter(
             chunk_size=chunk_size,
             residual=residual,
             seed=quantization_seed(how.compression, how.step, 0, rank),
-            offset=start,
+            offset=_place(start, how),
         )
     )
     return lax.all_to_all(payload, how.axis_name, 0, 0, tiled=True), residual
@@ -100,12 +101,17 @@ def _sum_and_gather(
             residual=residual,
             # Rank 0 whoever sums: the noise of an element depends on nothing but its index.
             seed=quantization_seed(how.compression, how.step, 1, 0),
-            # Wraps only where it does not count; see `mesh_axis.check_collective`.
-            offset=jnp.uint32(start & 0xFFFFFFFF) + rank * jnp.uint32(chunk_size),
+            offset=_place(start, how) + rank * jnp.uint32(chunk_size),
         )
     )
     # All get the same bytes, and this lets the type of the result say so.
     return lax.all_gather(payload, how.axis_name, tiled=True, to="invarying"), residual
+
+
+def _place(start: int, how: How) -> jax.Array:
+    """Returns the index of a piece's first value, for stochastic rounding, uint32."""
+    # Wraps only where it does not count; see `mesh_axis.check_collective`.
+    return jnp.uint32(start & 0xFFFFFFFF) + jnp.asarray(how.offset).astype(jnp.uint32)
 
 
 def paired(result: Any) -> tuple[jax.Array, MaybeArray]:
