@@ -37,10 +37,16 @@ def check_world_size(config: TrainConfig, world_size: int) -> None:
             "gradient_compression.enabled: one rank alone sends no gradients; start more with "
             "--nproc 2, or leave it out"
         )
+    if ranks_per_node(config) > 1 and config.zero.stage > 0:
+        raise ConfigError(
+            f"gradient_compression.ranks_per_node: {section.ranks_per_node} needs zero.stage 0, "
+            f"got {config.zero.stage}: what ZeRO partitions has no exchange on two levels; change "
+            "one of the two"
+        )
     if section.ranks_per_node is not None and world_size % section.ranks_per_node:
         raise ConfigError(
             f"gradient_compression.ranks_per_node: {world_size} ranks do not make whole nodes of "
-            f"{section.ranks_per_node}"
+            f"{section.ranks_per_node}; expected a divisor of {world_size}"
         )
 
 

@@ -15,6 +15,7 @@ from train.data_parallel import (
     communication_report,
     compression_of,
     rank_slice,
+    ranks_per_node,
 )
 from train.example import short_config
 
@@ -34,6 +35,7 @@ def test_shares_make_up_the_batch_in_order(world_size: int) -> None:
         (3, {}, "data.global_batch_size: 64 images cannot be shared equally by the 3 ranks"),
         (1, {"enabled": True}, "gradient_compression.enabled: one rank alone sends no gradients"),
         (4, {"enabled": True, "ranks_per_node": 3}, "ranks_per_node: 4 ranks do not make whole"),
+        (2, {"enabled": True, "ranks_per_node": 4}, "of 4; expected a divisor of 2"),
     ],
 )
 def test_refuses(world_size: int, compression: dict[str, object], message: str) -> None:
@@ -41,6 +43,26 @@ def test_refuses(world_size: int, compression: dict[str, object], message: str) 
     with pytest.raises(ConfigError) as caught:
         check_world_size(config, world_size)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_refuses_nodes_where_zero_partitions(stage: int) -> None:
+    section = {"enabled": True, "ranks_per_node": 2}
+    config = short_config(num_steps=1, gradient_compression=section, zero={"stage": stage})
+    with pytest.raises(ConfigError) as caught:
+        check_world_size(config, 4)
+    assert str(caught.value) == (
+        "gradient_compression.ranks_per_node: 2 needs zero.stage 0, got "
+        f"{stage}: what ZeRO partitions has no exchange on two levels; change one of the two"
+    )
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_nodes_of_one_rank_are_no_nodes(stage: int) -> None:
+    section = {"enabled": True, "ranks_per_node": 1}
+    config = short_config(num_steps=1, gradient_compression=section, zero={"stage": stage})
+    check_world_size(config, 4)
+    assert ranks_per_node(config) == 1
 
 
 @pytest.mark.parametrize(("world_size", "steps"), [(1, 3), (2, 64), (4, 32)])

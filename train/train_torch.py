@@ -26,12 +26,7 @@ from optim.torch.optimizer import Optimizer, decay_groups
 from train import cli
 from train.callbacks import Callback
 from train.config import ConfigError, TrainConfig
-from train.data_parallel import (
-    check_world_size,
-    communication_report,
-    rank_slice,
-    ranks_per_node,
-)
+from train.data_parallel import check_world_size, communication_report, rank_slice
 from train.deepspeed_engine import (
     compress_gradients,
     estimate_curvature,
@@ -83,13 +78,6 @@ def train(
 
 def _check_sections(config: TrainConfig) -> None:
     """Raises ConfigError for what only the other trainer does."""
-    per_node = ranks_per_node(config)
-    if config.zero.stage > 0 and per_node > 1:
-        raise ConfigError(
-            f"gradient_compression.ranks_per_node: {per_node} needs zero.stage 0, got "
-            f"{config.zero.stage}: what ZeRO partitions has no exchange on two levels; change one "
-            "of the two"
-        )
     if config.optimizer.name == "sophia" and config.gradient_compression.enabled:
         raise ConfigError(
             "gradient_compression.enabled: with optimizer.name 'sophia' only //train:flax does it; "
