@@ -107,9 +107,7 @@ def _of_flax(config: VisionTransformerConfig, dtype: str) -> _Evaluated:
         graph, params = nnx.split(flax_weights.from_canonical(config, _weights(config, dtype)))
         # One program: without `jit` JAX compiles every operation by itself.
         grads, logits = jax.jit(jax.grad(_flax_loss(graph, images, labels), has_aux=True))(params)
-        return _Evaluated(
-            np.asarray(logits), flax_weights.to_canonical(nnx.merge(graph, grads))
-        )
+        return _Evaluated(np.asarray(logits), flax_weights.to_canonical(nnx.merge(graph, grads)))
 
 
 def _flax_loss(
@@ -166,7 +164,9 @@ def test_same_weights_after_training(dtype: str) -> None:
 
         @jax.jit
         def update(params: nnx.State) -> nnx.State:
-            return jax.tree.map(lambda p, grad: p - learning_rate * grad, params, gradient(params)[0])
+            return jax.tree.map(
+                lambda p, grad: p - learning_rate * grad, params, gradient(params)[0]
+            )
 
         for _ in range(NUM_STEPS):
             params = update(params)

@@ -69,12 +69,8 @@ def test_torch_trains_with(name: str, torch_runs: dict[str, Run], uncompressed: 
 
 @pytest.mark.parametrize("world_size", [2, 4])
 @pytest.mark.parametrize("name", _FLAX)
-def test_flax_trains_with(
-    name: str, world_size: int, uncompressed: Run, tmp_path: Path
-) -> None:
-    run = run_flax(
-        tmp_path / "run", world_size=world_size, num_steps=_NUM_STEPS, **_sections(name)
-    )
+def test_flax_trains_with(name: str, world_size: int, uncompressed: Run, tmp_path: Path) -> None:
+    run = run_flax(tmp_path / "run", world_size=world_size, num_steps=_NUM_STEPS, **_sections(name))
     _check(run, uncompressed)
 
 

@@ -14,7 +14,9 @@ def short_config(
     content = load_config(PRESETS_DIR / "digits_flax.yaml").model_dump()
     content["run"] |= {"num_steps": num_steps, "log_every_steps": log_every_steps}
     content["schedule"] |= {"warmup_steps": num_steps // 2}
-    content["model"]["config"]["num_layers"] = 1  # XLA compiles the longer the more there are
+    # XLA compiles the longer the more layers there are; and as in large models, next to all weights
+    # are those of matrices.
+    content["model"]["config"] |= {"num_layers": 1, "mlp_ratio": 8}
     for section, changes in sections.items():
         content[section] |= changes
     return TrainConfig.model_validate(content)

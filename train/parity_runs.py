@@ -76,7 +76,12 @@ def compile_once(folder: Path) -> None:
 
 
 def run_one(
-    train: Train, directory: Path, *, world_size: int = 1, num_steps: int = NUM_STEPS, **sections: Any
+    train: Train,
+    directory: Path,
+    *,
+    world_size: int = 1,
+    num_steps: int = NUM_STEPS,
+    **sections: Any,
 ) -> Run:
     """Trains as the program does."""
     recorder = _Recorder()
@@ -100,9 +105,7 @@ def run_torch(
             for i, case in enumerate(cases)
         ]
     zero_example.preload()
-    recorders = ranks.run(
-        _train_all, world_size, directory, cases, num_steps, timeout_s=600.0
-    )[0]
+    recorders = ranks.run(_train_all, world_size, directory, cases, num_steps, timeout_s=600.0)[0]
     return [recorder.run(directory / str(i)) for i, recorder in enumerate(recorders)]
 
 

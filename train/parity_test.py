@@ -35,9 +35,9 @@ jax.config.update("jax_num_cpu_devices", 4)
 # Measured with 8-bit gradients: up to 8e-4 in 20 steps, in both frameworks.
 COMPRESSED_LOSS_TOLERANCE = 4e-3
 
-# int8 with a float32 scale a 256 values is 0.254; in this small model, one value in 20 is a bias or
-# in a small tensor, which goes uncompressed: 0.2918.
-MAX_RATIO = 0.295
+# int8 with a float32 scale a 256 values is 0.254; in this small model, one value in 35 is a bias or
+# in a small tensor, which goes uncompressed.
+MAX_RATIO = 0.29
 
 _COMPRESSED = {"gradient_compression": {"enabled": True}}
 _NODES_OF_2 = {"gradient_compression": {"enabled": True, "ranks_per_node": 2}}

@@ -49,7 +49,8 @@ CASES = [
     for has_feedback in (True, False)
 ] + [Case("int8", "nearest", True, "bfloat16"), Case("int8", "stochastic", True, "float16")]
 
-# Every case on four ranks, one of each format and dtype on two: programs take seconds to compile.
+# Every case on four ranks, one of each format and another dtype on two: a program takes seconds to
+# compile.
 CASES_OF = {
     2: [case for case in CASES if case.has_feedback and case.rounding == "stochastic"],
     4: CASES,

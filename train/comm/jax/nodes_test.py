@@ -84,7 +84,9 @@ def test_nodes_exchange_what_their_devices_sum(
     owned = [np.zeros(_SIZE, "f4")] if error_feedback else None
     for step, means in enumerate(_run(compression, average=average)):
         gradients = _gradients(step)
-        rows = [np.concatenate([gradients[k][r].ravel() for k in ("large", "more")]) for r in range(4)]
+        rows = [
+            np.concatenate([gradients[k][r].ravel() for k in ("large", "more")]) for r in range(4)
+        ]
         factor = np.float32(0.5 if average else 1)
         nodes = [(rows[0] + rows[1]) * factor, (rows[2] + rows[3]) * factor]
         want = simulation.all_reduce(
