@@ -14,7 +14,7 @@ import torch
 
 from train.comm.torch import ranks, zero_example
 
-_NUM_STEPS = 20
+_NUM_STEPS = 30
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
