@@ -65,7 +65,7 @@ def _resume_all(rank: int, world_size: int, folder: str) -> list:
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
     zero_example.preload()
     folder = str(tmp_path_factory.mktemp("checkpoints"))
-    return ranks.run(_resume_all, 2, folder, timeout_s=240.0)
+    return ranks.run(_resume_all, 2, folder)
 
 
 @pytest.mark.parametrize("index", range(len(_CASES)), ids=map(str, _CASES))

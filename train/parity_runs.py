@@ -105,7 +105,7 @@ def run_torch(
             for i, case in enumerate(cases)
         ]
     zero_example.preload()
-    recorders = ranks.run(_train_all, world_size, directory, cases, num_steps, timeout_s=600.0)[0]
+    recorders = ranks.run(_train_all, world_size, directory, cases, num_steps)[0]
     return [recorder.run(directory / str(i)) for i, recorder in enumerate(recorders)]
 
 

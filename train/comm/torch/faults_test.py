@@ -15,7 +15,7 @@ from train.comm.torch.ddp import CompressionHook, compressed_hook
 _GROUP_TIMEOUT_S = 8.0
 
 # Beyond the group's timeout: starting processes and importing, on a machine with other work.
-_SLACK_S = 60.0
+_SLACK_S = 240.0
 
 _VICTIM = 1
 

@@ -69,8 +69,8 @@ def run(
     function: Callable[..., Any],
     world_size: int,
     *args: Any,
-    timeout_s: float = 120.0,
-    group_timeout_s: float = 60.0,
+    timeout_s: float = 900.0,
+    group_timeout_s: float = 300.0,
     env: Mapping[str, str] | None = None,
 ) -> list[Any]:
     """Returns what `function(rank, world_size, *args)` returned on each rank, in order.
@@ -105,8 +105,8 @@ def outcomes(
     function: Callable[..., Any],
     world_size: int,
     *args: Any,
-    timeout_s: float = 120.0,
-    group_timeout_s: float = 60.0,
+    timeout_s: float = 900.0,
+    group_timeout_s: float = 300.0,
     env: Mapping[str, str] | None = None,
     grace_s: float = _GRACE_S,
 ) -> list[Outcome]:

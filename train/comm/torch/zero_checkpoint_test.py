@@ -94,7 +94,7 @@ def _resume_all(rank: int, world_size: int, folder: str) -> dict[str, Resumed]:
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Resumed]]:
     zero_example.preload()
     folder = str(tmp_path_factory.mktemp("checkpoints"))
-    return ranks.run(_resume_all, 2, folder, timeout_s=150.0)
+    return ranks.run(_resume_all, 2, folder)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -62,7 +62,7 @@ def _run(rank: int, world_size: int, stage: int, config: dict[str, Any]) -> list
 @functools.cache
 def _runs(world_size: int) -> list[dict[tuple[int, str], list[Floats]]]:
     zero_example.preload()
-    return ranks.run(_run_all, world_size, timeout_s=200.0)
+    return ranks.run(_run_all, world_size)
 
 
 def _simulate(world_size: int, stage: int, variant: str) -> list[Floats]:

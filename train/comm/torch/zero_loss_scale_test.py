@@ -80,7 +80,7 @@ def _run(rank: int, world_size: int, stage: int) -> Run:
 @functools.cache
 def _runs() -> list[list[Run]]:
     zero_example.preload()
-    return ranks.run(_run_all, _WORLD_SIZE, timeout_s=100.0)
+    return ranks.run(_run_all, _WORLD_SIZE)
 
 
 def _simulate(stage: int, scales: list[float]) -> list[Floats]:

@@ -62,7 +62,7 @@ def _run_all(rank: int, world_size: int, folder: str) -> Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Runs]:
     zero_example.preload()
-    return ranks.run(_run_all, 4, str(tmp_path_factory.mktemp("checkpoint")), timeout_s=300.0)
+    return ranks.run(_run_all, 4, str(tmp_path_factory.mktemp("checkpoint")))
 
 
 def _means(param: int) -> Floats:

@@ -86,7 +86,7 @@ def _run(rank: int, world_size: int, stage: int, config: dict[str, Any], *, comp
 @functools.cache
 def _runs(world_size: int) -> list[dict[tuple[int, str], tuple[Run, Run]]]:
     zero_example.preload()
-    return ranks.run(_run_all, world_size, timeout_s=240.0)
+    return ranks.run(_run_all, world_size)
 
 
 def _final_loss(runs: list[Run]) -> float:
