@@ -41,8 +41,6 @@ _MODEL = VisionTransformerConfig(
 # may. 8 bits were seen to move it by less than a hundredth, these 4 bits by a whole one and more.
 _BOUND = 0.05
 
-# A busy machine takes long, and that is no error.
-
 _FOUR_BIT_MAX = 7
 
 Losses = Mapping[str, np.ndarray]
