@@ -42,13 +42,13 @@ ROUNDINGS = ("nearest", "stochastic")
 
 BLOCK_SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 
-# Blocks whose values are all smaller count as zeros: so neither scales nor their inverses leave the
-# normal numbers, which not every processor setting has exactly.
-MIN_MAGNITUDE = 2.0**-100
+# The least scale of a block that is not all zeros, the smallest normal float32: neither a scale nor
+# its inverse leaves the normal numbers. Codes of smaller blocks do not reach the largest value.
+MIN_SCALE = 2.0**-126
 
-# A block with a magnitude from here on counts as not finite, as does one with a NaN: so no product
-# of a code and a scale overflows.
-MAX_MAGNITUDE = 2.0**126
+# Scales are those of magnitudes up to this one, the second largest float32: so that no product of a
+# code and a scale overflows, where the scale was rounded up.
+MAX_MAGNITUDE = 2.0**128 - 2.0**105
 
 # Rows of payload start at multiples of it, for vector loads.
 PAYLOAD_ALIGNMENT = 16

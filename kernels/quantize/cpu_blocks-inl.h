@@ -10,15 +10,19 @@
 namespace kernels::quantize {
 namespace KERNELS_ISA {
 
-// Bits of float32: MIN_MAGNITUDE and MAX_MAGNITUDE of contract.py, and the NaN that is a scale.
-constexpr int32_t kMinMagnitude = (kBias - 100) << kMantissa;
-constexpr int32_t kMaxMagnitude = (kBias + 126) << kMantissa;
+// MIN_SCALE and MAX_MAGNITUDE of contract.py.
+constexpr float kMinScale = 0x1p-126f, kMaxMagnitude = 0x1.fffffcp127f;
+// Bits of the NaN that is a scale.
 constexpr int32_t kNan = 0x7fc00000;
 
 inline float FloatOfBits(int32_t bits) {
   float result;
   std::memcpy(&result, &bits, sizeof(result));
   return result;
+}
+
+inline float Clamp(float x, float least, float largest) {
+  return x < least ? least : (x > largest ? largest : x);
 }
 
 // A block that has been read: into the first-level cache, if no further.
@@ -61,11 +65,12 @@ inline Staged<float> StageSum(const T* x, const float* residual, int64_t count, 
   return {v, LargestLane<int32_t>(largest)};
 }
 
-// Codes a block of values that are finite and not all tiny, and returns the scale.
+// Codes a block of values that are finite and not all zeros, and returns the scale.
 template <Format kFormat, Rounding kRounding, bool kHasResidual, typename T>
 float EncodeBlock(Staged<T> block, int64_t count, NoiseKey noise, uint8_t* codes, float* residual) {
   constexpr float kMaxValue = FormatTraits<kFormat>::kMaxValue;
-  const float magnitude = FloatOfBits(block.magnitude);
+  const float magnitude =
+      Clamp(FloatOfBits(block.magnitude), kMaxValue * kMinScale, kMaxMagnitude);
   const float scale = magnitude / kMaxValue, inverse = kMaxValue / magnitude;
   // Made where it is needed only: that takes as long as some vectors.
   const std::conditional_t<kRounding == Rounding::kStochastic, Noise, NoiseKey> random(noise);
@@ -92,10 +97,10 @@ template <Format kFormat, Rounding kRounding, bool kHasResidual, typename T>
 float QuantizeBlock(Staged<T> block, int64_t count, NoiseKey noise, const float* residual_in,
                     uint8_t* codes, float* residual_out) {
   Prefetch<1>(codes, count);
-  if (block.magnitude >= kMinMagnitude && block.magnitude < kMaxMagnitude) {
+  if (block.magnitude > 0 && block.magnitude < kInfinity) {
     return EncodeBlock<kFormat, kRounding, kHasResidual>(block, count, noise, codes, residual_out);
   }
-  const bool is_finite = block.magnitude < kMaxMagnitude;
+  const bool is_finite = block.magnitude < kInfinity;
   for (int64_t i = 0; i < count; i += kWidth) {
     StoreBytes(Ints{}, codes + i);
     if constexpr (kHasResidual) {

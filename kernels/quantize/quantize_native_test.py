@@ -66,6 +66,9 @@ def test_subnormal_numbers_count_where_the_caller_flushes_them() -> None:
     rng = np.random.default_rng(0)
     x = torch.from_numpy((rng.standard_normal(1000) * 2.0**-130).astype(np.float32))
     x[::64] = 2.0**-99
+    # Whole blocks of numbers that are subnormal or have a subnormal quotient by 127.
+    x[256:512] *= 2.0**-5
+    x[512:768] = 2.0**-122 * x[512:768].sign()
     want_residual, residual = torch.zeros(1000), torch.zeros(1000)
     want = torch_op.quantize(x, residual=want_residual)
     if not torch.set_flush_denormal(True):

@@ -3,7 +3,7 @@
 It is in the float32 arithmetic that every backend repeats bit for bit.
 For a block of values v (in float32, with the residual added where there is one):
 
-    magnitude = max |v|
+    magnitude = clamp(max |v|, max_value * MIN_SCALE, MAX_MAGNITUDE)
     scale     = magnitude / max_value                     (of the format: 127, 448 or 57344)
     y         = clamp(v * (max_value / magnitude), -max_value, max_value)
     codes     = y rounded to a value of the format
@@ -11,10 +11,13 @@ For a block of values v (in float32, with the residual added where there is one)
 
 Each operation is rounded to the nearest float32, products and sums one by one. Then
 
-- A block with a NaN or a magnitude of MAX_MAGNITUDE or more, such as infinity, has scale NaN and
-  codes 0: all of it reads as NaN, so that it propagates and is seen. Its residual stays as it was:
-  what makes a step be skipped does not stay in the residual.
-- A block whose magnitude is less than MIN_MAGNITUDE has scale 0 and codes 0.
+- A block with a NaN or an infinity has scale NaN and codes 0: all of it reads as NaN, so that it
+  propagates and is seen. Its residual stays as it was: what makes a step be skipped does not stay
+  in the residual. So has a block in which v overflows float32, be it in x + residual or in a sum.
+- Every other block is coded, up to the largest float32. A block of zeros has scale 0 and codes 0.
+- Where the smallest normal float32 is the scale, MIN_SCALE, a step is that of the format's codes
+  times 2^-126: for int8, what is below 2^-127 becomes zero, for float8_e4m3fn below 2^-136 and for
+  float8_e5m2 below 2^-143, which are half of the smallest step.
 - The step between neighbouring values of a float format near y is 2^(max(exponent(y),
   min_exponent) - mantissa_bits), and 1 for int8. y is rounded to a multiple of it: nearest, ties to
   even, or stochastically, up when uniform(seed, offset + index) < the fraction above the multiple
@@ -38,7 +41,7 @@ from numpy.typing import NDArray
 from kernels.quantize.contract import (
     FORMATS,
     MAX_MAGNITUDE,
-    MIN_MAGNITUDE,
+    MIN_SCALE,
     ROUNDINGS,
     Codec,
     Format,
@@ -164,9 +167,10 @@ def unpack(payload: Bytes, codec: Codec, chunk_size: int) -> tuple[Bytes, Floats
 
 def _quantize_blocks(v: Floats, noise: Floats | None, format: Format) -> tuple[Bytes, Floats]:
     magnitude = np.max(np.abs(v), axis=-1)
-    finite, positive = magnitude < MAX_MAGNITUDE, magnitude >= MIN_MAGNITUDE
-    usable, largest = finite & positive, np.float32(format.max_value)
-    divisor = np.where(usable, magnitude, np.float32(1))
+    finite, largest = np.isfinite(magnitude), np.float32(format.max_value)
+    usable = finite & (magnitude > 0)
+    least = largest * np.float32(MIN_SCALE)
+    divisor = np.clip(np.where(usable, magnitude, least), least, np.float32(MAX_MAGNITUDE))
     scales = np.where(usable, divisor / largest, np.where(finite, 0.0, np.nan))
     inverses = np.where(usable, largest / divisor, np.float32(0)).astype(np.float32)
     v = np.where(usable[..., None], v, np.float32(0))

@@ -51,7 +51,7 @@ TEST_SHAPES = {
     "room to spare": Shape(700, num_chunks=2, chunk_size=900, block_size=128),
     "largest block": Shape(4096 * 3 + 17, num_chunks=2, block_size=4096),
     "half a largest block": Shape(2048, block_size=4096),
-    "blocks of 512": Shape(4096 * 3 + 17, num_chunks=3, block_size=512),
+    "blocks of 512": Shape(4096 * 2 + 17, num_chunks=2, block_size=512),
     "several tasks": Shape(70001, num_chunks=2),
     "offset across 2^32": Shape(3000, num_chunks=2, block_size=1024, offset=2**32 - 777),
     "offset beyond 2^40": Shape(2000, num_chunks=1, block_size=2048, offset=2**40 + 5),

@@ -24,12 +24,13 @@ SIGNED_INTEGER = tl.constexpr(12582912.0)
 
 GOLDEN_RATIO = tl.constexpr(0x9E3779B9)
 
-# Bits of a float32: all but the sign; 2^-100 and 2^126, MIN_MAGNITUDE and MAX_MAGNITUDE of
-# contract.py; 1; NaN.
+# MIN_SCALE and MAX_MAGNITUDE of contract.py.
+MIN_SCALE = tl.constexpr(2.0**-126)
+MAX_MAGNITUDE = tl.constexpr(2.0**128 - 2.0**105)
+
+# Bits of a float32: all but the sign; infinity; NaN.
 ABSOLUTE = tl.constexpr(0x7FFFFFFF)
-MIN_BITS = tl.constexpr(0x0D800000)
-MAX_BITS = tl.constexpr(0x7E800000)
-ONE_BITS = tl.constexpr(0x3F800000)
+INFINITY_BITS = tl.constexpr(0x7F800000)
 NAN_BITS = tl.constexpr(0x7FC00000)
 
 
@@ -58,10 +59,11 @@ def quantize_blocks(v, seed, first, format, BLOCK: tl.constexpr, STOCHASTIC: tl.
     """
     # Of bits, which as integers are in the order of the numbers, with the NaNs on top.
     magnitude = tl.max(to_bits(v) & ABSOLUTE, 1)
-    is_finite = magnitude < MAX_BITS
-    is_usable = is_finite & (magnitude >= MIN_BITS)
-    divisor = from_bits(tl.where(is_usable, magnitude, ONE_BITS))
-    largest = tl.full(divisor.shape, 1.0, tl.float32) * largest_value(format)
+    is_finite = magnitude < INFINITY_BITS
+    is_usable = is_finite & (magnitude > 0)
+    largest = tl.full(magnitude.shape, 1.0, tl.float32) * largest_value(format)
+    divisor = from_bits(tl.where(is_usable, magnitude, 0))
+    divisor = tl.minimum(tl.maximum(divisor, largest * MIN_SCALE), MAX_MAGNITUDE)
     scales = tl.where(is_usable, tl.div_rn(divisor, largest), 0.0)
     scales = tl.where(is_finite, scales, from_bits(tl.full(scales.shape, NAN_BITS, tl.int32)))
     inverses = tl.where(is_usable, tl.div_rn(largest, divisor), 0.0)

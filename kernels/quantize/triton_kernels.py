@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import triton
 import triton.language as tl
 
-from kernels.quantize.triton_codes import INT8, MAX_BITS, decode, quantize_blocks
+from kernels.quantize.triton_codes import INFINITY_BITS, INT8, decode, quantize_blocks
 from kernels.quantize.triton_tiles import TILE, load, locate, places, reload, span, store
 
 # The smallest block: values that share a scale in any case.
@@ -131,7 +131,7 @@ def _quantize_tile(
     _store_payload(payload_ptr, payload_bytes, chunk_size, tile, codes, scales, BLOCK)
     if has_residual:
         rest = v - values * scales[:, None]
-        rest = reload(residual_in_ptr, start, count, rest, magnitude >= MAX_BITS, BLOCK)
+        rest = reload(residual_in_ptr, start, count, rest, magnitude >= INFINITY_BITS, BLOCK)
         store(residual_out_ptr, start, count, rest, BLOCK)
 
 

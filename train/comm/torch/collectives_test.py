@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from kernels.quantize.contract import FORMAT_NAMES, FORMATS, MIN_MAGNITUDE, codec
+from kernels.quantize.contract import FORMAT_NAMES, FORMATS, MIN_SCALE, codec
 from train.comm import simulation
 from train.comm.compression import Compression
 from train.comm.torch import collectives, ranks
@@ -161,7 +161,7 @@ def _largest_step(x: NDArray[Any], format_index: int) -> NDArray[Any]:
     padded = np.pad(x, (0, -x.size % _BLOCK_SIZE)).reshape(-1, _BLOCK_SIZE)
     magnitude = np.abs(padded).max(axis=1)
     widest = 2.0 ** (np.floor(np.log2(f.max_value)) - f.mantissa_bits) if f.mantissa_bits else 1.0
-    steps = np.where(magnitude < MIN_MAGNITUDE, 0, magnitude / f.max_value * widest)
+    steps = np.maximum(magnitude / f.max_value, MIN_SCALE) * widest
     return np.repeat(steps, _BLOCK_SIZE)[: x.size]
 
 
