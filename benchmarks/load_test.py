@@ -9,16 +9,18 @@ import pytest
 from benchmarks import load
 from benchmarks.load import Grace, OtherLoad, quiet_cores
 
-_SPIN = "import time\nend = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
+_SPIN = "print(flush=True)\nwhile True: pass"
 
 
 def test_another_process_is_seen() -> None:
-    with subprocess.Popen([sys.executable, "-c", _SPIN]) as other:
-        time.sleep(0.2)
-        watch = OtherLoad()
-        time.sleep(1.0)
-        seen = watch.cores()
-        other.kill()
+    with subprocess.Popen([sys.executable, "-c", _SPIN], stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout is not None and other.stdout.readline()
+            watch = OtherLoad()
+            time.sleep(1.0)
+            seen = watch.cores()
+        finally:
+            other.kill()
     assert seen > quiet_cores()
 
 

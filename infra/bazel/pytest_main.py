@@ -11,7 +11,10 @@ import pytest
 
 
 class Shard:
-    """Deals the collected cases out to the shards in turn, so that all have about as many."""
+    """Cuts the collected cases into runs of about as many, one for each shard.
+
+    Neighbours stay together: they share what a fixture or a cache of the process holds.
+    """
 
     def __init__(self, index: int, total: int) -> None:
         self._index = index
@@ -20,9 +23,21 @@ class Shard:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
-        mine = items[self._index :: self._total]
-        config.hook.pytest_deselected(items=[item for item in items if item not in mine])
-        items[:] = mine
+        first, end = (len(items) * i // self._total for i in (self._index, self._index + 1))
+        config.hook.pytest_deselected(items=items[:first] + items[end:])
+        items[:] = items[first:end]
+
+
+class NoDeadlines:
+    """Refuses a hypothesis test that fails where a case takes long: machines differ in speed."""
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        function = getattr(item, "obj", None)
+        settings = getattr(function, "_hypothesis_internal_use_settings", None)
+        if settings is not None and settings.deadline is not None:
+            raise pytest.UsageError(
+                f"{item.nodeid}: settings(deadline=...) must be None, got {settings.deadline}"
+            )
 
 
 def _arguments(environ: dict[str, str]) -> list[str]:
@@ -52,7 +67,9 @@ def main() -> int:
     os.environ.setdefault(
         "HOME", environ["TEST_TMPDIR"]
     )  # Bazel sets none, and libraries cache there
-    plugins: list[object] = []
+    # As hypothesis loads its settings for CI: the same cases in each run, however slow the machine.
+    os.environ.setdefault("CI", "true")
+    plugins: list[object] = [NoDeadlines()]
     total = int(environ.get("TEST_TOTAL_SHARDS", "1"))
     if total > 1:
         Path(environ["TEST_SHARD_STATUS_FILE"]).touch()

@@ -19,6 +19,18 @@ def test_name():
     pass
 """
 
+# A case takes longer than hypothesis allows by itself, 200 ms.
+_SLOW_CASE = """
+import time
+from hypothesis import given, settings, strategies
+
+@given(strategies.just(0.3))
+@settings(max_examples=2{more})
+def test_slow(seconds):
+    time.sleep(seconds)
+    assert settings.default.derandomize and settings.default.database is None
+"""
+
 
 def _run(
     tmp_path: Path, *arguments: str, source: str = _CASES, **environment: str
@@ -56,7 +68,7 @@ def test_hands_arguments_to_pytest(tmp_path: Path) -> None:
     assert _run(tmp_path, "-k", "name") == (0, ["test_name"])
 
 
-def test_shards_cover_every_case_once(tmp_path: Path) -> None:
+def test_shards_cover_every_case_once_and_keep_neighbours_together(tmp_path: Path) -> None:
     status = tmp_path / "status"
     shards = [
         _run(
@@ -69,8 +81,16 @@ def test_shards_cover_every_case_once(tmp_path: Path) -> None:
     ]
     assert status.exists()
     assert all(code == 0 for code, _ in shards)
-    assert sorted(name for _, names in shards for name in names) == sorted(_run(tmp_path)[1])
+    assert [name for _, names in shards for name in names] == _run(tmp_path)[1]
     assert {len(names) for _, names in shards} == {1, 2}
+
+
+def test_a_slow_case_of_hypothesis_is_no_failure(tmp_path: Path) -> None:
+    assert _run(tmp_path, source=_SLOW_CASE.format(more="")) == (0, ["test_slow"])
+
+
+def test_a_deadline_of_hypothesis_is_refused(tmp_path: Path) -> None:
+    assert _run(tmp_path, source=_SLOW_CASE.format(more=", deadline=5000"))[0] != 0
 
 
 @pytest.mark.parametrize(

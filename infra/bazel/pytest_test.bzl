@@ -10,7 +10,7 @@
     )
 
 Bazel's own switches work: `--test_filter=EXPRESSION` (pytest's -k), `--test_arg=ARGUMENT` (handed to pytest), `shard_count`
-(cases are dealt out in turn). The cases' results are in the target's test.xml. A target in which no case ran fails.
+(cases are cut into runs of neighbours). The cases' results are in the target's test.xml. A target in which no case ran fails.
 """
 
 def pytest_test(name, srcs, deps = [], args = [], env = {}, **kwargs):

@@ -51,7 +51,6 @@ def _run(source: Path, out: Path, *archs: int, **env: str) -> subprocess.Complet
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
     )
 
 
