@@ -1,9 +1,9 @@
 """Quantization through either framework against its specification, bit for bit.
 
 What a suite compares is all that the four functions give for one case, by name. The values of a
-case hold every kind of block: ordinary ones, ties, zeros of both signs, the smallest and the largest
-magnitudes, NaN, infinity, and magnitudes of 2^-149 beside large ones. Values are read and summed in
-the dtype of the case.
+case hold every kind of block: ordinary ones, ties, zeros of both signs, the smallest and the
+largest magnitudes, NaN, infinity, and magnitudes of 2^-149 beside large ones. Values are read and
+summed in the dtype of the case.
 """
 
 from typing import Any, NamedTuple, TypeAlias

@@ -71,6 +71,22 @@ def test_a_donated_residual_is_updated_in_place() -> None:
     _same((payload, new), want)
 
 
+def test_subnormal_numbers_count_whatever_the_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    # XLA's threads flush them to zero, those that call Python too.
+    codec = contract.codec("float8_e5m2")
+    x = np.random.default_rng(0).standard_normal(256).astype(np.float32) * np.float32(2.0**-125)
+
+    def round_trip(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        payload = jax_op.quantize(x, codec)
+        return payload, jax_op.dequantize(payload, 256, codec)
+
+    want = jax.jit(round_trip)(x)
+    magnitudes = np.abs(np.asarray(want[1]))
+    assert ((magnitudes > 0) & (magnitudes < 2.0**-126)).any()
+    monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
+    _same(jax.jit(lambda x: round_trip(x))(x), want)
+
+
 @pytest.mark.parametrize("in_axes", [(0, 0, 0), (0, None, None), (None, 0, 0), (1, None, 0)])
 def test_vmap_is_a_loop(in_axes: tuple[int | None, ...]) -> None:
     shapes = ((300,), (300,), ())
