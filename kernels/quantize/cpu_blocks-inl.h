@@ -69,8 +69,7 @@ inline Staged<float> StageSum(const T* x, const float* residual, int64_t count, 
 template <Format kFormat, Rounding kRounding, bool kHasResidual, typename T>
 float EncodeBlock(Staged<T> block, int64_t count, NoiseKey noise, uint8_t* codes, float* residual) {
   constexpr float kMaxValue = FormatTraits<kFormat>::kMaxValue;
-  const float magnitude =
-      Clamp(FloatOfBits(block.magnitude), kMaxValue * kMinScale, kMaxMagnitude);
+  const float magnitude = Clamp(FloatOfBits(block.magnitude), kMaxValue * kMinScale, kMaxMagnitude);
   const float scale = magnitude / kMaxValue, inverse = kMaxValue / magnitude;
   // Made where it is needed only: that takes as long as some vectors.
   const std::conditional_t<kRounding == Rounding::kStochastic, Noise, NoiseKey> random(noise);
