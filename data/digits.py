@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 IMAGE_SHAPE = (8, 8, 1)
 NUM_CLASSES = 10
@@ -53,6 +52,9 @@ class Digits:
 
 def load() -> Digits:
     """Loads the data set in its fixed stratified split: 1,437 images to train on, 360 held out."""
+    # Takes seconds to import, which who only asks for the shapes need not wait for.
+    from sklearn.datasets import load_digits
+
     source = load_digits()
     images = (source.images / _MAX_GREY).astype(np.float32)[..., np.newaxis]
     labels = source.target.astype(np.int32)

@@ -11,6 +11,13 @@ from models.validation import explain
 LAYER_NORM_EPSILON = 1e-6
 
 
+# Of whole numbers that nothing else limits: what 64 bits hold.
+MAX_INTEGER = 2**63 - 1
+
+# As many were trained once, https://arxiv.org/abs/2203.00555; each is compiled by itself.
+MAX_LAYERS = 1000
+
+
 class ModelConfigError(ValueError):
     """A model description that cannot be built; the message lists every problem."""
 
@@ -24,14 +31,16 @@ class VisionTransformerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    image_size: int = Field(ge=1, description="height and width of an image, in pixels")
-    patch_size: int = Field(ge=1, description="height and width of a patch, in pixels")
-    num_channels: int = Field(ge=1)
-    num_classes: int = Field(ge=2)
-    embed_dim: int = Field(ge=1)
-    num_heads: int = Field(ge=1)
-    num_layers: int = Field(ge=1)
-    mlp_ratio: int = Field(default=4, ge=1, description="hidden width of the MLP / embed_dim")
+    image_size: int = Field(ge=1, le=MAX_INTEGER, description="height and width of an image, in pixels")
+    patch_size: int = Field(ge=1, le=MAX_INTEGER, description="height and width of a patch, in pixels")
+    num_channels: int = Field(ge=1, le=MAX_INTEGER)
+    num_classes: int = Field(ge=2, le=MAX_INTEGER)
+    embed_dim: int = Field(ge=1, le=MAX_INTEGER)
+    num_heads: int = Field(ge=1, le=MAX_INTEGER)
+    num_layers: int = Field(ge=1, le=MAX_LAYERS)
+    mlp_ratio: int = Field(
+        default=4, ge=1, le=MAX_INTEGER, description="hidden width of the MLP / embed_dim"
+    )
 
     @model_validator(mode="after")
     def _check_divisibility(self) -> Self:

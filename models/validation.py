@@ -6,6 +6,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+_MAX_SHOWN = 200
+_MAX_KEY_SHOWN = 60
+
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """Describes each problem in one line: the path of the key, what was given, what is accepted.
@@ -23,7 +26,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 def _explain_one(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     loc = problem["loc"]
-    path = ".".join(str(part) for part in loc)
+    path = in_path(loc)
     prefix = f"{path}: " if path else ""
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -31,10 +34,24 @@ def _explain_one(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
     if problem["type"] == "missing":
         return f"{prefix}missing, but required"
     if problem["type"] == "model_type":
-        return f"{prefix}expected a section of keys, got {problem['input']!r}"
+        return f"{prefix}expected a section of keys, got {shown(problem['input'])}"
     if problem["type"] == "value_error":  # our own validators say themselves what was given
         return prefix + message
-    return f"{prefix}{_lower_first(message)}, got {problem['input']!r}"
+    return f"{prefix}{_lower_first(message)}, got {shown(problem['input'])}"
+
+
+def in_path(keys: Sequence[str | int]) -> str:
+    """Returns keys within keys, joined by points, each cut to what a message can hold."""
+    texts = map(str, keys)
+    return ".".join(
+        text if len(text) <= _MAX_KEY_SHOWN else f"{text[:_MAX_KEY_SHOWN]}..." for text in texts
+    )
+
+
+def shown(value: object) -> str:
+    """Returns `repr(value)`, cut to what a message can hold."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _unknown_key(key: str, accepted: Sequence[str]) -> str:

@@ -12,15 +12,25 @@ where the direction `u` is the rule's.
 import math
 from abc import ABC, abstractmethod
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 # Of one framework: an array, or a tensor.
 Array = Any
 
 # A number, or in JAX an array of one.
 Scalar = Any
+
+
+def _require_integer(value: object) -> object:
+    if type(value) is not int:
+        raise ValueError(f"expected an integer, got {value!r}")
+    return value
+
+
+# For a Literal of integers, which takes whatever is equal to one of them: True for 1, and 8.0.
+STRICT_INTEGER = BeforeValidator(_require_integer)
 
 
 class Algorithm(BaseModel, ABC):
@@ -45,7 +55,7 @@ class Algorithm(BaseModel, ABC):
     weight_decay: float = Field(default=0.0, ge=0)
 
     # 8: slots of tensors that are not small are stored in 8 bits; see `kernels.optimizer_step`.
-    state_bits: Literal[8, 32] = 32
+    state_bits: Annotated[Literal[8, 32], STRICT_INTEGER] = 32
 
     @model_validator(mode="before")
     @classmethod

@@ -6,28 +6,36 @@ the path of each offending key, before any work is done.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from data import digits
-from models.config import VisionTransformerConfig
+from models.config import MAX_INTEGER, VisionTransformerConfig
 from models.validation import explain
 from optim.adabelief import AdaBelief
 from optim.adamw import AdamW
 from optim.adan import Adan
-from optim.algorithm import Algorithm
+from optim.algorithm import STRICT_INTEGER, Algorithm
 from optim.lion import Lion
 from optim.sophia import Sophia
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
-from train.overrides import apply_overrides
-from train.yaml_loader import StrictLoader
+from train.overrides import apply_overrides, in_words
+from train.yaml_loader import MAX_CHARACTERS, YamlError, load_yaml
 
 # Holds a block of every size.
 MIN_BUCKET_BYTES = 4 * 4096
+
+# Optimizers count steps in 32 bits.
+MAX_STEPS = 2**31 - 1
+
+# Losses wait on the device until a report is due.
+MAX_LOG_EVERY_STEPS = 100_000
+
+# What a float32 holds with all its digits; a number beyond would become 0 or infinity on the way.
+_LEAST_FLOAT, _GREATEST_FLOAT = 2.0**-126, 3.4028234663852886e38
 
 
 class ConfigError(ValueError):
@@ -66,8 +74,8 @@ class RunConfig(_Section):
     """How long to train, from which seed, and how often to say so."""
 
     seed: int = Field(ge=0, lt=2**63, description="of weights, order of data and augmentation")
-    num_steps: int = Field(ge=1)
-    log_every_steps: int = Field(default=100, ge=1)
+    num_steps: int = Field(ge=1, le=MAX_STEPS)
+    log_every_steps: int = Field(default=100, ge=1, le=MAX_LOG_EVERY_STEPS)
 
 
 class ModelConfig(_Section):
@@ -89,9 +97,14 @@ class DataConfig(_Section):
     """What to learn from."""
 
     source: Literal["digits"]
-    global_batch_size: int = Field(ge=1, description="examples in one optimizer update")
+    global_batch_size: int = Field(
+        ge=1, le=MAX_INTEGER, description="examples in one optimizer update"
+    )
     gradient_accumulation_steps: int = Field(
-        default=1, ge=1, description="micro-batches in which a rank goes through its examples"
+        default=1,
+        ge=1,
+        le=MAX_INTEGER,
+        description="micro-batches in which a rank goes through its examples",
     )
     augment: AugmentConfig | None = None
 
@@ -136,7 +149,7 @@ class ScheduleConfig(_Section):
     """The learning rate over time, see `optim.schedule`."""
 
     kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"]
-    warmup_steps: int = Field(ge=0)
+    warmup_steps: int = Field(ge=0, le=MAX_STEPS)
     final_fraction: float = Field(default=0.0, ge=0, le=1)
     power: float = Field(default=2.0, gt=0, description="of warmup_polynomial")
     decay_fraction: float = Field(
@@ -149,22 +162,29 @@ class GradientCompressionConfig(_Section):
 
     enabled: bool = False
     format: Literal["int8", "float8_e4m3fn", "float8_e5m2"] = "int8"
-    block_size: Literal[64, 128, 256, 512, 1024, 2048, 4096] = Field(
+    block_size: Annotated[Literal[64, 128, 256, 512, 1024, 2048, 4096], STRICT_INTEGER] = Field(
         default=256, description="values that share a scale"
     )
     rounding: Literal["nearest", "stochastic"] = "nearest"
     error_feedback: bool = True
-    min_size: int = Field(default=1024, ge=0, description="smaller tensors are sent as they are")
-    bucket_bytes: int = Field(
-        default=4 * 2**20, ge=MIN_BUCKET_BYTES, description="of float32, sent at once"
+    min_size: int = Field(
+        default=1024, ge=0, le=MAX_INTEGER, description="smaller tensors are sent as they are"
     )
-    ranks_per_node: int | None = Field(default=None, ge=1, description="None: all links are alike")
+    bucket_bytes: int = Field(
+        default=4 * 2**20,
+        ge=MIN_BUCKET_BYTES,
+        le=MAX_INTEGER,
+        description="of float32, sent at once",
+    )
+    ranks_per_node: int | None = Field(
+        default=None, ge=1, le=MAX_INTEGER, description="None: all links are alike"
+    )
 
 
 class ZeroConfig(_Section):
     """What DeepSpeed partitions among the ranks, https://arxiv.org/abs/1910.02054."""
 
-    stage: Literal[0, 1, 2, 3] = Field(
+    stage: Annotated[Literal[0, 1, 2, 3], STRICT_INTEGER] = Field(
         default=0,
         description="1: the optimizer's state, 2: gradients too, 3: weights too",
     )
@@ -183,7 +203,7 @@ class TorchConfig(_Section):
     """How `//train:torch` uses the machine."""
 
     num_threads: int | None = Field(
-        default=None, ge=1, description="of a rank; by default cores / ranks"
+        default=None, ge=1, le=MAX_INTEGER, description="of a rank; by default cores / ranks"
     )
 
 
@@ -217,6 +237,16 @@ class TrainConfig(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_floats(self) -> Self:
+        for path, value in _floats(self.model_dump()):
+            if value != 0 and not _LEAST_FLOAT <= abs(value) <= _GREATEST_FLOAT:
+                raise ValueError(
+                    f"{path}: expected 0 or a number from {_LEAST_FLOAT:.2g} to "
+                    f"{_GREATEST_FLOAT:.2g}, which float32 holds, got {value}"
+                )
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of the configuration in canonical JSON; equal runs have equal ones."""
@@ -243,19 +273,39 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(content)
     except ValidationError as error:
-        subject = " ".join([str(path), *(f"--set {override}" for override in overrides)])
+        subject = " ".join([str(path), *map(in_words, overrides)])
         problems = "".join(f"\n  {line}" for line in explain(error, TrainConfig))
         raise ConfigError(f"{subject} is not a training configuration:{problems}") from error
 
 
 def _parse_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), StrictLoader)
+        content = load_yaml(_read(path))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not valid YAML: expected UTF-8, {error}") from error
+    except YamlError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         sections = ", ".join(TrainConfig.model_fields)
         raise ConfigError(f"{path} holds no sections; expected {sections}")
     return content
+
+
+def _read(path: Path) -> str:
+    """Reads no more than what tells a file, or an endless device, from a configuration."""
+    with path.open("rb") as file:
+        content = file.read(4 * MAX_CHARACTERS + 1)  # a character takes up to four bytes
+    if len(content) > 4 * MAX_CHARACTERS:
+        raise YamlError(f"expected a file of at most {4 * MAX_CHARACTERS:,} bytes")
+    return content.decode("utf-8")
+
+
+def _floats(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """Yields every number that is no integer, and where it stands."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _floats(value, f"{path}{key}.")
+        elif isinstance(value, float):
+            yield f"{path}{key}", value

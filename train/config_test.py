@@ -59,6 +59,27 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("optimizer", "adamw", {"learning_rate": 0.0}, "adamw.learning_rate: expected more than 0"),
         ("optimizer", "sophia", {"rho": 0.1}, "optimizer.sophia.rho: unknown key (accepted: lear"),
         ("schedule", "kind", "cosine", "schedule.kind: input should be 'warmup_cosine', 'warmup_"),
+        ("run", "num_steps", "1:30", "run.num_steps: input should be a valid integer, got '1:30'"),
+        ("run", "num_steps", 1.0, "run.num_steps: input should be a valid integer, got 1.0"),
+        ("run", "num_steps", 1e3, "run.num_steps: input should be a valid integer, got 1000.0"),
+        ("run", "num_steps", 10**12, "num_steps: input should be less than or equal to 2147483647"),
+        ("run", "seed", 2**63, "run.seed: input should be less than 9223372036854775808, got 9223"),
+        ("run", "seed", 10**900, "run.seed: input should be less than 9223372036854775808, got 10"),
+        ("run", "log_every_steps", 10**9, "log_every_steps: input should be less than or equal t"),
+        ("data", "global_batch_size", 10**20, "global_batch_size: input should be less than or e"),
+        ("data", "global_batch_size", True, "global_batch_size: input should be a valid integer"),
+        ("torch", "num_threads", 10**20, "torch.num_threads: input should be less than or equal"),
+        ("loss", "label_smoothing", False, "label_smoothing: input should be a valid number, got"),
+        ("optimizer", "max_grad_norm", True, "max_grad_norm: input should be a valid number, got"),
+        ("optimizer", "adamw", {"learning_rate": 1e300}, "adamw.learning_rate: expected 0 or a nu"),
+        ("optimizer", "lion", {"weight_decay": 1e39}, "optimizer.lion.weight_decay: expected 0 or"),
+        ("optimizer", "adamw", {"epsilon": 1e-320}, "optimizer.adamw.epsilon: expected 0 or a num"),
+        ("optimizer", "adamw", {"state_bits": True}, "adamw.state_bits: expected an integer, got "),
+        ("optimizer", "adamw", {"state_bits": 8.0}, "state_bits: expected an integer, got 8.0"),
+        ("zero", "stage", True, "zero.stage: expected an integer, got True"),
+        ("zero", "stage", 1.0, "zero.stage: expected an integer, got 1.0"),
+        ("gradient_compression", "block_size", 256.0, "block_size: expected an integer, got 256.0"),
+        ("gradient_compression", "enabled", "yes", "enabled: input should be a valid boolean, got"),
         ("zero", "stage", 4, "zero.stage: input should be 0, 1, 2 or 3, got 4"),
         (
             "optimizer",
@@ -118,7 +139,12 @@ def test_lists_all_mistakes_one_a_line(tmp_path: Path) -> None:
         ("run: [1", "not valid YAML"),
         ("", "holds no sections; expected artifact, run, model"),
         ("- run", "holds no sections"),
-        ("run: \udcff", "not valid YAML"),
+        ("run: \udcff", "not valid YAML: expected UTF-8"),
+        ("run: \0", "special characters are not allowed"),
+        ("run: {}\n---\nrun: {}", "expected a single document"),
+        ("run: {seed: " + "9" * 5000 + "}", "run.seed: an integer of 5,000 digits; expected at mos"),
+        ("run: {seed: " + "[" * 3000, "nested deeper than 32 levels"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nrun: *b", "is not a training configuration"),
     ],
 )
 def test_refuses_text_that_is_no_configuration(tmp_path: Path, text: str, message: str) -> None:
@@ -130,6 +156,51 @@ def test_refuses_text_that_is_no_configuration(tmp_path: Path, text: str, messag
 def test_refuses_a_missing_file_and_a_directory(tmp_path: Path) -> None:
     assert "No such file" in _refusal(tmp_path / "absent.yaml")
     assert "Is a directory" in _refusal(tmp_path)
+
+
+def test_reads_no_more_of_a_file_than_a_configuration_has(tmp_path: Path) -> None:
+    assert "expected a file of at most 524,288 bytes" in _refusal(Path("/dev/zero"))
+    sparse = tmp_path / "run.yaml"
+    with sparse.open("wb") as file:
+        file.truncate(5 * 10**9)
+    assert "expected a file of at most 524,288 bytes" in _refusal(sparse)
+
+
+def _numbers(section: dict, path: str = "") -> list[str]:
+    found = []
+    for key, value in section.items():
+        if isinstance(value, dict):
+            found += _numbers(value, f"{path}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found.append(path + key)
+    return found
+
+
+@pytest.mark.parametrize("key", _numbers(_preset()))
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_booleans_are_no_numbers(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        load_config(PRESETS[0], [f"{key}={value}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.num_steps=1:30", "run.num_steps: input should be a valid integer, got '1:30'"),
+        ("run.num_steps=1_000", "run.num_steps: input should be a valid integer, got '1_000'"),
+        ("zero.stage=true", "zero.stage: expected an integer, got True"),
+        ("zero.offload_optimizer=yes", "offload_optimizer: input should be a valid boolean"),
+        ("optimizer.adamw.learning_rate=.nan", "learning_rate: input should be a finite number"),
+    ],
+)
+def test_yaml_1_2_holds_for_overrides(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(PRESETS[0], [override])
+    assert message in str(error.value)
+
+
+def test_a_leading_zero_is_no_octal() -> None:
+    assert load_config(PRESETS[0], ["run.num_steps=0150"]).run.num_steps == 150
 
 
 def test_overrides_replace_values_of_the_file() -> None:

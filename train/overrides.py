@@ -3,9 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
+from models.validation import shown
+from train.yaml_loader import MAX_DEPTH, YamlError, load_yaml
 
-from train.yaml_loader import StrictLoader
+_MAX_SHOWN = 200
+
+
+def in_words(override: str) -> str:
+    """Returns the option as it was given, cut to what a message can hold."""
+    return f"--set {override if len(override) <= _MAX_SHOWN else override[:_MAX_SHOWN] + '...'}"
 
 
 def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -32,12 +38,16 @@ def _parse(override: str) -> tuple[list[str], Any]:
     path = key.strip().split(".")
     if not (equals and all(path)):
         raise ValueError(
-            f"--set {override}: expected key.path=value, such as --set run.num_steps=100"
+            f"{in_words(override)}: expected key.path=value, such as --set run.num_steps=100"
+        )
+    if len(path) > MAX_DEPTH:
+        raise ValueError(
+            f"{in_words(override)}: {len(path):,} keys deep; expected at most {MAX_DEPTH}"
         )
     try:
-        return path, yaml.load(text, StrictLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"--set {override}: the value is not valid YAML: {error}") from error
+        return path, load_yaml(text)
+    except YamlError as error:
+        raise ValueError(f"{in_words(override)}: {error}") from error
 
 
 def _replace(
@@ -50,5 +60,5 @@ def _replace(
     if inner is None:
         inner = {}
     if not isinstance(inner, Mapping):
-        raise ValueError(f"--set {override}: {key} is {inner!r}, which holds no keys")
+        raise ValueError(f"{in_words(override)}: {key} is {shown(inner)}, which holds no keys")
     return {**section, key: _replace(inner, rest, value, override)}
