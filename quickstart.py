@@ -16,25 +16,24 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
-from hpc.artifact.v1 import artifact_pb2
 from rich.console import Console
 
 from data import digits
 from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
-from train.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, from_user
-from train.config import load_config
+from train.cli import EXIT_BAD_INPUT, output_path, unique_name
+from train.config import ConfigError, load_config
+from train.interrupts import raise_on_signals, status_of
 from train.meter import TrainingError
+from train.preflight import check_run
 from train.progress import show_progress
-from train.publication import require_vacant
+from train.publication import Publication, require_vacant
 
 REQUIRED_ACCURACY = 0.97
 EXIT_FAILED = 1
@@ -63,24 +62,25 @@ class Answers(NamedTuple):
 def main(
     framework: Annotated[Framework, typer.Option(help="What to train in.")] = Framework.FLAX,
     output: Annotated[
-        Path | None, typer.Option(help="New directory for the results.", show_default="in a cache")
+        str | None, typer.Option(help="New directory for the results.", show_default="in a cache")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
 ) -> None:
     """Train a model on real handwritten digits, serve it, and ask it about unseen ones."""
-    signal.signal(signal.SIGTERM, _interrupt)  # a polite kill shuts down as Ctrl-C does
+    raise_on_signals()
     console = Console(highlight=False)
     try:
-        _run(console, framework, from_user(output) if output else _new_run_dir(), keep)
-    except ArtifactError as error:
+        run_dir = _new_run_dir() if output is None else output_path(output)
+        _run(console, framework, run_dir, keep)
+    except (ConfigError, ArtifactError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_BAD_INPUT) from error
     except (QuickstartError, TrainingError, InferenceError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         typer.echo("interrupted: everything was shut down", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise typer.Exit(status_of(interrupt)) from None
 
 
 def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> None:
@@ -88,7 +88,7 @@ def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> N
     artifact_dir, samples = run_dir / "artifact", run_dir / "samples.npy"
 
     with _stage(console, f"1  train in {framework} on 1,437 handwritten digits"):
-        artifact = _train(console, framework, artifact_dir)
+        artifact_dir, artifact = _train(console, framework, artifact_dir)
     test = digits.load().test
     np.save(samples, test.images[:NUM_SAMPLES])
 
@@ -104,13 +104,14 @@ def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> N
         raise QuickstartError(f"fewer than {REQUIRED_ACCURACY:.0%} were recognised as served")
 
 
-def _train(console: Console, framework: Framework, directory: Path) -> artifact_pb2.Artifact:
+def _train(console: Console, framework: Framework, directory: Path) -> Publication:
+    config = load_config(Path(__file__).with_name("config") / f"digits_{framework}.yaml")
+    check_run(config, directory, framework=framework.value, world_size=1)
     # Only the framework asked for is imported: each takes a second and much memory.
     if framework is Framework.FLAX:
         from train.train_flax import train
     else:
         from train.train_torch import train
-    config = load_config(Path(__file__).with_name("config") / f"digits_{framework}.yaml")
     with show_progress(console, config.run.num_steps) as progress:
         return train(config, directory, [progress])
 
@@ -147,7 +148,7 @@ def _gateway(artifact_dir: Path, log: Path) -> Iterator[str]:
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """Lets the gateway drain; a further Ctrl-C does not cut that short."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     process.terminate()
     try:
@@ -208,11 +209,7 @@ def _stage(console: Console, title: str) -> Iterator[None]:
 
 def _new_run_dir() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "hpc", "quickstart", datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"))
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    return Path(cache, "hpc", "quickstart", unique_name())
 
 
 if __name__ == "__main__":

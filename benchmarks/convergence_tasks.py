@@ -19,7 +19,7 @@ from models.weights import init_weights
 from optim.adamw import AdamW
 from optim.schedule import warmup_cosine
 from train.config import TrainConfig, load_config
-from train.recipe import learning_rates, training_batches
+from train.recipe import learning_rate, training_batches
 
 Examples = tuple[torch.Tensor, torch.Tensor]
 
@@ -111,11 +111,12 @@ def data_digests(names: list[str]) -> dict[str, str]:
 def _digits_task(config: TrainConfig, model: Callable[[], nn.Module]) -> Task:
     source = digits.load()
     batches = training_batches(config, source.train)
+    rates = map(learning_rate(config), range(config.run.num_steps))
     return Task(
         model=model,
         batch=lambda step: _examples(*batches.batch(step)),
         held_out=_examples(source.test.images, source.test.labels),
-        learning_rates=learning_rates(config),
+        learning_rates=np.array(list(rates)),
         adamw=config.optimizer.adamw,
         label_smoothing=config.loss.label_smoothing,
     )

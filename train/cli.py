@@ -1,26 +1,31 @@
 """The command line that `//train:flax` and `//train:torch` share."""
 
 import os
-from collections.abc import Sequence
+import secrets
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Protocol
 
 import typer
-from hpc.artifact.v1 import artifact_pb2
 from rich.console import Console
 
 from registry.artifact import ArtifactError
 from train.callbacks import Callback
 from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
+from train.interrupts import status_of
 from train.launcher import RankError
 from train.meter import TrainingError
+from train.preflight import Framework, check_run
 from train.progress import show_progress
+from train.publication import Publication
 
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+
+MAX_RANKS = 1024
 
 
 class Train(Protocol):
@@ -33,18 +38,23 @@ class Train(Protocol):
         callbacks: Sequence[Callback],
         *,
         world_size: int = 1,
-    ) -> artifact_pb2.Artifact: ...
+    ) -> Publication: ...
 
 
-def main(train: Train) -> None:
-    """Runs `train` as the command line asks, and ends the process with its status."""
+def main(framework: Framework, load_train: Callable[[], Train]) -> None:
+    """Trains as the command line asks, and ends the process with its status.
+
+    Args:
+        framework: What trains.
+        load_train: Imports it, which takes seconds; called once all has been checked.
+    """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
     @app.command()
     def command(
         config: Annotated[Path, typer.Option(help="YAML file, such as config/digits_flax.yaml.")],
         output: Annotated[
-            Path | None,
+            str | None,
             typer.Option(help="New directory for the artifact.", show_default="one in runs/"),
         ] = None,
         overrides: Annotated[
@@ -52,24 +62,26 @@ def main(train: Train) -> None:
             typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace a value; repeatable."),
         ] = None,
         nproc: Annotated[
-            int, typer.Option(min=1, help="Ranks on this machine that share each batch.")
+            int,
+            typer.Option(min=1, max=MAX_RANKS, help="Ranks on this machine that share each batch."),
         ] = 1,
         quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
     ) -> None:
         """Train a model, evaluate it on held-out data and publish it as an artifact."""
         try:
             checked = load_config(from_user(config), overrides or ())
-            output_dir = from_user(output) if output else _new_run_dir(checked.artifact)
-            _run(train, checked, output_dir, nproc, quiet)
+            output_dir = _new_run_dir(checked.artifact) if output is None else output_path(output)
+            check_run(checked, output_dir, framework=framework, world_size=nproc)
+            _run(load_train(), checked, output_dir, nproc, quiet)
         except (ConfigError, ArtifactError, TrainingError) as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_BAD_INPUT) from error
         except RankError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_FAILED) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             typer.echo("interrupted: nothing half-written was left", err=True)
-            raise typer.Exit(EXIT_INTERRUPTED) from None
+            raise typer.Exit(status_of(interrupt)) from None
 
     app()
 
@@ -79,19 +91,38 @@ def from_user(path: Path) -> Path:
     return Path(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), path)
 
 
+def output_path(option: str) -> Path:
+    """Returns the directory that `--output` names.
+
+    Raises:
+        ConfigError: It names none.
+    """
+    if not option:
+        raise ConfigError("--output: expected the path of a new directory, got ''")
+    return Path(os.path.abspath(from_user(Path(option))))
+
+
+def unique_name() -> str:
+    """Returns the time and a few digits by chance: two runs of one second differ."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
 def _new_run_dir(artifact: ArtifactConfig) -> Path:
-    time = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    return from_user(Path("runs", f"{artifact.name}-{artifact.version}-{time}"))
+    return from_user(Path("runs", f"{artifact.name}-{artifact.version}-{unique_name()}"))
 
 
 def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet: bool) -> None:
     console = Console(quiet=quiet)
     progress = nullcontext() if quiet else show_progress(console, config.run.num_steps)
     with progress as callback:
-        artifact = train(config, output_dir, [callback] if callback else [], world_size=nproc)
+        directory, artifact = train(
+            config, output_dir, [callback] if callback else [], world_size=nproc
+        )
+    if directory != output_dir:
+        print(f"note: {output_dir} was taken meanwhile; see {directory}", file=sys.stderr)
     console.print(
-        f"published {artifact.name} {artifact.version} to {output_dir}\n"
-        f"look at it with: ./bazelw run //registry:show -- {output_dir}",
+        f"published {artifact.name} {artifact.version} to {directory}\n"
+        f"look at it with: ./bazelw run //registry:show -- {directory}",
         soft_wrap=True,
         highlight=False,
     )

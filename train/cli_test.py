@@ -1,11 +1,16 @@
-"""The trainers as their users meet them: as programs."""
+"""The trainers as their users meet them.
+
+What is refused is refused without a trainer, so most cases run in this process; those about signals
+and processes are programs.
+"""
 
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +18,13 @@ import pytest
 import yaml
 
 from registry.artifact import load
+from train import cli
+from train.capacity import available_bytes, in_words, least_need
 from train.example import short_config
+from train.publication import require_vacant
 
-MODULES = {"flax": "train.train_flax", "torch": "train.train_torch"}
+MODULES = {"flax": "train.main_flax", "torch": "train.main_torch"}
+HEAVY = ["torch", "jax", "flax", "optax", "deepspeed", "sklearn", "scipy", "ray", "triton"]
 
 
 def _config_file(directory: Path, *, num_steps: int) -> Path:
@@ -27,8 +36,10 @@ def _config_file(directory: Path, *, num_steps: int) -> Path:
 @contextmanager
 def _trainer(framework: str, *arguments: object, cwd: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", MODULES[framework], *map(str, arguments)]
+    temporary = cwd / "temporary"
+    temporary.mkdir()
     # Relative paths are the user's, who is not where the program runs.
-    environment = os.environ | {"BUILD_WORKING_DIRECTORY": str(cwd)}
+    environment = os.environ | {"BUILD_WORKING_DIRECTORY": str(cwd), "TMPDIR": str(temporary)}
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -41,12 +52,52 @@ def _trainer(framework: str, *arguments: object, cwd: Path) -> Iterator[subproce
             yield process
         finally:
             process.kill()
+    # Of ours; libraries leave caches there.
+    assert not [path for path in temporary.iterdir() if path.name.startswith("tmp")]
 
 
 def _run(framework: str, *arguments: object, cwd: Path) -> tuple[int, str, str]:
     with _trainer(framework, *arguments, cwd=cwd) as process:
         stdout, stderr = process.communicate()
         return process.returncode, stdout, stderr
+
+
+class _Refused:
+    """Runs the command line in this process, where training must not begin."""
+
+    def __init__(
+        self,
+        directory: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ):
+        self.directory = directory
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, framework: cli.Framework, *arguments: object) -> str:
+        """Returns what was said; the status must be 2, and nothing left behind."""
+        before = sorted(self.directory.rglob("*"))
+        self._monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(self.directory))
+        self._monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main(framework, _must_not_load)
+        stdout, stderr = self._capsys.readouterr()
+        assert (ended.value.code, stdout) == (2, "")
+        assert sorted(self.directory.rglob("*")) == before
+        assert "Traceback" not in stderr
+        return stderr
+
+
+def _must_not_load() -> cli.Train:
+    raise AssertionError("a trainer was imported")
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> _Refused:
+    _config_file(tmp_path, num_steps=10**6)
+    return _Refused(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("framework", MODULES)
@@ -74,54 +125,50 @@ def test_quiet_prints_nothing(tmp_path: Path) -> None:
     load(tmp_path / "a")
 
 
+@pytest.mark.parametrize("module", MODULES.values())
+@pytest.mark.parametrize("option", ["--help", "--bogus"])
+def test_options_are_read_before_a_framework_is_imported(module: str, option: str) -> None:
+    script = (
+        "import atexit, runpy, sys; sys.argv = sys.argv[1:];"
+        f"atexit.register(lambda: print(sorted(set({HEAVY}) & set(sys.modules))));"
+        f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "train", option], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == (0 if option == "--help" else 2)
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("framework", MODULES)
-def test_refuses_a_directory_in_use_before_training(framework: str, tmp_path: Path) -> None:
-    _config_file(tmp_path, num_steps=10**6)
-    occupied = tmp_path / "occupied"
+def test_refuses_a_directory_in_use_before_training(
+    framework: cli.Framework, refused: _Refused
+) -> None:
+    occupied = refused.directory / "occupied"
     occupied.mkdir()
     (occupied / "file").write_text("mine")
-    code, stdout, stderr = _run(
-        framework, "--config", "run.yaml", "--output", "occupied", cwd=tmp_path
-    )
-    assert (code, stdout) == (2, "")
+    stderr = refused(framework, "--config", "run.yaml", "--output", "occupied")
     assert stderr.startswith(f"error: {occupied} exists and is not empty")
-    assert (occupied / "file").read_text() == "mine"
 
 
-def test_refuses_a_parent_that_is_a_file(tmp_path: Path) -> None:
-    config = _config_file(tmp_path, num_steps=10**6)
-    code, _, stderr = _run("flax", "--config", config, "--output", "run.yaml/a", cwd=tmp_path)
-    assert code == 2
-    assert stderr.startswith(f"error: cannot write to {config}; choose a directory")
-
-
-def test_bad_configuration_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text("optimiser: adam\n")
-    code, stdout, stderr = _run("torch", "--config", "run.yaml", "--output", "a", cwd=tmp_path)
-    assert (code, stdout) == (2, "")
-    assert stderr.startswith(f"error: {tmp_path / 'run.yaml'} is not a training configuration:\n")
-    assert "  optimiser: unknown key, did you mean 'optimizer'? (accepted: artifact, " in stderr
-    assert "Traceback" not in stderr
-    assert not (tmp_path / "a").exists()
-
-
-@pytest.mark.parametrize("override", ["torch.num_threads=1", "zero.stage=1"])
-def test_flax_refuses_what_only_torch_heeds(tmp_path: Path, override: str) -> None:
-    _config_file(tmp_path, num_steps=1)
-    code, _, stderr = _run("flax", "--config", "run.yaml", "--set", override, cwd=tmp_path)
-    assert code == 2
-    section = override.partition(".")[0]
-    assert stderr == f"error: {section}: only //train:torch heeds this section; remove it\n"
-
-
-def test_torch_refuses_a_distributed_launch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _config_file(tmp_path, num_steps=1)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    code, _, stderr = _run("torch", "--config", "run.yaml", "--output", "a", cwd=tmp_path)
-    assert code == 2
-    assert stderr.startswith("error: WORLD_SIZE is 2, but this trainer starts its processes its")
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "error: --output: expected the path of a new directory, got ''"),
+        (".", "exists and is not empty"),
+        ("run.yaml", "exists and is not empty"),
+        ("run.yaml/a", "run.yaml/a: Not a directory; choose a new directory"),
+        ("dangling", "exists and is not empty"),
+        ("x" * 300, "File name too long; choose a new directory"),
+        ("x" * 250, "File name too long; choose a new directory"),
+        ("new/" + "x" * 300 + "/a", "File name too long; choose a new directory"),
+        ("/", "error: / exists and is not empty"),
+        ("/proc/a", "choose a new directory that can be written"),
+    ],
+)
+def test_refuses_outputs(output: str, message: str, refused: _Refused) -> None:
+    (refused.directory / "dangling").symlink_to("nowhere")
+    assert message in refused("flax", "--config", "run.yaml", "--output", output)
 
 
 @pytest.mark.parametrize("framework", MODULES)
@@ -131,16 +178,80 @@ def test_torch_refuses_a_distributed_launch(
         (["--set", "run.seed"], "--set run.seed: expected key.path=value"),
         (["--nproc", "3"], "data.global_batch_size: 64 images cannot be shared equally by the 3 r"),
         (["--set", "gradient_compression.enabled=true"], "gradient_compression.enabled: one rank"),
+        (["--set", "run.num_steps=1:30"], "run.num_steps: input should be a valid integer"),
+        (["--set", "run.num_steps=" + "9" * 5000], "an integer of 5,000 digits"),
+        (["--set", "run.num_steps=" + "[" * 3000], "nested deeper than 32 levels"),
+        (["--set", "run.num_steps=1000000000000"], "input should be less than or equal to 21474836"),
+        (["--set", "data.global_batch_size=1000000000000"], "data.global_batch_size (1000000000000)"),
+        (["--set", "model.config.mlp_ratio=10000000000"], "model.config.mlp_ratio (10000000000)"),
+        (["--set", "model.config.embed_dim=100000000"], "model.config.embed_dim (100000000)"),
+        (["--set", "model.config.num_layers=1000000000"], "less than or equal to 1000"),
+        (["--config", "/dev/zero"], "expected a file of at most"),
+        (["--config", "."], "Is a directory"),
+        (["--config", ""], "Is a directory"),
+        (["--nproc", "1000000"], "Invalid value for '--nproc': Input should be less than or equal to 1024"),
+        (["--nproc", "1e3"], "Invalid value for '--nproc': Input should be a valid integer"),
     ],
 )
 def test_bad_arguments_are_refused_before_training(
-    framework: str, arguments: list[str], message: str, tmp_path: Path
+    framework: cli.Framework, arguments: Sequence[str], message: str, refused: _Refused
 ) -> None:
-    config = _config_file(tmp_path, num_steps=10**6)
-    code, stdout, stderr = _run(framework, "--config", config, *arguments, cwd=tmp_path)
-    assert (code, stdout) == (2, "")
-    assert stderr.startswith(f"error: {message}")
-    assert list(tmp_path.iterdir()) == [config]
+    assert message in refused(framework, "--config", "run.yaml", *arguments)
+
+
+def test_bad_configuration_is_reported_without_a_traceback(refused: _Refused) -> None:
+    (refused.directory / "run.yaml").write_text("optimiser: adam\n")
+    stderr = refused("torch", "--config", "run.yaml", "--output", "a")
+    path = refused.directory / "run.yaml"
+    assert stderr.startswith(f"error: {path} is not a training configuration:\n")
+    assert "  optimiser: unknown key, did you mean 'optimizer'? (accepted: artifact, " in stderr
+
+
+@pytest.mark.parametrize("override", ["torch.num_threads=1", "zero.stage=1"])
+def test_flax_refuses_what_only_torch_heeds(refused: _Refused, override: str) -> None:
+    section = override.partition(".")[0]
+    stderr = refused("flax", "--config", "run.yaml", "--set", override)
+    assert stderr == f"error: {section}: only //train:torch heeds this section; remove it\n"
+
+
+def test_torch_refuses_more_threads_than_cores(refused: _Refused) -> None:
+    stderr = refused("torch", "--config", "run.yaml", "--set", "torch.num_threads=1000000000")
+    cores = len(os.sched_getaffinity(0))
+    assert stderr.startswith(f"error: torch.num_threads: expected at most {cores}, the cores of")
+
+
+def test_torch_refuses_a_distributed_launch(
+    refused: _Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    stderr = refused("torch", "--config", "run.yaml", "--output", "a")
+    assert stderr.startswith("error: WORLD_SIZE is 2, but this trainer starts its processes its")
+
+
+def test_says_what_memory_a_run_takes_and_what_there_is(refused: _Refused) -> None:
+    stderr = refused("flax", "--config", "run.yaml", "--set", "data.global_batch_size=1000000000000")
+    # 10^12 images of 8 x 8 float32.
+    assert "batches 232.8 TiB" in stderr
+    [said] = re.findall(r"and ([\d.]+ \w+) are available", stderr)
+    assert said.split()[1] == in_words(available_bytes()).split()[1]
+
+
+def test_counts_the_memory_of_weights_as_they_are() -> None:
+    config = short_config(num_steps=1)
+    need = least_need(config, world_size=2)
+    assert need.weights == need.gradients == 2 * 4 * 102_538  # the preset's header
+    assert need.optimizer == 2 * need.weights  # of AdamW
+
+
+def test_a_vacant_directory_is_left_as_it_was(tmp_path: Path) -> None:
+    require_vacant(tmp_path / "new" / "artifact")
+    assert list(tmp_path.iterdir()) == []
+    require_vacant(tmp_path)
+    assert stat.S_ISDIR(tmp_path.stat().st_mode)
+
+
+def test_default_directories_of_one_second_differ() -> None:
+    assert len({cli.unique_name() for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("framework", MODULES)
@@ -160,9 +271,24 @@ def test_two_ranks_compress_what_they_send(framework: str, tmp_path: Path) -> No
         lines[3],
     )
     [directory] = (tmp_path / "runs").iterdir()
-    assert re.fullmatch(r"named-1\.0\.0-\d{8}T\d{6}Z", directory.name)
+    assert re.fullmatch(r"named-1\.0\.0-\d{8}T\d{6}Z-[0-9a-f]{6}", directory.name)
     assert lines[4] == f"published named 1.0.0 to {directory}"
     load(directory)
+
+
+def test_a_directory_taken_meanwhile_does_not_lose_the_training(tmp_path: Path) -> None:
+    config = _config_file(tmp_path, num_steps=300)
+    arguments = ("--config", config, "--output", "a")
+    with _trainer("flax", *arguments, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "file").write_text("mine")
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0
+    assert stderr == f"note: {tmp_path / 'a'} was taken meanwhile; see {tmp_path / 'a-2'}\n"
+    assert f"published digits 1.0.0 to {tmp_path / 'a-2'}\n" in stdout
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+    load(tmp_path / "a-2")
 
 
 def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
@@ -174,21 +300,34 @@ def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert stderr.startswith("error: rank ")
     assert "was killed by SIGKILL" in stderr.splitlines()[0]
-    assert list(tmp_path.iterdir()) == [config]
+    assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
 
 
-@pytest.mark.parametrize(("framework", "nproc"), [("flax", 1), ("torch", 1), ("torch", 2)])
-def test_ctrl_c_ends_the_run_and_leaves_nothing(framework: str, nproc: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("framework", "nproc", "number"),
+    [
+        ("flax", 1, signal.SIGTERM),
+        ("torch", 1, signal.SIGHUP),
+        ("torch", 2, signal.SIGINT),
+        ("torch", 2, signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_the_run_and_leaves_nothing(
+    framework: str, nproc: int, number: signal.Signals, tmp_path: Path
+) -> None:
     config = _config_file(tmp_path, num_steps=10**5)
     with _trainer(framework, "--config", config, "--nproc", nproc, cwd=tmp_path) as process:
         assert process.stdout.readline().startswith("step ")
         ranks = _ranks_of(process.pid)
         assert len(ranks) == (0 if nproc == 1 else nproc)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        if number == signal.SIGTERM:
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)  # as a terminal does
         _, stderr = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert stderr == "interrupted: nothing half-written was left\n"
-    assert list(tmp_path.iterdir()) == [config]
+    assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 
 

@@ -92,9 +92,9 @@ def run_ranks(
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Makes children deaf to Ctrl-C, which a terminal sends to all: it is for the parent to act."""
+    """Makes children deaf to what a terminal sends to all: it is for the parent to act."""
     resource_tracker.ensure_running()  # or the first child's start would do it, and lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
     try:
         yield
     finally:

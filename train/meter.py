@@ -22,7 +22,7 @@ class Meter:
 
     Args:
         config: The run.
-        learning_rates: `[num_steps]`, the rate of each step.
+        learning_rate: Gives the rate of a step.
         callbacks: Whom to tell.
         mean_over_ranks: Of an array of float64; called whenever a report is due, with `[2, n]`,
             losses and accuracies of n steps, and if it has one, with `[]`, the clipped fraction. By
@@ -32,12 +32,12 @@ class Meter:
     def __init__(
         self,
         config: TrainConfig,
-        learning_rates: np.ndarray,
+        learning_rate: Callable[[int], SupportsFloat],
         callbacks: Sequence[Callback],
         mean_over_ranks: Callable[[np.ndarray], np.ndarray] = np.asarray,
     ):
         self._config = config
-        self._learning_rates = learning_rates
+        self._learning_rate = learning_rate
         self._callbacks = callbacks
         self._mean_over_ranks = mean_over_ranks
         self._losses: list[SupportsFloat] = []
@@ -91,7 +91,7 @@ class Meter:
             num_steps=self._config.run.num_steps,
             loss=float(np.mean(losses)),
             accuracy=float(np.mean(accuracies)),
-            learning_rate=float(self._learning_rates[step]),
+            learning_rate=float(self._learning_rate(step)),
             images_per_s=images / (now - self._since),
             clipped_fraction=clipped_fraction,
         )

@@ -10,18 +10,12 @@ from torch import distributed
 from train.config import ConfigError
 
 
-def check_can_start(world_size: int) -> None:
-    """Checks that this process may start `world_size` ranks on this machine.
+def check_devices(world_size: int) -> None:
+    """Checks that each of `world_size` ranks finds a device on this machine.
 
     Raises:
-        ConfigError: It was itself started as a rank, or there are too few GPUs.
+        ConfigError: There are too few GPUs.
     """
-    launched = os.environ.get("WORLD_SIZE", "1")
-    if launched != "1":
-        raise ConfigError(
-            f"WORLD_SIZE is {launched}, but this trainer starts its processes itself; start it "
-            f"without a distributed launcher, with --nproc {launched}"
-        )
     num_gpus = torch.cuda.device_count()
     if num_gpus and world_size > num_gpus:
         raise ConfigError(

@@ -48,7 +48,7 @@ def _config() -> TrainConfig:
 def test_a_report_is_the_mean_since_the_one_before() -> None:
     recorder = Recorder()
     rates = np.linspace(0.1, 0.7, 7, dtype=np.float32)
-    meter = Meter(_config(), rates, [recorder])
+    meter = Meter(_config(), rates.__getitem__, [recorder])
     for step in range(7):
         meter.record(step, loss=float(step), accuracy=step / 10)
     assert [report.step for report in recorder.reports] == [3, 6, 7]
@@ -68,7 +68,7 @@ def test_a_report_is_the_mean_over_ranks_asked_for_only_when_due() -> None:
         asked.append(values)
         return values / 2
 
-    meter = Meter(_config(), np.ones(7, np.float32), [recorder], mean_with_a_rank_of_zeros)
+    meter = Meter(_config(), lambda step: 1.0, [recorder], mean_with_a_rank_of_zeros)
     for step in range(7):
         meter.record(step, loss=float(step), accuracy=step / 10)
     assert [values.shape for values in asked] == [(2, 3), (2, 3), (2, 1)]
@@ -78,7 +78,7 @@ def test_a_report_is_the_mean_over_ranks_asked_for_only_when_due() -> None:
 
 def test_the_clipped_fraction_is_the_mean_over_ranks_when_due() -> None:
     recorder = Recorder()
-    meter = Meter(_config(), np.ones(7, np.float32), [recorder], lambda values: values / 2)
+    meter = Meter(_config(), lambda step: 1.0, [recorder], lambda values: values / 2)
     for step in range(7):
         fraction = step / 10 if meter.is_due(step) else None
         meter.record(step, loss=1.0, accuracy=0.5, clipped_fraction=fraction)
@@ -88,7 +88,7 @@ def test_the_clipped_fraction_is_the_mean_over_ranks_when_due() -> None:
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_diverged_loss_ends_the_run(loss: float) -> None:
-    meter = Meter(_config(), np.ones(7, np.float32), [])
+    meter = Meter(_config(), lambda step: 1.0, [])
     meter.record(0, loss, 0.0)
     meter.record(1, 1.0, 0.0)
     with pytest.raises(

@@ -1,10 +1,12 @@
 """From trained weights to a published artifact."""
 
-import os
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from hpc.artifact.v1 import artifact_pb2
@@ -21,19 +23,59 @@ _FRAMEWORKS = {
 _SHARED_LIBRARIES = ("numpy", "scikit-learn")
 
 
+class Publication(NamedTuple):
+    """What was published, and where: not where it was to go if that was taken meanwhile."""
+
+    directory: Path
+    artifact: artifact_pb2.Artifact
+
+
 def require_vacant(directory: Path) -> None:
     """Checks that an artifact can be published to `directory`, before hours are spent on one.
+
+    Makes what publishing would make, and removes it again.
 
     Raises:
         ArtifactError: Something is there already, or it cannot be made there.
     """
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+    try:
+        if _is_taken(directory):
+            raise ArtifactError(
+                f"{directory} exists and is not empty; artifacts never change: choose a new "
+                "directory"
+            )
+        # Longer than the name itself, as that which the artifact is assembled under.
+        trial = directory.absolute().with_name(f".{directory.name}.{secrets.token_hex(8)}")
+        missing = [path for path in trial.parents if not path.exists()]
+        with ExitStack() as made:
+            for path in (*reversed(missing), trial):
+                path.mkdir()
+                made.callback(path.rmdir)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ArtifactError(
-            f"{directory} exists and is not empty; artifacts never change: choose a new directory"
-        )
-    parent = next(path for path in directory.absolute().parents if path.exists())
-    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
-        raise ArtifactError(f"cannot write to {parent}; choose a directory that can be written")
+            f"cannot publish to {directory}: {reason}; choose a new directory that can be written"
+        ) from error
+
+
+def _is_taken(directory: Path) -> bool:
+    if directory.is_dir():
+        return any(directory.iterdir())
+    return directory.is_symlink() or directory.exists()
+
+
+def _publish_beside(
+    directory: Path, artifact: artifact_pb2.Artifact, weights: Mapping[str, np.ndarray]
+) -> Publication:
+    """Publishes under the first free name, `directory` or `directory-2` and so on."""
+    for number in count(1):
+        free = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
+        try:
+            return Publication(free, publish(free, artifact, weights))
+        except ArtifactError:
+            if not _is_taken(free):
+                raise
+    raise AssertionError("counting does not end")
 
 
 def publish_model(
@@ -47,8 +89,8 @@ def publish_model(
     device: str,
     data_digest: str,
     started_at: datetime,
-) -> artifact_pb2.Artifact:
-    """Publishes a model that has just been trained.
+) -> Publication:
+    """Publishes a model that has just been trained, beside `directory` if that is taken by now.
 
     Args:
         directory: Where to; see `registry.artifact.publish`.
@@ -62,7 +104,7 @@ def publish_model(
         started_at: When training began, with a time zone.
 
     Raises:
-        ArtifactError: `directory` is taken or cannot be written.
+        ArtifactError: `directory` cannot be written.
     """
     source = source_state()
     run = artifact_pb2.TrainingRun(
@@ -90,7 +132,7 @@ def publish_model(
         metrics=metrics,
         training_run=run,
     )
-    return publish(directory, artifact, weights)
+    return _publish_beside(directory, artifact, weights)
 
 
 def _image_spec(model: VisionTransformerConfig) -> artifact_pb2.TensorSpec:

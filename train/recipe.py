@@ -26,11 +26,10 @@ def training_batches(config: TrainConfig, split: Split) -> Loader:
     )
 
 
-def learning_rates(config: TrainConfig) -> np.ndarray:
-    """Returns `[num_steps]` float32, the learning rate of each step."""
-    num_steps = config.run.num_steps
+def learning_rate(config: TrainConfig) -> Callable[[int], np.float32]:
+    """Returns what gives the learning rate of a step, counted from 0."""
     rate = _schedule(config)
-    return np.array([rate(step) for step in range(num_steps)], dtype=np.float32)
+    return lambda step: np.float32(rate(step))
 
 
 def label_noise(config: TrainConfig, step: int) -> np.ndarray:

@@ -13,10 +13,11 @@ from train.config import ConfigError, TrainConfig
 from train.launcher import run_ranks
 from train.meter import TrainingError
 from train.process_group import join
+from train.publication import Publication
 
 # Of a rank that has joined its world: `train_rank(config, output_dir, callbacks)`. The first rank
-# publishes and returns the artifact, the others return None.
-TrainRank = Callable[[TrainConfig, Path, Sequence[Callback]], artifact_pb2.Artifact | None]
+# publishes and says what and where, the others return None.
+TrainRank = Callable[[TrainConfig, Path, Sequence[Callback]], Publication | None]
 
 
 def train_on_ranks(
@@ -26,7 +27,7 @@ def train_on_ranks(
     callbacks: Sequence[Callback],
     *,
     world_size: int,
-) -> artifact_pb2.Artifact:
+) -> Publication:
     """Calls `train_rank` in `world_size` new processes and returns what the first one published.
 
     Raises:
@@ -39,14 +40,15 @@ def train_on_ranks(
             getattr(callback, event.method)(event.argument)
 
     with TemporaryDirectory() as directory:
-        artifacts = run_ranks(
+        publications = run_ranks(
             _join_and_train,
             world_size,
             (world_size, Path(directory, "meeting_point"), train_rank, config, output_dir),
             on_message=tell,
             expected=(ConfigError, ArtifactError, TrainingError),
         )
-    return artifact_pb2.Artifact.FromString(artifacts[0])
+    output_dir, artifact = publications[0]
+    return Publication(output_dir, artifact_pb2.Artifact.FromString(artifact))
 
 
 class _Event(NamedTuple):
@@ -78,7 +80,7 @@ def _join_and_train(
     train_rank: TrainRank,
     config: TrainConfig,
     output_dir: Path,
-) -> bytes | None:
+) -> tuple[Path, bytes] | None:
     join(rank, world_size, meeting_point)
-    artifact = train_rank(config, output_dir, [_Teller(send)] if rank == 0 else [])
-    return None if artifact is None else artifact.SerializeToString()
+    published = train_rank(config, output_dir, [_Teller(send)] if rank == 0 else [])
+    return None if published is None else (published.directory, published.artifact.SerializeToString())

@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from hpc.artifact.v1 import artifact_pb2
 from jax.sharding import PartitionSpec
 
 from data import digits
@@ -32,22 +31,17 @@ from optim.jax.curvature import gauss_newton_bartlett, sample_labels
 from optim.jax.fused import step as fused_step
 from optim.jax.transformation import State, clipped_fraction, matrices, transformation
 from optim.sophia import Sophia
-from train import cli
 from train.callbacks import Callback
 from train.comm.compression import Compression
 from train.comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
 from train.comm.wire import Wire
-from train.config import ConfigError, TorchConfig, TrainConfig, ZeroConfig
-from train.data_parallel import (
-    check_world_size,
-    communication_report,
-    compression_of,
-    ranks_per_node,
-)
+from train.config import ConfigError, TrainConfig
+from train.data_parallel import communication_report, compression_of, ranks_per_node
 from train.evaluation import evaluate
 from train.meter import Meter
-from train.publication import publish_model, require_vacant
-from train.recipe import label_noise, learning_rates, training_batches
+from train.preflight import check_run
+from train.publication import Publication, publish_model
+from train.recipe import label_noise, learning_rate, training_batches
 
 # The mesh axes along which each batch is shared: nodes, and the devices of a node.
 _AXIS = ("node", "device")
@@ -73,7 +67,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     *,
     world_size: int = 1,
-) -> artifact_pb2.Artifact:
+) -> Publication:
     """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
 
     Args:
@@ -87,16 +81,14 @@ def train(
         ArtifactError: `output_dir` is not empty or cannot be written; raised before training.
         TrainingError: The loss diverged.
     """
-    check_world_size(config, world_size)
-    _check_sections(config)
-    require_vacant(output_dir)
+    check_run(config, output_dir, framework="flax", world_size=world_size)
     mesh = _make_mesh(world_size, ranks_per_node(config))
     started_at = datetime.now(UTC)
 
     # Data: everything random was drawn in numpy, so that the other framework sees it too.
     source = digits.load()
     batches = training_batches(config, source.train)
-    rates = learning_rates(config)
+    rate_of = learning_rate(config)
 
     # Model and optimizer.
     model_config = config.model.config
@@ -109,16 +101,16 @@ def train(
         _clip_gradients(config.optimizer.max_grad_norm),
     )
     state = _State(params, gradients.init(params), transformation(algorithm).init(params))
-    update = _compile_update(config, graph, gradients, rates, partition_specs(state, _AXIS), mesh)
+    update = _compile_update(config, graph, gradients, partition_specs(state, _AXIS), mesh)
 
     # Training.
-    meter = Meter(config, rates, callbacks)
+    meter = Meter(config, rate_of, callbacks)
     fraction_of = jax.jit(clipped_fraction, static_argnums=0)
     for step in range(config.run.num_steps):
         batch: tuple[np.ndarray, ...] = batches.batch(step)
         if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
             batch = (*batch, label_noise(config, step))
-        state, loss, accuracy = update(state, batch)
+        state, loss, accuracy = update(state, batch, rate_of(step))
         clipped = None
         if isinstance(algorithm, Sophia) and meter.is_due(step):
             clipped = fraction_of(algorithm, state.optimizer, state.params)
@@ -143,14 +135,6 @@ def train(
         data_digest=source.digest,
         started_at=started_at,
     )
-
-
-def _check_sections(config: TrainConfig) -> None:
-    """Raises ConfigError for what only the other trainer does."""
-    if config.torch != TorchConfig():
-        raise ConfigError("torch: only //train:torch heeds this section; remove it")
-    if config.zero != ZeroConfig():
-        raise ConfigError("zero: only //train:torch heeds this section; remove it")
 
 
 def _make_mesh(world_size: int, per_node: int) -> jax.sharding.Mesh:
@@ -210,17 +194,16 @@ def _compile_update(
     config: TrainConfig,
     graph: nnx.GraphDef[VisionTransformer],
     gradients: optax.GradientTransformation,
-    rates: np.ndarray,
     state_specs: _State,
     mesh: jax.sharding.Mesh,
 ) -> Callable[..., tuple[_State, jax.Array, jax.Array]]:
-    """Returns `update(state, batch)`, one training step, which takes the state's memory.
+    """Returns `update(state, batch, rate)`, one training step, which takes the state's memory.
 
     It gives the new state, the loss in nats and the accuracy on the batch, which is images and
     labels; and noise for `sample_labels`, to estimate curvature. Devices share the batch, and each
     has all parameters.
     """
-    algorithm, all_rates = config.optimizer.algorithm, jnp.asarray(rates)
+    algorithm = config.optimizer.algorithm
     micro_batches = config.data.gradient_accumulation_steps
 
     def loss_fn(
@@ -237,7 +220,9 @@ def _compile_update(
         labels = sample_labels(logits, noise)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    def update(state: _State, batch: tuple[jax.Array, ...]) -> tuple[_State, jax.Array, jax.Array]:
+    def update(
+        state: _State, batch: tuple[jax.Array, ...], rate: jax.Array
+    ) -> tuple[_State, jax.Array, jax.Array]:
         images, labels, *noise = batch
         # Of parameters that count as each device's own, gradients are so too.
         local = jax.lax.pcast(state.params, _AXIS, to="varying")
@@ -254,7 +239,7 @@ def _compile_update(
             state.params,
             state.optimizer,
             grads,
-            learning_rate=lambda step: all_rates[step],
+            learning_rate=rate,
             mask=matrices,
             curvature=curvature,
         )
@@ -266,7 +251,7 @@ def _compile_update(
         jax.shard_map(
             update,
             mesh=mesh,
-            in_specs=(state_specs, shared),
+            in_specs=(state_specs, shared, everywhere),
             out_specs=(state_specs, everywhere, everywhere),
         ),
         donate_argnums=0,
@@ -286,7 +271,3 @@ def _mean(fn: Callable[..., Any], micro_batches: int, *batch: jax.Array) -> Any:
     shapes = jax.eval_shape(fn, *(part[0] for part in parts))
     total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), tuple(parts))
     return jax.tree.map(lambda x: x / micro_batches, total)
-
-
-if __name__ == "__main__":
-    cli.main(train)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from hpc.artifact.v1 import artifact_pb2
 from torch import distributed
 
 from data import digits
@@ -23,10 +22,9 @@ from models.torch.weights import from_canonical
 from models.weights import init_weights
 from optim.sophia import Sophia
 from optim.torch.optimizer import Optimizer, decay_groups
-from train import cli
 from train.callbacks import Callback
-from train.config import ConfigError, TrainConfig
-from train.data_parallel import check_world_size, communication_report, rank_slice
+from train.config import TrainConfig
+from train.data_parallel import communication_report, rank_slice
 from train.deepspeed_engine import (
     compress_gradients,
     estimate_curvature,
@@ -37,9 +35,10 @@ from train.deepspeed_engine import (
 )
 from train.evaluation import evaluate
 from train.meter import Meter
-from train.process_group import check_can_start, join_alone, mean_over_ranks
-from train.publication import publish_model, require_vacant
-from train.recipe import label_noise, learning_rates, training_batches
+from train.process_group import check_devices, join_alone, mean_over_ranks
+from train.preflight import check_run
+from train.publication import Publication, publish_model
+from train.recipe import label_noise, learning_rate, training_batches
 from train.torch_ranks import train_on_ranks
 
 
@@ -49,7 +48,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     *,
     world_size: int = 1,
-) -> artifact_pb2.Artifact:
+) -> Publication:
     """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
 
     Args:
@@ -64,30 +63,19 @@ def train(
         TrainingError: The loss diverged.
         RankError: One of several ranks died, or failed of something unexpected.
     """
-    check_world_size(config, world_size)
-    _check_sections(config)
-    check_can_start(world_size)
-    require_vacant(output_dir)
+    check_run(config, output_dir, framework="torch", world_size=world_size)
+    check_devices(world_size)
     if world_size > 1:
         return train_on_ranks(train_rank, config, output_dir, callbacks, world_size=world_size)
     join_alone()
-    artifact = train_rank(config, output_dir, callbacks)
-    assert artifact is not None  # the only rank is the first
-    return artifact
-
-
-def _check_sections(config: TrainConfig) -> None:
-    """Raises ConfigError for what only the other trainer does."""
-    if config.optimizer.name == "sophia" and config.gradient_compression.enabled:
-        raise ConfigError(
-            "gradient_compression.enabled: with optimizer.name 'sophia' only //train:flax does it; "
-            "here the gradients that estimate curvature would get what others carry over"
-        )
+    publication = train_rank(config, output_dir, callbacks)
+    assert publication is not None  # the only rank is the first
+    return publication
 
 
 def train_rank(
     config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback]
-) -> artifact_pb2.Artifact | None:
+) -> Publication | None:
     """Trains as one rank of torch's default process group; all its ranks call this.
 
     Returns:
@@ -101,7 +89,7 @@ def train_rank(
     source = digits.load()
     batches = training_batches(config, source.train)
     share = rank_slice(config, rank, world_size)
-    rates = learning_rates(config)
+    rate_of = learning_rate(config)
 
     # Model and optimizer, driven by DeepSpeed.
     model_config = config.model.config
@@ -118,9 +106,9 @@ def train_rank(
         return F.cross_entropy(logits, labels.long(), label_smoothing=smoothing), accuracy
 
     # Training.
-    meter = Meter(config, rates, callbacks, partial(mean_over_ranks, device=engine.device))
+    meter = Meter(config, rate_of, callbacks, partial(mean_over_ranks, device=engine.device))
     for step in range(config.run.num_steps):
-        set_learning_rate(engine, float(rates[step]))
+        set_learning_rate(engine, float(rate_of(step)))
         images, labels = (torch.from_numpy(a[share]).to(engine.device) for a in batches.batch(step))
         if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
             noise = torch.from_numpy(label_noise(config, step)[share]).to(engine.device)
@@ -151,7 +139,3 @@ def train_rank(
         data_digest=source.digest,
         started_at=started_at,
     )
-
-
-if __name__ == "__main__":
-    cli.main(train)

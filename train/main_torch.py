@@ -1,0 +1,31 @@
+"""`//train:torch`, the program: checks what it is asked for, and only then imports PyTorch.
+
+    ./bazelw run //train:torch -- --config config/digits_torch.yaml
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from train.interrupts import raise_on_signals
+
+if TYPE_CHECKING:
+    from train.cli import Train
+
+
+def main() -> None:
+    """Trains as the command line asks, and ends the process."""
+    from train import cli
+
+    cli.main("torch", _load)
+
+
+def _load() -> Train:
+    from train.train_torch import train
+
+    return train
+
+
+if __name__ == "__main__":
+    raise_on_signals()
+    main()
