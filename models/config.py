@@ -31,8 +31,12 @@ class VisionTransformerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    image_size: int = Field(ge=1, le=MAX_INTEGER, description="height and width of an image, in pixels")
-    patch_size: int = Field(ge=1, le=MAX_INTEGER, description="height and width of a patch, in pixels")
+    image_size: int = Field(
+        ge=1, le=MAX_INTEGER, description="height and width of an image, in pixels"
+    )
+    patch_size: int = Field(
+        ge=1, le=MAX_INTEGER, description="height and width of a patch, in pixels"
+    )
     num_channels: int = Field(ge=1, le=MAX_INTEGER)
     num_classes: int = Field(ge=2, le=MAX_INTEGER)
     embed_dim: int = Field(ge=1, le=MAX_INTEGER)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from registry.artifact import load
 
@@ -91,14 +92,39 @@ def test_trains_serves_answers_and_keeps_serving(tmp_path: Path) -> None:
     load(run_dir / "artifact")
 
 
-def test_ctrl_c_while_training_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_training_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     with _quickstart("--output", tmp_path / "run") as process:
         _lines_until(process, "^step ")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, stderr = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert stderr == "interrupted: everything was shut down\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_are_read_before_a_framework_is_imported() -> None:
+    script = (
+        "import atexit, runpy, sys; sys.argv = sys.argv[1:];"
+        "heavy = {'torch', 'jax', 'flax', 'optax', 'deepspeed', 'sklearn', 'scipy', 'ray'};"
+        "atexit.register(lambda: print(sorted(heavy & set(sys.modules))));"
+        "runpy.run_module('quickstart', run_name='__main__', alter_sys=True)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, "quickstart", "--bogus"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+def test_refuses_no_directory() -> None:
+    with _quickstart("--output", "") as process:
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr == "error: --output: expected the path of a new directory, got ''\n"
 
 
 def test_refuses_a_directory_in_use(tmp_path: Path) -> None:

@@ -181,15 +181,24 @@ def test_refuses_outputs(output: str, message: str, refused: _Refused) -> None:
         (["--set", "run.num_steps=1:30"], "run.num_steps: input should be a valid integer"),
         (["--set", "run.num_steps=" + "9" * 5000], "an integer of 5,000 digits"),
         (["--set", "run.num_steps=" + "[" * 3000], "nested deeper than 32 levels"),
-        (["--set", "run.num_steps=1000000000000"], "input should be less than or equal to 21474836"),
-        (["--set", "data.global_batch_size=1000000000000"], "data.global_batch_size (1000000000000)"),
+        (
+            ["--set", "run.num_steps=1000000000000"],
+            "input should be less than or equal to 21474836",
+        ),
+        (
+            ["--set", "data.global_batch_size=1000000000000"],
+            "data.global_batch_size (1000000000000)",
+        ),
         (["--set", "model.config.mlp_ratio=10000000000"], "model.config.mlp_ratio (10000000000)"),
         (["--set", "model.config.embed_dim=100000000"], "model.config.embed_dim (100000000)"),
         (["--set", "model.config.num_layers=1000000000"], "less than or equal to 1000"),
         (["--config", "/dev/zero"], "expected a file of at most"),
         (["--config", "."], "Is a directory"),
         (["--config", ""], "Is a directory"),
-        (["--nproc", "1000000"], "Invalid value for '--nproc': Input should be less than or equal to 1024"),
+        (
+            ["--nproc", "1000000"],
+            "Invalid value for '--nproc': Input should be less than or equal to 1024",
+        ),
         (["--nproc", "1e3"], "Invalid value for '--nproc': Input should be a valid integer"),
     ],
 )
@@ -229,7 +238,9 @@ def test_torch_refuses_a_distributed_launch(
 
 
 def test_says_what_memory_a_run_takes_and_what_there_is(refused: _Refused) -> None:
-    stderr = refused("flax", "--config", "run.yaml", "--set", "data.global_batch_size=1000000000000")
+    stderr = refused(
+        "flax", "--config", "run.yaml", "--set", "data.global_batch_size=1000000000000"
+    )
     # 10^12 images of 8 x 8 float32.
     assert "batches 232.8 TiB" in stderr
     [said] = re.findall(r"and ([\d.]+ \w+) are available", stderr)

@@ -142,7 +142,10 @@ def test_lists_all_mistakes_one_a_line(tmp_path: Path) -> None:
         ("run: \udcff", "not valid YAML: expected UTF-8"),
         ("run: \0", "special characters are not allowed"),
         ("run: {}\n---\nrun: {}", "expected a single document"),
-        ("run: {seed: " + "9" * 5000 + "}", "run.seed: an integer of 5,000 digits; expected at mos"),
+        (
+            "run: {seed: " + "9" * 5000 + "}",
+            "run.seed: an integer of 5,000 digits; expected at mos",
+        ),
         ("run: {seed: " + "[" * 3000, "nested deeper than 32 levels"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nrun: *b", "is not a training configuration"),
     ],

@@ -83,4 +83,6 @@ def _join_and_train(
 ) -> tuple[Path, bytes] | None:
     join(rank, world_size, meeting_point)
     published = train_rank(config, output_dir, [_Teller(send)] if rank == 0 else [])
-    return None if published is None else (published.directory, published.artifact.SerializeToString())
+    return (
+        None if published is None else (published.directory, published.artifact.SerializeToString())
+    )

@@ -35,8 +35,8 @@ from train.deepspeed_engine import (
 )
 from train.evaluation import evaluate
 from train.meter import Meter
-from train.process_group import check_devices, join_alone, mean_over_ranks
 from train.preflight import check_run
+from train.process_group import check_devices, join_alone, mean_over_ranks
 from train.publication import Publication, publish_model
 from train.recipe import label_noise, learning_rate, training_batches
 from train.torch_ranks import train_on_ranks

@@ -1,6 +1,6 @@
 """YAML 1.2 in its core schema, as plain values: `010` is 10, and `yes`, `1:30` and `<<` are text.
 
-PyYAML reads the syntax. What a scalar means is stated here, since PyYAML's own answer is YAML 1.1's.
+PyYAML reads the syntax. What a scalar means is stated here: PyYAML's own answer is YAML 1.1's.
 
 Reference: https://yaml.org/spec/1.2.2/, section 10.3.2.
 """
@@ -33,7 +33,7 @@ _STRING, _SEQUENCE, _MAPPING = f"{_TAG}str", f"{_TAG}seq", f"{_TAG}map"
 
 
 class YamlError(ValueError):
-    """Text that is not YAML or goes beyond a limit; the message says where, and what is accepted."""
+    """Text that is not YAML or goes beyond a limit; the message says where and what is accepted."""
 
 
 class _Kind(NamedTuple):
@@ -151,7 +151,9 @@ class _Values:
         accepted = ", ".join(
             tag.removeprefix(_TAG) for tag in (_MAPPING, _SEQUENCE, _STRING, *_KINDS)
         )
-        raise _error(node, path, f"the tag {shown(node.tag)} is refused; expected one of {accepted}")
+        raise _error(
+            node, path, f"the tag {shown(node.tag)} is refused; expected one of {accepted}"
+        )
 
     def _mapping(self, node: MappingNode, path: tuple[str, ...]) -> dict[str, Any]:
         result: dict[str, Any] = {}
