@@ -60,9 +60,10 @@ from benchmarks.attention_summary import findings
 from benchmarks.attention_torch import torch_sides
 from benchmarks.load import Grace
 from benchmarks.machine import Machine, describe_machine
-from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_float, positive_int
+from benchmarks.options import Parser, positive_float, positive_int
 from benchmarks.plot import png
 from benchmarks.record import Record, Row, new_stem, results_directory, write_atomically
+from train.interrupts import raise_on_signals, status_of
 
 EXIT_OURS_MISSING = 1
 
@@ -84,9 +85,9 @@ def main(arguments: Sequence[str]) -> int:
     command = f"./bazelw run //benchmarks:attention -- {shlex.join(arguments)}"
     try:
         record, lines = _run(args, command)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted: nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return status_of(interrupt)
     print(*closing_lines(record), sep="\n")
     _write(record, lines, directory, args.device)
     missed = any(is_ours(row.side) and row.missing is not None for row in record.rows)
@@ -215,4 +216,5 @@ def _write(record: Record, lines: Sequence[str], directory: Path, device: str) -
 
 
 if __name__ == "__main__":
+    raise_on_signals()
     sys.exit(main(sys.argv[1:]))

@@ -35,11 +35,12 @@ from benchmarks.bakeoff_run import train
 from benchmarks.bakeoff_search import Point, search
 from benchmarks.convergence_tasks import TASKS, data_digests, digits_preset
 from benchmarks.machine import describe_machine
-from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_int
+from benchmarks.options import Parser, positive_int
 from benchmarks.record import Record, new_stem, results_directory, write_all
 from data.stdlib_text import StdlibNotFoundError
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS
+from train.interrupts import raise_on_signals, status_of
 
 _DISTRIBUTIONS = ("torch", "numpy", "scipy")
 
@@ -64,9 +65,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     try:
         record, all_runs = _run(args, shlex.join(arguments), digests)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted: nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return status_of(interrupt)
     _write(record, all_runs, directory)
     return 0
 
@@ -168,4 +169,5 @@ def _write(record: Record, all_runs: list[TaskRuns], directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    raise_on_signals()
     sys.exit(main(sys.argv[1:]))

@@ -47,7 +47,6 @@ from benchmarks.load import Grace
 from benchmarks.machine import describe_machine
 from benchmarks.options import (
     EXIT_BAD_INPUT,
-    EXIT_INTERRUPTED,
     Parser,
     positive_float,
     positive_int,
@@ -61,6 +60,7 @@ from benchmarks.record import (
     results_directory,
     write_all,
 )
+from train.interrupts import raise_on_signals, status_of
 
 EXIT_FAILED = 1
 
@@ -103,9 +103,9 @@ def main(arguments: Sequence[str]) -> int:
     command = shlex.join(["./bazelw", "run", "//benchmarks:compression", "--", *arguments])
     try:
         record = _run(preset(args), args.grace_s, command)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted: nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return status_of(interrupt)
     except (NetworkError, RankError) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -210,4 +210,5 @@ def _write(record: Record, directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    raise_on_signals()
     sys.exit(main(sys.argv[1:]))

@@ -39,10 +39,11 @@ from benchmarks.convergence_variants import (
     VARIANTS,
 )
 from benchmarks.machine import describe_machine
-from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_int
+from benchmarks.options import Parser, positive_int
 from benchmarks.record import Record, finding_lines, new_stem, results_directory, write_all
 from data.stdlib_text import StdlibNotFoundError
 from train.comm.torch import ranks
+from train.interrupts import raise_on_signals, status_of
 
 EXIT_DIFFERS = EXIT_RANK_FAILED = 1
 
@@ -71,9 +72,9 @@ def main(arguments: Sequence[str]) -> int:
         parser.error(str(error))
     try:
         record, runs = _run(args, shlex.join(arguments), digests)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted: nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return status_of(interrupt)
     except ranks.RanksError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_RANK_FAILED
@@ -155,4 +156,5 @@ def _write(record: Record, runs: Runs, directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    raise_on_signals()
     sys.exit(main(sys.argv[1:]))

@@ -32,7 +32,7 @@ from benchmarks.optim_report import (
     panels,
 )
 from benchmarks.optim_sides import JAX, OURS, TORCH, Model, error_in_rates, sides
-from benchmarks.options import EXIT_INTERRUPTED, Parser, positive_float
+from benchmarks.options import Parser, positive_float
 from benchmarks.plot import png
 from benchmarks.record import (
     Record,
@@ -43,6 +43,7 @@ from benchmarks.record import (
     write_all,
 )
 from optim.registry import ALGORITHMS
+from train.interrupts import raise_on_signals, status_of
 
 _DISTRIBUTIONS = ("torch", "jax", "optax", "pytorch-optimizer", "bitsandbytes")
 
@@ -67,9 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     command = shlex.join(["./bazelw", "run", "//benchmarks:optim", "--", *arguments])
     try:
         record = _run(args, command.removesuffix(" --"))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted: nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return status_of(interrupt)
     _write(record, directory)
     return 0
 
@@ -166,4 +167,5 @@ def _write(record: Record, directory: Path) -> None:
 
 
 if __name__ == "__main__":
+    raise_on_signals()
     sys.exit(main(sys.argv[1:]))

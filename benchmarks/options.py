@@ -5,7 +5,6 @@ import sys
 from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
