@@ -47,6 +47,7 @@ def _trainer(framework: str, *arguments: object, cwd: Path) -> Iterator[subproce
         text=True,
         env=environment,
         start_new_session=True,
+        preexec_fn=_hear_signals,
     ) as process:
         try:
             yield process
@@ -54,6 +55,12 @@ def _trainer(framework: str, *arguments: object, cwd: Path) -> Iterator[subproce
             process.kill()
     # Of ours; libraries leave caches there.
     assert not [path for path in temporary.iterdir() if path.name.startswith("tmp")]
+
+
+def _hear_signals() -> None:
+    """Undoes what `nohup` or a shell's `&` may have left to be inherited."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _run(framework: str, *arguments: object, cwd: Path) -> tuple[int, str, str]:
