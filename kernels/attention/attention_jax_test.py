@@ -155,12 +155,6 @@ def test_vmap_of_all_options_is_a_loop() -> None:
         assert jnp.array_equal(got[1][index], want[1])
 
 
-def test_vmap_over_tables_is_refused() -> None:
-    cos = jnp.ones((3, 7, 4))
-    with pytest.raises(NotImplementedError, match="vmap over the tables of RoPE"):
-        jax.vmap(lambda c: jax_op.attention(*_arrays(), rope=RopeTables(c, c)))(cos)
-
-
 @pytest.mark.parametrize("causal", [False, True])
 def test_agrees_with_jax(causal: bool) -> None:
     q, k, v = _arrays((2, 70, 4, 32), (2, 70, 2, 32), jnp.float32)

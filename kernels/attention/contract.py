@@ -7,6 +7,7 @@ import math
 import os
 from typing import Any, NamedTuple
 
+from kernels import arguments
 from kernels.attention.rope import Rope, RopeTables
 from kernels.dispatch import Support, UnsupportedKernelError, explain_backends, select_backend
 
@@ -144,14 +145,7 @@ def resolve_scale(softmax_scale: float | None, head_dim: int) -> float:
     """
     if softmax_scale is None:
         return 1.0 / math.sqrt(head_dim)
-    if isinstance(softmax_scale, bool) or not isinstance(softmax_scale, (int, float)):
-        raise TypeError(
-            f"softmax_scale must be a Python number or None, got {type(softmax_scale).__name__}"
-        )
-    # Comparisons and not math.isfinite: torch.compile makes numbers symbolic.
-    if not -math.inf < softmax_scale < math.inf:
-        raise ValueError(f"softmax_scale must be finite, got {softmax_scale}")
-    return float(softmax_scale)
+    return arguments.real("softmax_scale", softmax_scale, or_else=" or None")
 
 
 def resolve_options(
@@ -171,15 +165,30 @@ def resolve_options(
       ValueError: an argument is out of its range.
     """
     left, right = _resolve_window(window)
+    is_causal = arguments.boolean("causal", causal)
     return Options(
         softmax_scale=resolve_scale(softmax_scale, sizes.head_dim),
         window_left=left,
-        window_right=0 if causal else right,
+        window_right=0 if is_causal else right,
         softcap=_resolve_softcap(softcap),
         dropout_rate=_resolve_dropout(dropout_rate),
         rotary_dim=_resolve_rotary_dim(rope, sizes),
-        rotary_interleaved=bool(rope is not None and rope.interleaved),
+        rotary_interleaved=rope is not None
+        and arguments.boolean("rope's interleaved", rope.interleaved),
     )
+
+
+def rope_numbers(rope: Rope) -> tuple[float, int]:
+    """Returns the base and the offset of a rope.
+
+    Raises:
+      TypeError: one is not of its type.
+      ValueError: the base is not positive.
+    """
+    base = arguments.real("rope's base", rope.base)
+    if base <= 0:
+        raise ValueError(f"rope's base must be positive, got {base}")
+    return base, arguments.integer("rope's offset", rope.offset)
 
 
 def check_alibi_shape(shape: tuple[int, ...], sizes: Sizes) -> None:
@@ -235,41 +244,50 @@ def _resolve_window(window: Window | None) -> tuple[int, int]:
         return UNBOUNDED, UNBOUNDED
     if not isinstance(window, tuple) or len(window) != 2:
         raise TypeError(f"window must be a pair (left, right) or None, got {window!r}")
-    for name, side in zip(("left", "right"), window, strict=True):
-        if side is not None and (isinstance(side, bool) or not isinstance(side, int)):
-            raise TypeError(f"window's {name} must be an int or None, got {type(side).__name__}")
-        if side is not None and side < 0:
-            raise ValueError(f"window's {name} must be 0 or more, or None for no limit, got {side}")
-    left, right = (UNBOUNDED if side is None else side for side in window)
+    left, right = (
+        UNBOUNDED if side is None else _resolve_side(f"window's {name}", side)
+        for name, side in zip(("left", "right"), window, strict=True)
+    )
     return left, right
+
+
+def _resolve_side(name: str, side: int) -> int:
+    side = arguments.integer(name, side, or_else=" or None")
+    if side < 0:
+        raise ValueError(f"{name} must be 0 or more, or None for no limit, got {side}")
+    # The native code takes 64 bits, and no sequence is as long.
+    return min(side, 2**62)
 
 
 def _resolve_softcap(softcap: float | None) -> float:
     if softcap is None:
         return 0.0
-    if isinstance(softcap, bool) or not isinstance(softcap, (int, float)):
-        raise TypeError(f"softcap must be a Python number or None, got {type(softcap).__name__}")
-    if not 0 < softcap < math.inf:
+    softcap = arguments.real("softcap", softcap, or_else=" or None")
+    if softcap <= 0:
         raise ValueError(f"softcap must be positive and finite, or None, got {softcap}")
-    return float(softcap)
+    return softcap
 
 
 def _resolve_dropout(rate: float) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"dropout_rate must be a Python number, got {type(rate).__name__}")
+    rate = arguments.real("dropout_rate", rate)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout_rate must be in [0, 1), got {rate}")
-    return float(rate)
+    return rate
 
 
 def _resolve_rotary_dim(rope: Rope | RopeTables | None, sizes: Sizes) -> int:
     if rope is None:
         return 0
     if isinstance(rope, Rope):
-        rotary_dim = sizes.head_dim if rope.rotary_dim is None else rope.rotary_dim
-        if not rope.base > 0:
-            raise ValueError(f"rope's base must be positive, got {rope.base}")
+        rotary_dim = sizes.head_dim
+        if rope.rotary_dim is not None:
+            rotary_dim = arguments.integer("rope's rotary_dim", rope.rotary_dim, or_else=" or None")
+        rope_numbers(rope)
     elif isinstance(rope, RopeTables):
+        for name, table in (("cos", rope.cos), ("sin", rope.sin)):
+            if not hasattr(table, "shape"):
+                raise TypeError(f"rope's {name} must be an array, got {arguments.given(table)}")
+            arguments.real_dtype(f"rope's {name}", str(table.dtype))
         if len(rope.cos.shape) != 2 or tuple(rope.cos.shape) != tuple(rope.sin.shape):
             raise ValueError(
                 "rope's cos and sin must both be [positions, rotary_dim / 2], got shapes "

@@ -3,12 +3,13 @@
     from kernels.attention import jax_op
     out = jax_op.attention(q, k, v, causal=True)
 
-Works under jit, grad, vmap (which folds into the batch) and `jax.shard_map`, and runs the same
+Works under jit, grad, jvp, vmap (which folds into the batch) and `jax.shard_map`, and runs the same
 native code as `torch_op`. Under jit the backend is chosen when the function is traced. Under
 automatic sharding the call is opaque: XLA gathers its inputs, so wrap it in `jax.shard_map` over
 batch or heads.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -17,14 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import cubin_loader, jax_calls
-from kernels.attention import _native, contract, jax_segments, reference
+from kernels import arguments, cubin_loader, jax_arguments, jax_calls, jax_derivatives
+from kernels.attention import _native, contract, formula_jax, jax_segments, reference
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.dispatch import UnsupportedKernelError
-
-# A function of arrays [batch, ...] that gives several.
-Function = Callable[..., tuple[jax.Array, ...]]
+from kernels.jax_derivatives import Function
 
 for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
@@ -103,8 +102,9 @@ def attention(
       dropout_rate: probability in [0, 1) that a softmax probability becomes 0; the others grow by
         1 / (1 - dropout_rate).
       dropout_seed: an integer, or [batch] integers, of which 32 bits count; may be traced. Needed
-        for dropout: the same seed drops the same, on every device. From a key of JAX:
-        `jax.random.bits(key, dtype="uint32")`.
+        for dropout: the same seed drops the same, on every device. A key of `jax.random.key`, or
+        [batch] keys, stands for `jax.random.bits(key, dtype="uint32")`; a key of the old kind,
+        which is an array as any other, wants `jax.random.wrap_key_data`.
       return_lse: return the log-sum-exp of the scores too. Differentiable.
 
     Returns:
@@ -119,7 +119,8 @@ def attention(
 
     Reference: Dao, "FlashAttention-2", 2023, arXiv:2307.08691.
     """
-    q, k, v = map(jnp.asarray, (q, k, v))
+    q, k, v = jax_arguments.arrays(q=q, k=k, v=v)
+    return_lse = arguments.boolean("return_lse", return_lse)
     sizes = contract.check_shapes(q.shape, k.shape, v.shape)
     contract.check_dtypes(q.dtype.name, k.dtype.name, v.dtype.name)
     backend = _select(q, sizes)
@@ -144,7 +145,7 @@ def attention(
     padding = contract.head_padding(backend, sizes.head_dim)
     if padding:
         q, k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, padding))) for x in (q, k, v))
-    out, lse = _attention(q, k, v, extras.alibi_slopes, extras[1:], options, backend)
+    out, lse = jax_derivatives.call(_Attention(options, backend), q, k, v, *extras)
     if padding:
         out = out[..., : sizes.head_dim]
     return (out, lse) if return_lse else out
@@ -177,7 +178,7 @@ def _select(q: jax.Array, sizes: Sizes) -> str:
 def _slopes(q: jax.Array, slopes: jax.Array | None, sizes: Sizes) -> jax.Array | None:
     if slopes is None:
         return None
-    slopes = jnp.asarray(slopes)
+    slopes = jax_arguments.real_array("alibi_slopes", slopes, or_else=" or None")
     contract.check_alibi_shape(slopes.shape, sizes)
     slopes = slopes.astype(jax_calls.sum_dtype(q))
     if slopes.ndim == 2:
@@ -196,8 +197,11 @@ def _rope_arrays(
         return None, None
     positions = max(sizes.seq_q, sizes.seq_k)
     if isinstance(rope, Rope):
-        tables = rope_tables(positions, options.rotary_dim, base=rope.base, offset=rope.offset)
+        base, offset = contract.rope_numbers(rope)
+        tables = rope_tables(positions, options.rotary_dim, base=base, offset=offset)
     else:
+        for name, table in (("cos", rope.cos), ("sin", rope.sin)):
+            jax_arguments.array(f"rope's {name}", table)
         tables = rope.cos[:positions], rope.sin[:positions]
     cos, sin = (jax.lax.stop_gradient(jnp.asarray(x, jax_calls.sum_dtype(q))) for x in tables)
     return cos, sin
@@ -208,6 +212,8 @@ def _segments(
 ) -> tuple[jax.Array | None, jax.Array | None]:
     if segment_ids is None:
         return None, None
+    for x in segment_ids if isinstance(segment_ids, tuple) else (segment_ids,):
+        jax_arguments.array("segment_ids", x, or_else=", a pair of them or None")
     return jax_segments.narrow(*contract.split_segment_ids(segment_ids, sizes))
 
 
@@ -216,9 +222,7 @@ def _seeds(rate: float, seed: int | jax.Array | None, sizes: Sizes) -> jax.Array
     contract.check_dropout_seed(rate, seed)
     if seed is None:
         return None
-    if isinstance(seed, int):
-        seed = seed & 0xFFFFFFFF
-    seeds = jnp.asarray(seed).astype(jnp.uint32)
+    seeds = jax_arguments.seeds("dropout_seed", seed)
     if seeds.shape not in ((), (sizes.batch,)):
         raise ValueError(
             f"dropout_seed must be an integer or [batch], ({sizes.batch},), got shape {seeds.shape}"
@@ -226,44 +230,38 @@ def _seeds(rate: float, seed: int | jax.Array | None, sizes: Sizes) -> jax.Array
     return seeds + jnp.uint32(contract.SEED_STEP) * jnp.arange(sizes.batch, dtype=jnp.uint32)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    slopes: jax.Array | None,
-    constants: tuple[jax.Array | None, ...],
-    options: Options,
-    backend: str,
-) -> tuple[jax.Array, jax.Array]:
-    """Returns out and lse; `constants` are the extras without gradients."""
-    arguments = (q, k, v, *_present(slopes, constants, q))
-    out, lse = _forward(options, backend)(*jax_calls.vary_alike(arguments))
-    return out, lse
+@dataclasses.dataclass(frozen=True)
+class _Attention:
+    """Attention as `jax_derivatives` takes it: of q, k, v and the extras, to out and lse."""
 
+    options: Options
+    backend: str
+    num_differentiable = 4
+    # The tables of RoPE.
+    unbatched = (4, 5)
 
-def _attention_fwd(q, k, v, slopes, constants, options, backend):  # type: ignore[no-untyped-def]
-    # Known when traced, so kept in the structure of the residuals.
-    slopes_wanted = () if slopes is not None and slopes.perturbed else None
-    q, k, v, slopes, constants = jax.tree.map(
-        lambda x: x.value, (q, k, v, slopes, constants), is_leaf=lambda x: hasattr(x, "perturbed")
-    )
-    out, lse = _attention(q, k, v, slopes, constants, options, backend)
-    return (out, lse), (q, k, v, slopes, constants, out, lse, slopes_wanted)
+    def forward(self, *inputs: Any) -> tuple[jax.Array, ...]:
+        q, k, v, *extras = inputs
+        operands = (q, k, v, *_present(Extras(*extras), q))
+        return _forward(self.options, self.backend)(*jax_calls.vary_alike(operands))
 
+    def backward(
+        self, inputs: Any, outputs: Any, grads: Any, wanted: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        q, k, v, *extras = inputs
+        out, lse = outputs
+        grad_out, grad_lse = grads
+        grad_out = jnp.zeros_like(out) if grad_out is None else grad_out
+        grad_lse = _absent(lse.dtype) if grad_lse is None else grad_lse
+        operands = (q, k, v, out, lse, grad_out, grad_lse, *_present(Extras(*extras), q))
+        backward = _backward(self.options, self.backend, 3 in wanted)
+        *gradients, slopes = backward(*jax_calls.vary_alike(operands))
+        gradients.append(jnp.sum(slopes, axis=-1))
+        return tuple(gradients[i] for i in wanted)
 
-def _attention_bwd(options, backend, residuals, grads):  # type: ignore[no-untyped-def]
-    q, k, v, slopes, constants, out, lse, slopes_wanted = residuals
-    grad_out, grad_lse = grads
-    grad_out = jnp.zeros_like(out) if jax_calls.is_zero(grad_out) else grad_out
-    grad_lse = _absent(lse.dtype) if jax_calls.is_zero(grad_lse) else grad_lse
-    wanted = slopes_wanted is not None
-    arguments = (q, k, v, out, lse, grad_out, grad_lse, *_present(slopes, constants, q))
-    *grads, grad_slopes = _backward(options, backend, wanted)(*jax_calls.vary_alike(arguments))
-    return (*grads, jnp.sum(grad_slopes, axis=-1) if wanted else None, None)
-
-
-_attention.defvjp(_attention_fwd, _attention_bwd, symbolic_zeros=True)
+    def formula(self, *inputs: Any) -> tuple[jax.Array, ...]:
+        q, k, v, *extras = inputs
+        return formula_jax.attention(q, k, v, Extras(*extras), self.options)
 
 
 def _absent(dtype: Any) -> jax.Array:
@@ -271,41 +269,15 @@ def _absent(dtype: Any) -> jax.Array:
     return jnp.zeros((0,), dtype)
 
 
-def _present(
-    slopes: jax.Array | None, constants: tuple[jax.Array | None, ...], q: jax.Array
-) -> tuple[jax.Array, ...]:
+def _present(extras: Extras, q: jax.Array) -> tuple[jax.Array, ...]:
     """All extras as arrays."""
     sums = jax_calls.sum_dtype(q)
     dtypes = Extras(sums, sums, sums, jnp.int32, jnp.int32, jnp.uint32)
-    extras = (slopes, *constants)
     return tuple(_absent(d) if x is None else x for x, d in zip(extras, dtypes, strict=True))
 
 
 # From the end of the arguments: the tables of RoPE, which have no batch.
 _TABLES = (-5, -4)
-
-
-def _fold_vmap(function: Function) -> Function:
-    """Makes vmap of a function fold the mapped axis into the batch."""
-    mapped = jax.custom_batching.custom_vmap(function)
-
-    @mapped.def_vmap
-    def _(axis_size: int, in_batched: list[bool], *args: jax.Array):  # type: ignore[no-untyped-def]
-        def fold(index: int, x: jax.Array, is_mapped: bool) -> jax.Array:
-            if index - len(args) in _TABLES:
-                if is_mapped:
-                    raise NotImplementedError("attention: vmap over the tables of RoPE")
-                return x
-            x = x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
-            return x.reshape(axis_size * x.shape[1], *x.shape[2:])
-
-        outputs = mapped(*map(fold, range(len(args)), args, in_batched))
-        unfolded = tuple(
-            x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]) for x in outputs
-        )
-        return unfolded, (True,) * len(unfolded)
-
-    return mapped
 
 
 # Cached, so that a function traced twice is one function to JAX.
@@ -328,7 +300,7 @@ def _forward(options: Options, backend: str) -> Function:
         )
         return tuple(call(*args, **jax_calls.attributes(options))[:2])
 
-    return _fold_vmap(forward)
+    return jax_derivatives.fold_vmap(forward, _TABLES)
 
 
 @functools.cache
@@ -357,7 +329,7 @@ def _backward(options: Options, backend: str, slopes_wanted: bool) -> Function:
         call = jax.ffi.ffi_call(_target_of("backward", backend), outputs)
         return tuple(call(*args, **jax_calls.attributes(options))[:4])
 
-    return _fold_vmap(backward)
+    return jax_derivatives.fold_vmap(backward, _TABLES)
 
 
 def _target_of(direction: str, backend: str) -> str:

@@ -3,31 +3,19 @@
     from kernels.attention import torch_op
     out = torch_op.attention(q, k, v, causal=True)
 
-The operators `hpc::attention_forward` and `hpc::attention_backward` are opaque to torch.compile
-(fullgraph=True works) and run the same native code as `jax_op`.
+Works under torch.compile (fullgraph=True too), torch.func's transforms, autocast and forward-mode
+differentiation, and runs the same native code as `jax_op`.
 """
 
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
-import numpy as np
 import torch
 
-from kernels import cubin_loader
-from kernels.attention import _native, contract, reference, torch_segments
+from kernels import arguments, torch_arguments
+from kernels.attention import _native, contract, torch_calls
 from kernels.attention.contract import Extras, Options, Sizes
-from kernels.attention.rope import Rope, RopeTables, rope_tables
-
-_ALIGNMENT_BYTES = 16
-
-# Looked up several times a call; str(dtype) takes a microsecond.
-_DTYPE_NAMES = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.float64: "float64",
-}
-
-MaybeTensor: TypeAlias = torch.Tensor | None
+from kernels.attention.rope import Rope, RopeTables
+from kernels.attention.torch_calls import MaybeTensor, dtype_name, sum_dtype
 
 
 class _Options(TypedDict, total=False):
@@ -117,13 +105,15 @@ def attention(
 
     Reference: Dao, "FlashAttention-2", 2023, arXiv:2307.08691.
     """
+    q, k, v = torch_arguments.tensors(q=q, k=k, v=v)
+    return_lse = arguments.boolean("return_lse", return_lse)
     sizes = contract.check_shapes(q.shape, k.shape, v.shape)
-    contract.check_dtypes(_dtype_name(q), _dtype_name(k), _dtype_name(v))
+    contract.check_dtypes(dtype_name(q), dtype_name(k), dtype_name(v))
     if not q.device == k.device == v.device:
         raise ValueError(
             f"q, k and v must be on one device, got {q.device}, {k.device} and {v.device}"
         )
-    backend = contract.select(q.device.type, _dtype_name(q), sizes.head_dim)
+    backend = contract.select(q.device.type, dtype_name(q), sizes.head_dim)
     options = contract.resolve_options(
         sizes,
         causal=causal,
@@ -147,9 +137,7 @@ def attention(
         contract.check_hopper(sizes, options, extras)
     if padding := contract.head_padding(backend, sizes.head_dim):
         q, k, v = (torch.nn.functional.pad(x, (0, padding)) for x in (q, k, v))
-    out: torch.Tensor
-    lse: torch.Tensor
-    out, lse = _forward(q, k, v, *extras, *options)
+    out, lse = torch_calls.attention(q, k, v, extras, options)
     if padding:
         out = out[..., : sizes.head_dim]
     return (out, lse) if return_lse else out
@@ -166,14 +154,15 @@ def explain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) -
     if q.dtype == torch.bfloat16 and _native.matrix_isa() != "none":
         instructions = _native.matrix_isa()
     native = f"{instructions} on {threads} threads"
-    return contract.explain(q.device.type, _dtype_name(q), sizes.head_dim, native)
+    return contract.explain(q.device.type, dtype_name(q), sizes.head_dim, native)
 
 
 def _slopes(q: torch.Tensor, slopes: torch.Tensor | None, sizes: Sizes) -> torch.Tensor | None:
     if slopes is None:
         return None
+    torch_arguments.real_tensor("alibi_slopes", slopes, or_else=" or None")
     contract.check_alibi_shape(tuple(slopes.shape), sizes)
-    slopes = slopes.to(q.device, _sum_dtype(q))
+    slopes = slopes.to(q.device, sum_dtype(q))
     if slopes.ndim == 2:
         return slopes
     # By doubling: so the gradients of the rows are added up in pairs, in the same order in JAX.
@@ -183,14 +172,6 @@ def _slopes(q: torch.Tensor, slopes: torch.Tensor | None, sizes: Sizes) -> torch
     return rows[: sizes.batch]
 
 
-@torch.compiler.assume_constant_result
-def _tables(
-    rope: Rope, positions: int, rotary_dim: int, dtype: torch.dtype, device: torch.device
-) -> tuple[torch.Tensor, ...]:
-    tables = rope_tables(positions, rotary_dim, base=rope.base, offset=rope.offset)
-    return tuple(torch.from_numpy(x).to(device, dtype) for x in tables)
-
-
 def _rope_arrays(
     q: torch.Tensor, rope: Rope | RopeTables | None, sizes: Sizes, options: Options
 ) -> tuple[MaybeTensor, MaybeTensor]:
@@ -198,10 +179,14 @@ def _rope_arrays(
         return None, None
     positions = max(sizes.seq_q, sizes.seq_k)
     if isinstance(rope, Rope):
-        cos, sin = _tables(rope, positions, options.rotary_dim, _sum_dtype(q), q.device)
+        base, offset = contract.rope_numbers(rope)
+        cos, sin = torch_calls.rope_tables(
+            positions, options.rotary_dim, base, offset, sum_dtype(q), q.device
+        )
         return cos, sin
-    tables = (x.detach()[:positions].to(q.device, _sum_dtype(q)) for x in (rope.cos, rope.sin))
-    cos, sin = tables
+    for name, table in (("cos", rope.cos), ("sin", rope.sin)):
+        torch_arguments.tensor(f"rope's {name}", table)
+    cos, sin = (x.detach()[:positions].to(q.device, sum_dtype(q)) for x in (rope.cos, rope.sin))
     return cos, sin
 
 
@@ -212,11 +197,12 @@ def _segments(
 ) -> tuple[MaybeTensor, MaybeTensor]:
     if segment_ids is None:
         return None, None
+    for x in segment_ids if isinstance(segment_ids, tuple) else (segment_ids,):
+        torch_arguments.tensor("segment_ids", x, or_else=", a pair of them or None")
     q_segments, kv_segments = contract.split_segment_ids(segment_ids, sizes)
     for x in (q_segments, kv_segments):
-        if not isinstance(x, torch.Tensor):
-            raise TypeError(f"segment_ids must be tensors, got {type(x).__name__}")
-    # Of any width: `_prepare_all` makes them int32, once their values are known.
+        arguments.integer_dtype("segment_ids", dtype_name(x))
+    # Of any width: `torch_calls` makes them int32, once their values are known.
     return q_segments.to(q.device), kv_segments.to(q.device)
 
 
@@ -227,9 +213,12 @@ def _seeds(
     contract.check_dropout_seed(rate, seed)
     if seed is None:
         return None
-    if isinstance(seed, int):
-        seed &= 0xFFFFFFFF
-    seeds = torch.as_tensor(seed, dtype=torch.int64, device=q.device)
+    if isinstance(seed, torch.Tensor):
+        arguments.integer_dtype("dropout_seed", dtype_name(seed))
+        seeds = seed.to(q.device, torch.int64)
+    else:
+        number = arguments.integer("dropout_seed", seed, or_else=", a torch Tensor or None")
+        seeds = torch.tensor(number & 0xFFFFFFFF, dtype=torch.int64, device=q.device)
     if tuple(seeds.shape) not in ((), (sizes.batch,)):
         raise ValueError(
             f"dropout_seed must be an integer or [batch], ({sizes.batch},), "
@@ -238,210 +227,3 @@ def _seeds(
     rows = torch.arange(sizes.batch, device=q.device)
     bits = (seeds + contract.SEED_STEP * rows) & 0xFFFFFFFF
     return torch.where(bits < 2**31, bits, bits - 2**32).to(torch.int32)
-
-
-@torch.library.custom_op("hpc::attention_forward", mutates_args=())
-def _forward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    alibi_slopes: torch.Tensor | None,
-    rope_cos: torch.Tensor | None,
-    rope_sin: torch.Tensor | None,
-    q_segments: torch.Tensor | None,
-    kv_segments: torch.Tensor | None,
-    dropout_seeds: torch.Tensor | None,
-    softmax_scale: float,
-    window_left: int,
-    window_right: int,
-    softcap: float,
-    dropout_rate: float,
-    rotary_dim: int,
-    rotary_interleaved: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns out and lse [batch, num_heads, seq_q]."""
-    q, k, v = map(_prepare, (q, k, v))
-    extras = _prepare_all(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
-    options = Options(
-        softmax_scale,
-        window_left,
-        window_right,
-        softcap,
-        dropout_rate,
-        rotary_dim,
-        rotary_interleaved,
-    )
-    out, lse = _empty_results(q)
-    _run("forward", (q, k, v, out, lse), options, extras)
-    return out, lse
-
-
-@torch.library.custom_op("hpc::attention_backward", mutates_args=())
-def _backward(
-    q: torch.Tensor,
-    k: torch.Tensor,
-    v: torch.Tensor,
-    out: torch.Tensor,
-    lse: torch.Tensor,
-    grad_out: torch.Tensor,
-    grad_lse: torch.Tensor | None,
-    slopes_wanted: bool,
-    alibi_slopes: torch.Tensor | None,
-    rope_cos: torch.Tensor | None,
-    rope_sin: torch.Tensor | None,
-    q_segments: torch.Tensor | None,
-    kv_segments: torch.Tensor | None,
-    dropout_seeds: torch.Tensor | None,
-    softmax_scale: float,
-    window_left: int,
-    window_right: int,
-    softcap: float,
-    dropout_rate: float,
-    rotary_dim: int,
-    rotary_interleaved: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns the gradients of q, k, v and the slopes [batch, num_heads] (zeros unless wanted)."""
-    q, k, v, out, lse, grad_out = map(_prepare, (q, k, v, out, lse, grad_out))
-    extras = _prepare_all(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
-    options = Options(
-        softmax_scale,
-        window_left,
-        window_right,
-        softcap,
-        dropout_rate,
-        rotary_dim,
-        rotary_interleaved,
-    )
-    grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    delta = torch.empty_like(lse)
-    grad_slopes = torch.empty_like(lse) if slopes_wanted else None
-    grad_lse = None if grad_lse is None else _prepare(grad_lse)
-    tensors = (q, k, v, out, lse, grad_out, grad_lse, *grads, grad_slopes, delta)
-    _run("backward", tensors, options, extras)
-    slopes_shape = lse.shape[:2]
-    return *grads, lse.new_zeros(slopes_shape) if grad_slopes is None else grad_slopes.sum(-1)
-
-
-@_forward.register_fake
-def _forward_fake(q, k, v, *extras_and_options):  # type: ignore[no-untyped-def]
-    return _empty_results(q)
-
-
-@_backward.register_fake
-def _backward_fake(q, k, v, out, lse, *others):  # type: ignore[no-untyped-def]
-    return (*(x.new_empty(x.shape) for x in (q, k, v)), lse.new_empty(lse.shape[:2]))
-
-
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    tensors, ctx.options = inputs[:9], inputs[9:]
-    ctx.save_for_backward(*tensors, *output)
-    ctx.set_materialize_grads(False)
-
-
-def _gradients(ctx, grad_out, grad_lse):  # type: ignore[no-untyped-def]
-    q, k, v, *extras, out, lse = ctx.saved_tensors
-    grad_out = torch.zeros_like(out) if grad_out is None else grad_out
-    wanted = ctx.needs_input_grad[3]
-    grads = _backward(q, k, v, out, lse, grad_out, grad_lse, wanted, *extras, *ctx.options)
-    unused = (None,) * (5 + len(ctx.options))
-    return *grads[:3], grads[3] if wanted else None, *unused
-
-
-_forward.register_autograd(_gradients, setup_context=_setup_context)
-
-
-def _sum_dtype(x: torch.Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _empty_results(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Makes out and lse, contiguous whatever the layout of q."""
-    batch, seq_q, num_heads, _ = q.shape
-    return q.new_empty(q.shape), q.new_empty((batch, num_heads, seq_q), dtype=_sum_dtype(q))
-
-
-def _run(
-    direction: str, tensors: tuple[torch.Tensor | None, ...], options: Options, extras: Extras
-) -> None:
-    """Runs "forward" or "backward" on tensors in the order of problem.h."""
-    q, k = tensors[:2]
-    assert q is not None and k is not None
-    batch, seq_q, num_heads, head_dim = q.shape
-    sizes = Sizes(batch, seq_q, k.shape[1], num_heads, k.shape[2], head_dim)
-    dtype = _dtype_name(q)
-    backend = contract.select(q.device.type, dtype, sizes.head_dim)
-    if backend == "cpu":
-        _native.limit_threads(torch.get_num_threads())
-        run = getattr(_native, f"{direction}_cpu")
-        run(dtype, sizes, options, _addresses(*tensors, None, None, *extras))
-    elif q.device.type == "cuda":
-        cubin_loader.ensure_registered(_native)
-        run = getattr(_native, f"{direction}_{'sm90' if backend == 'cuda' else 'cuda'}")
-        rotated = _rotated(direction, q, k, sizes, options)
-        stream = torch.cuda.current_stream(q.device).cuda_stream
-        addresses = _addresses(*tensors, *rotated, *extras)
-        run(dtype, sizes, options, addresses, q.device.index, stream)
-    elif backend == "triton":
-        # Imported here: Triton decides at its import whether to interpret.
-        from kernels.attention import triton_jit
-
-        run = getattr(triton_jit, direction)
-        run(*tensors, sizes=sizes, options=options, extras=extras)
-    else:
-        _run_reference(direction, tensors, options, extras)
-
-
-def _rotated(
-    direction: str, q: torch.Tensor, k: torch.Tensor, sizes: Sizes, options: Options
-) -> tuple[MaybeTensor, MaybeTensor]:
-    """Workspace for q and k as RoPE turns them, where that is a pass of its own."""
-    if contract.rotates_first(direction, sizes, options):
-        return torch.empty_like(q), torch.empty_like(k)
-    return None, None
-
-
-def _run_reference(
-    direction: str, tensors: tuple[torch.Tensor | None, ...], options: Options, extras: Extras
-) -> None:
-    arrays: list[Any] = [None if x is None else x.double().numpy() for x in tensors]
-    q, k, v = arrays[:3]
-    extra_arrays = Extras(*(None if x is None else x.numpy() for x in extras))
-    results: tuple[reference.Array, ...]
-    if direction == "forward":
-        outputs = tensors[3:5]
-        results = reference.forward(q, k, v, options, extra_arrays)
-    else:
-        grad_out, grad_lse = arrays[5:7]
-        outputs = tensors[7:11]
-        grads = reference.backward(
-            q, k, v, grad_out, options, extra_arrays, 0.0 if grad_lse is None else grad_lse
-        )
-        # All in the first query: the sum over them counts.
-        slope_rows = np.zeros(arrays[4].shape)
-        slope_rows[..., :1] = grads.slopes[..., None]
-        results = (grads.q, grads.k, grads.v, slope_rows)
-    for output, result in zip(outputs, results, strict=True):
-        if output is not None:
-            output.copy_(torch.from_numpy(result))
-
-
-def _addresses(*tensors: torch.Tensor | None) -> list[int]:
-    return [0 if x is None else x.data_ptr() for x in tensors]
-
-
-def _prepare(x: torch.Tensor) -> torch.Tensor:
-    """Contiguous, and aligned as the vector loads of the CUDA kernels need it."""
-    x = x.contiguous()
-    return x if x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
-
-
-def _prepare_all(*tensors: torch.Tensor | None) -> Extras:
-    extras = Extras(*(None if x is None else _prepare(x) for x in tensors))
-    if extras.q_segments is None:
-        return extras
-    q_segments, kv_segments = torch_segments.narrow(extras.q_segments, extras.kv_segments)
-    return extras._replace(q_segments=q_segments, kv_segments=kv_segments)
-
-
-def _dtype_name(x: torch.Tensor) -> str:
-    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")

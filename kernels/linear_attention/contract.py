@@ -8,6 +8,7 @@ import math
 import os
 from typing import Any, NamedTuple
 
+from kernels import arguments
 from kernels.dispatch import Support, UnsupportedKernelError, explain_backends, select_backend
 
 # Tokens that all backends take at once: states are known between chunks only.
@@ -163,33 +164,33 @@ def resolve_options(
     """Returns the options of a call of `linear_attention`, whose arguments these are.
 
     Raises:
-      TypeError: eps or scale is not a Python number.
+      TypeError: an argument is not of its type.
       ValueError: an argument is out of its range, or two contradict each other.
     """
+    if not isinstance(feature_map, str):
+        raise TypeError(f"feature_map must be a str, got {arguments.given(feature_map)}")
     if feature_map not in FEATURE_MAPS:
         raise ValueError(f"feature_map must be one of {', '.join(FEATURE_MAPS)}, got {feature_map}")
+    causal = arguments.boolean("causal", causal)
+    normalize = arguments.boolean("normalize", normalize)
+    eps = arguments.real("eps", eps)
+    if eps < 0:
+        raise ValueError(f"eps must be 0 or more, got {eps}")
     if has_decay and not causal:
         raise ValueError("decay needs causal=True: it is a distance from the present to the past")
     if normalize and scale is not None:
         raise ValueError("scale cancels out of a normalized output; pass normalize=False with it")
     if scale is None:
         scale = 1.0 if normalize else sizes.key_dim**-0.5
+    else:
+        scale = arguments.real("scale", scale, or_else=" or None")
     return Options(
-        causal=bool(causal),
+        causal=causal,
         feature_map=FEATURE_MAPS.index(feature_map),
-        normalize=bool(normalize),
-        eps=_finite("eps", eps),
-        scale=_finite("scale", scale),
+        normalize=normalize,
+        eps=eps,
+        scale=scale,
     )
-
-
-def _finite(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a Python number, got {type(value).__name__}")
-    # Not math.isfinite, which torch.compile cannot trace.
-    if not -math.inf < value < math.inf:
-        raise ValueError(f"{name} must be finite, got {value}")
-    return float(value)
 
 
 def check_decay_shape(shape: tuple[int, ...], sizes: Sizes) -> None:
@@ -206,6 +207,8 @@ def check_state(state: Any, sizes: Sizes) -> None:
     if not isinstance(state, State):
         raise TypeError(f"the state must be a State or None, got {type(state).__name__}")
     for name, array, want in zip(State._fields, state, state_shapes(sizes), strict=True):
+        if not hasattr(array, "shape"):
+            raise TypeError(f"the state's {name} must be an array, got {arguments.given(array)}")
         if tuple(array.shape) != want:
             raise ValueError(f"the state's {name} must be {want}, got shape {tuple(array.shape)}")
 

@@ -7,11 +7,12 @@ and, token by token with the same result,
 
     out, state = jax_op.linear_attention_step(state, q, k, v, decay=decay)
 
-Works under jit, grad and vmap (which folds into the batch), and runs the same native code as
+Works under jit, grad, jvp and vmap (which folds into the batch), and runs the same native code as
 `torch_op`. Under jit the backend is chosen when the function is traced. Under sharding the call is
 opaque: wrap it in `jax.shard_map` over batch or heads.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -20,13 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import cubin_loader, jax_calls
+from kernels import arguments, cubin_loader, jax_arguments, jax_calls, jax_derivatives
 from kernels.dispatch import UnsupportedKernelError
-from kernels.linear_attention import _native, contract, reference
+from kernels.jax_derivatives import Function
+from kernels.linear_attention import _native, contract, formula_jax, reference
 from kernels.linear_attention.contract import Extras, Options, Sizes, State
-
-# A function of arrays [batch, ...] that gives several.
-Function = Callable[..., tuple[jax.Array, ...]]
 
 for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
@@ -88,7 +87,8 @@ def linear_attention(
     "Retentive Network", 2023, arXiv:2307.08621; in chunks as in Yang et al., "Gated Linear
     Attention", 2023, arXiv:2312.06635.
     """
-    q, k, v = map(jnp.asarray, (q, k, v))
+    q, k, v = jax_arguments.arrays(q=q, k=k, v=v)
+    return_state = arguments.boolean("return_state", return_state)
     sizes = contract.check_shapes(q.shape, k.shape, v.shape)
     contract.check_dtypes(q.dtype.name, k.dtype.name, v.dtype.name)
     backend = _select(q, sizes)
@@ -106,7 +106,8 @@ def linear_attention(
     pad_k, pad_v = (contract.head_padding(backend, d) for d in (sizes.key_dim, sizes.value_dim))
     if pad_k or pad_v:
         q, k, v, extras = _pad(q, k, v, extras, (pad_k, pad_v), options)
-    out, kv, k_sum = _linear_attention(q, k, v, extras, return_state, options, backend)
+    operation = _LinearAttention(return_state, options, backend)
+    out, _, kv, k_sum = jax_derivatives.call(operation, q, k, v, *extras)
     out = out[..., : sizes.value_dim]
     if not return_state:
         return out
@@ -154,7 +155,7 @@ def linear_attention_step(
     Raises:
       TypeError, ValueError: as `linear_attention`.
     """
-    q, k, v = map(jnp.asarray, (q, k, v))
+    q, k, v = jax_arguments.arrays(q=q, k=k, v=v)
     contract.check_step_shapes(q.shape, k.shape, v.shape)
     out, after = linear_attention(
         q[:, None],
@@ -186,7 +187,7 @@ def _select(q: jax.Array, sizes: Sizes) -> str:
 def _decay(q: jax.Array, decay: jax.Array | None, sizes: Sizes) -> jax.Array | None:
     if decay is None:
         return None
-    decay = jnp.asarray(decay)
+    decay = jax_arguments.real_array("decay", decay, or_else=" or None")
     contract.check_decay_shape(decay.shape, sizes)
     return jnp.broadcast_to(decay.astype(jax_calls.sum_dtype(q)), (sizes.batch, sizes.num_heads))
 
@@ -197,7 +198,10 @@ def _state(
     if state is None:
         return None, None
     contract.check_state(state, sizes)
-    kv, k_sum = (jnp.asarray(x).astype(jax_calls.sum_dtype(q)) for x in state)
+    kv, k_sum = (
+        jax_arguments.real_array(f"the state's {name}", x).astype(jax_calls.sum_dtype(q))
+        for name, x in zip(State._fields, state, strict=True)
+    )
     return kv, k_sum
 
 
@@ -222,52 +226,49 @@ def _pad(
     return pad(q, pad_k, value=value), pad(k, pad_k, value=value), pad(v, pad_v), extras
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _linear_attention(
-    q: jax.Array,
-    k: jax.Array,
-    v: jax.Array,
-    extras: Extras,
-    wants_state: bool,
-    options: Options,
-    backend: str,
-) -> tuple[jax.Array, ...]:
-    """Returns out and the final state (empty unless wanted)."""
-    arguments = jax_calls.vary_alike((q, k, v, *_present(extras, q)))
-    out, _, kv, k_sum = _forward(wants_state, options, backend)(*arguments)
-    return out, kv, k_sum
+@dataclasses.dataclass(frozen=True)
+class _LinearAttention:
+    """Linear attention as `jax_derivatives` takes it: of q, k, v and the extras.
 
+    The results are those of `_forward`.
+    """
 
-def _linear_attention_fwd(q, k, v, extras, wants_state, options, backend):  # type: ignore[no-untyped-def]
-    # Known when traced, so kept in the structure of the residuals.
-    wanted = jax.tree.map(lambda x: () if x.perturbed else None, extras, is_leaf=_is_primal)
-    q, k, v, extras = jax.tree.map(lambda x: x.value, (q, k, v, extras), is_leaf=_is_primal)
-    arguments = jax_calls.vary_alike((q, k, v, *_present(extras, q)))
-    out, factor, kv, k_sum = _forward(wants_state, options, backend)(*arguments)
-    return (out, kv, k_sum), (q, k, v, extras, wanted, out, factor)
+    wants_state: bool
+    options: Options
+    backend: str
+    num_differentiable = 3 + len(Extras._fields)
+    unbatched = ()
 
+    def forward(self, *inputs: Any) -> tuple[jax.Array, ...]:
+        q, k, v, *extras = inputs
+        operands = jax_calls.vary_alike((q, k, v, *_present(Extras(*extras), q)))
+        return _forward(self.wants_state, self.options, self.backend)(*operands)
 
-def _linear_attention_bwd(wants_state, options, backend, residuals, grads):  # type: ignore[no-untyped-def]
-    q, k, v, extras, wanted, out, factor = residuals
-    grad_out, *grad_final = grads
-    grad_out = jnp.zeros_like(out) if jax_calls.is_zero(grad_out) else grad_out
-    if all(map(jax_calls.is_zero, grad_final)) or not wants_state:
-        grad_final = [_absent(q)] * 2
-    grad_final = [jnp.zeros(g.shape, g.dtype) if jax_calls.is_zero(g) else g for g in grad_final]
-    wants_decay = wanted.decay is not None
-    wants_initial = wanted.initial_kv is not None or wanted.initial_k_sum is not None
-    backward = _backward(wants_decay, wants_initial, options, backend)
-    arguments = (q, k, v, *_present(extras, q), out, factor, grad_out, *grad_final)
-    *grads, decay, kv, k_sum = backward(*jax_calls.vary_alike(arguments))
-    initial = (kv, k_sum) if wants_initial else (None, None)
-    return *grads, Extras(decay if wants_decay else None, *initial)
+    def backward(
+        self, inputs: Any, outputs: Any, grads: Any, wanted: tuple[int, ...]
+    ) -> tuple[jax.Array, ...]:
+        q, k, v, *extras = inputs
+        out, factor, *final = outputs
+        grad_out, _, *grad_final = grads
+        grad_out = jnp.zeros_like(out) if grad_out is None else grad_out
+        if not self.wants_state or all(g is None for g in grad_final):
+            grad_final = [_absent(q)] * 2
+        else:
+            grad_final = [
+                jnp.zeros_like(x) if g is None else g
+                for g, x in zip(grad_final, final, strict=True)
+            ]
+        backward = _backward(3 in wanted, 4 in wanted or 5 in wanted, self.options, self.backend)
+        operands = (q, k, v, *_present(Extras(*extras), q), out, factor, grad_out, *grad_final)
+        gradients = backward(*jax_calls.vary_alike(operands))
+        return tuple(gradients[i] for i in wanted)
 
-
-_linear_attention.defvjp(_linear_attention_fwd, _linear_attention_bwd, symbolic_zeros=True)
-
-
-def _is_primal(x: Any) -> bool:
-    return hasattr(x, "perturbed")
+    def formula(self, *inputs: Any) -> tuple[jax.Array, ...]:
+        q, k, v, *extras = inputs
+        out, *state = formula_jax.linear_attention(q, k, v, Extras(*extras), self.options)
+        # What the kernels make and use of the factor, no formula needs.
+        factor = jnp.zeros((q.shape[0], q.shape[2], q.shape[1]), jax_calls.sum_dtype(q))
+        return out, factor, *(state if self.wants_state else [_absent(q)] * 2)
 
 
 def _absent(q: jax.Array) -> jax.Array:
@@ -278,25 +279,6 @@ def _absent(q: jax.Array) -> jax.Array:
 def _present(extras: Extras, q: jax.Array) -> tuple[jax.Array, ...]:
     """All extras as arrays."""
     return tuple(_absent(q) if x is None else x for x in extras)
-
-
-def _fold_vmap(function: Function) -> Function:
-    """Makes vmap of a function fold the mapped axis into the batch."""
-    mapped = jax.custom_batching.custom_vmap(function)
-
-    @mapped.def_vmap
-    def _(axis_size: int, in_batched: list[bool], *args: jax.Array):  # type: ignore[no-untyped-def]
-        def fold(x: jax.Array, is_mapped: bool) -> jax.Array:
-            x = x if is_mapped else jnp.broadcast_to(x, (axis_size, *x.shape))
-            return x.reshape(axis_size * x.shape[1], *x.shape[2:])
-
-        outputs = mapped(*map(fold, args, in_batched))
-        unfolded = tuple(
-            x.reshape(axis_size, x.shape[0] // axis_size, *x.shape[1:]) for x in outputs
-        )
-        return unfolded, (True,) * len(unfolded)
-
-    return mapped
 
 
 # Cached, so that a function traced twice is one function to JAX.
@@ -324,7 +306,7 @@ def _forward(wants_state: bool, options: Options, backend: str) -> Function:
         call = jax.ffi.ffi_call("hpc_linear_attention_forward", (*shapes, workspace))
         return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
-    return _fold_vmap(forward)
+    return jax_derivatives.fold_vmap(forward)
 
 
 @functools.cache
@@ -360,7 +342,7 @@ def _backward(wants_decay: bool, wants_initial: bool, options: Options, backend:
         call = jax.ffi.ffi_call("hpc_linear_attention_backward", (*shapes, workspace))
         return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
-    return _fold_vmap(backward)
+    return jax_derivatives.fold_vmap(backward)
 
 
 def _given(extras: tuple[np.ndarray, ...]) -> Extras:

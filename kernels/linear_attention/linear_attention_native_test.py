@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kernels import native_process
-from kernels.linear_attention import equality, jax_op, torch_op
+from kernels.linear_attention import equality, jax_op, torch_calls
 from kernels.linear_attention.shapes import TEST_SIZES
 
 jax.config.update("jax_enable_x64", True)
@@ -41,7 +41,7 @@ def run():
 
 
 def test_both_frameworks_load_one_binary() -> None:
-    native_process.assert_one_binary(jax_op, torch_op)
+    native_process.assert_one_binary(jax_op, torch_calls)
 
 
 # Every size, every form, and every dtype: what a framework hands over.

@@ -10,6 +10,7 @@ import math
 import os
 from typing import NamedTuple
 
+from kernels import arguments
 from kernels.dispatch import Support, explain_backends, select_backend
 
 
@@ -117,18 +118,24 @@ def codec(
         make the mean right.
 
     Raises:
+      TypeError: an argument is not of its type.
       ValueError: an argument is none of these.
     """
-    for what, value, accepted in (
+    for what, name in (("format", format), ("rounding", rounding)):
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be a str, got {arguments.given(name)}")
+    block_size = arguments.integer("block_size", block_size)
+    choices: tuple[tuple[str, str | int, tuple[str | int, ...]], ...] = (
         ("format", format, FORMAT_NAMES),
         ("block_size", block_size, BLOCK_SIZES),
         ("rounding", rounding, ROUNDINGS),
-    ):
+    )
+    for what, value, accepted in choices:
         if value not in accepted:
             raise ValueError(
                 f"{what} must be one of {', '.join(map(str, accepted))}, got {value!r}"
             )
-    return Codec(FORMAT_NAMES.index(format), ROUNDINGS.index(rounding), int(block_size))
+    return Codec(FORMAT_NAMES.index(format), ROUNDINGS.index(rounding), block_size)
 
 
 DEFAULT_CODEC = codec()
@@ -149,21 +156,45 @@ class Layout(NamedTuple):
     chunk_size: int
 
 
+def check_codec(codec: Codec) -> None:
+    """Raises TypeError unless it is a codec."""
+    if not isinstance(codec, Codec):
+        raise TypeError(f"codec must be a Codec, got {arguments.given(codec)}")
+
+
+def check_seed(seed: int) -> int:
+    """Returns the 32 bits of a seed that count.
+
+    Raises:
+      TypeError: it is not an integer.
+    """
+    return arguments.integer("seed", seed) & 0xFFFFFFFF
+
+
 def check_layout(codec: Codec, size: int, num_chunks: int, chunk_size: int | None) -> Layout:
     """Returns the layout of `size` values in `num_chunks` chunks.
 
     Raises:
+      TypeError: an argument is not of its type.
       ValueError: num_chunks is not positive, or the chunks cannot hold all values.
     """
-    if num_chunks < 1:
-        raise ValueError(f"num_chunks must be at least 1, got {num_chunks}")
+    check_codec(codec)
+    size = arguments.integer("size", size, at_least=0)
+    num_chunks = arguments.integer("num_chunks", num_chunks, at_least=1)
     if chunk_size is None:
         chunk_size = codec.chunk_size(size, num_chunks)
+    chunk_size = arguments.integer("chunk_size", chunk_size, or_else=" or None")
     if chunk_size < 0 or chunk_size * num_chunks < size:
         raise ValueError(
             f"{num_chunks} chunks of chunk_size {chunk_size} cannot hold {size} values"
         )
     return Layout(size, num_chunks, chunk_size)
+
+
+def check_payload_rank(shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless a payload has rows."""
+    if len(shape) != 2:
+        raise ValueError(f"payload must be [num_chunks, payload_bytes], got shape {shape}")
 
 
 def check_payload(shape: tuple[int, ...], dtype: str, codec: Codec, layout: Layout) -> None:
@@ -193,6 +224,8 @@ def check_sum(shape: tuple[int, ...], dtype: str, codec: Codec, size: int) -> La
     Raises:
       TypeError, ValueError: they are not that, or there are none.
     """
+    check_codec(codec)
+    size = arguments.integer("size", size, at_least=0)
     if len(shape) != 2 or shape[0] < 1:
         raise ValueError(
             f"payloads must be [at least 1, {codec.payload_bytes(size)}], got shape {tuple(shape)}"
@@ -209,8 +242,7 @@ def check_offset(offset: int) -> int:
       TypeError: it is not an integer.
       ValueError: it is negative or does not fit in 63 bits.
     """
-    if isinstance(offset, bool) or not isinstance(offset, int):
-        raise TypeError(f"offset must be an integer, got {type(offset).__name__}")
+    offset = arguments.integer("offset", offset)
     if not 0 <= offset < 2**63:
         raise ValueError(f"offset must be from 0 to 2^63 - 1, got {offset}")
     return offset
@@ -223,11 +255,7 @@ def check_multiplier(multiplier: float) -> float:
       TypeError: it is not a Python number.
       ValueError: it is not finite.
     """
-    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float)):
-        raise TypeError(f"multiplier must be a Python number, got {type(multiplier).__name__}")
-    if not -math.inf < multiplier < math.inf:
-        raise ValueError(f"multiplier must be finite, got {multiplier}")
-    return float(multiplier)
+    return arguments.real("multiplier", multiplier)
 
 
 def select(device: str, dtype: str) -> str:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels import cubin_loader, jax_calls
+from kernels import arguments, cubin_loader, jax_arguments, jax_calls
 from kernels.dispatch import UnsupportedKernelError
 from kernels.quantize import _native, contract, reference_calls
 from kernels.quantize.contract import DEFAULT_CODEC, FORMATS, Codec, Layout
@@ -46,7 +46,8 @@ def quantize(
       chunk_size: values in each, `codec.chunk_size(x.size, num_chunks)` unless given. It need not
         be a multiple of the block size.
       residual: float32 of as many values as x: what earlier payloads did not say.
-      seed: of stochastic rounding, an integer, which may be traced; its low 32 bits count.
+      seed: of stochastic rounding, an integer, which may be traced; its low 32 bits count. A key of
+        `jax.random.key` stands for 32 bits drawn from it.
       offset: index of the first value in the whole vector, of which x is a piece, so that the
         result of stochastic rounding does not depend on how the vector is cut. An integer, which
         may be traced.
@@ -62,7 +63,7 @@ def quantize(
 
     Reference: see reference.py.
     """
-    x = jnp.asarray(x)
+    x = jax_arguments.array("x", x)
     layout = contract.check_layout(codec, x.size, num_chunks, chunk_size)
     inputs = (_noise(codec, seed, offset), x, _residual(residual, layout.size))
     backend = _select(x, x.dtype.name)
@@ -94,11 +95,11 @@ def dequantize(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    payload = jnp.asarray(payload)
+    payload = jax_arguments.array("payload", payload)
     layout = _layout(payload, size, codec, chunk_size)
-    dtype = jnp.dtype(dtype)
+    dtype = _dtype(dtype)
     backend = _select(payload, dtype.name)
-    out = jax_calls.like(payload, (size,), dtype)
+    out = jax_calls.like(payload, (layout.size,), dtype)
     return _call("dequantize", backend, (payload,), (out,), codec, layout)[0]
 
 
@@ -125,12 +126,12 @@ def reduce(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    payloads = jnp.asarray(payloads)
+    payloads = jax_arguments.array("payloads", payloads)
     layout = contract.check_sum(payloads.shape, payloads.dtype.name, codec, size)
     multiplier = contract.check_multiplier(multiplier)
-    dtype = jnp.dtype(dtype)
+    dtype = _dtype(dtype)
     backend = _select(payloads, dtype.name)
-    out = jax_calls.like(payloads, (size,), dtype)
+    out = jax_calls.like(payloads, (layout.size,), dtype)
     return _call("reduce", backend, (payloads,), (out,), codec, layout, multiplier)[0]
 
 
@@ -162,9 +163,10 @@ def reduce_quantize(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    payloads = jnp.asarray(payloads)
+    payloads = jax_arguments.array("payloads", payloads)
     layout = contract.check_sum(payloads.shape, payloads.dtype.name, codec, size)
     multiplier = contract.check_multiplier(multiplier)
+    size = layout.size
     inputs = (_noise(codec, seed, offset), payloads, _residual(residual, size))
     backend = _select(payloads, "float32")
     has_residual = residual is not None
@@ -226,9 +228,18 @@ def explain(x: jax.Array, *_: Any, dtype: Any = jnp.float32, **__: Any) -> str:
 
 
 def _layout(payload: jax.Array, size: int, codec: Codec, chunk_size: int | None) -> Layout:
+    jax_arguments.array("payload", payload)
+    contract.check_payload_rank(payload.shape)
     layout = contract.check_layout(codec, size, payload.shape[0], chunk_size)
     contract.check_payload(payload.shape, payload.dtype.name, codec, layout)
     return layout
+
+
+def _dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        return jnp.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"dtype must be a dtype, got {arguments.given(dtype)}") from None
 
 
 def _select(x: jax.Array, dtype: str) -> str:
@@ -245,16 +256,18 @@ def _residual(residual: MaybeArray, size: int) -> jax.Array:
     """What the native code takes: empty for none."""
     if residual is None:
         return jnp.zeros((0,), jnp.float32)
-    residual = jnp.asarray(residual)
+    residual = jax_arguments.array("residual", residual, or_else=" or None")
     contract.check_residual(residual.shape, residual.dtype.name, size)
     return residual
 
 
 def _noise(codec: Codec, seed: int | jax.Array, offset: int | jax.Array) -> jax.Array:
     """What stochastic rounding counts from; see problem.h. Empty for nearest."""
-    if isinstance(offset, int):
-        contract.check_offset(offset)
-    words = (_halves("seed", seed)[0], *_halves("offset", offset))
+    if not isinstance(offset, jax.Array):
+        offset = contract.check_offset(offset)
+    words = (jax_arguments.seeds("seed", seed), *_halves("offset", offset))
+    if words[0].ndim:
+        raise TypeError(f"seed must be one integer, got an array of shape {words[0].shape}")
     if contract.ROUNDINGS[codec.rounding] == "nearest":
         return jnp.zeros((0,), jnp.uint32)
     return jnp.stack(jax_calls.vary_alike(words))

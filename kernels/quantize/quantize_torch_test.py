@@ -159,7 +159,7 @@ def test_explain_names_every_backend() -> None:
         ({"num_chunks": 0}, ValueError, "num_chunks must be at least 1, got 0"),
         ({"num_chunks": 2, "chunk_size": 40}, ValueError, "2 chunks of chunk_size 40 cannot hold"),
         ({"offset": -1}, ValueError, "offset must be from 0"),
-        ({"offset": 1.5}, TypeError, "offset must be an integer, got float"),
+        ({"offset": 1.5}, TypeError, "offset must be an int, got float"),
         ({"residual": torch.zeros(99)}, ValueError, r"residual must have 100 values, got .*99"),
         ({"residual": torch.zeros(100).half()}, TypeError, "residual must be float32, got float16"),
         ({"residual": torch.zeros(200)[::2]}, ValueError, "residual is written in place and must"),

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from kernels import arguments, torch_arguments
 from kernels.quantize import contract, torch_calls
 from kernels.quantize.contract import DEFAULT_CODEC, FORMATS, Codec, Layout
 from kernels.quantize.torch_calls import MaybeTensor, dtype_name
@@ -56,12 +57,13 @@ def quantize(
 
     Reference: see reference.py.
     """
+    torch_arguments.tensor("x", x)
     layout = contract.check_layout(codec, x.numel(), num_chunks, chunk_size)
     contract.select(x.device.type, dtype_name(x))
-    contract.check_offset(offset)
+    seed, offset = contract.check_seed(seed), contract.check_offset(offset)
     _check_residual(residual, layout.size, x.device)
     out = _payload_out(out, codec, layout, x.device)
-    torch_calls.quantize(x.detach(), residual, out, *codec, *layout[1:], seed & 0xFFFFFFFF, offset)
+    torch_calls.quantize(x.detach(), residual, out, *codec, *layout[1:], seed, offset)
     return out
 
 
@@ -91,9 +93,8 @@ def dequantize(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    layout = contract.check_layout(codec, size, len(payload), chunk_size)
-    contract.check_payload(tuple(payload.shape), dtype_name(payload), codec, layout)
-    out = _values_out(out, size, dtype, payload.device)
+    layout = _layout(payload, size, codec, chunk_size)
+    out = _values_out(out, layout.size, dtype, payload.device)
     torch_calls.dequantize(payload, out, *codec, layout.chunk_size)
     return out
 
@@ -124,7 +125,8 @@ def reduce(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size)
+    torch_arguments.tensor("payloads", payloads)
+    size = contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size).size
     multiplier = contract.check_multiplier(multiplier)
     out = _values_out(out, size, dtype, payloads.device)
     torch_calls.reduce(payloads, out, *codec, multiplier)
@@ -160,14 +162,13 @@ def reduce_quantize(
     Raises:
       TypeError, ValueError: as `quantize`.
     """
-    contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size)
+    torch_arguments.tensor("payloads", payloads)
+    size = contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size).size
     multiplier = contract.check_multiplier(multiplier)
-    contract.check_offset(offset)
+    seed, offset = contract.check_seed(seed), contract.check_offset(offset)
     _check_residual(residual, size, payloads.device)
     out = _payload_out(out, codec, Layout(size, 1, size), payloads.device)
-    torch_calls.reduce_quantize(
-        payloads, residual, out, *codec, size, multiplier, seed & 0xFFFFFFFF, offset
-    )
+    torch_calls.reduce_quantize(payloads, residual, out, *codec, size, multiplier, seed, offset)
     return out
 
 
@@ -183,8 +184,7 @@ def codes(
     Raises:
       TypeError, ValueError: it is not the payload of `size` values.
     """
-    layout = contract.check_layout(codec, size, len(payload), chunk_size)
-    contract.check_payload(tuple(payload.shape), dtype_name(payload), codec, layout)
+    layout = _layout(payload, size, codec, chunk_size)
     padded = codec.padded_size(layout.chunk_size)
     dtype = getattr(torch, FORMATS[codec.format].name)
     blocks = padded // codec.block_size
@@ -203,8 +203,7 @@ def scales(
     Raises:
       TypeError, ValueError: it is not the payload of `size` values.
     """
-    layout = contract.check_layout(codec, size, len(payload), chunk_size)
-    contract.check_payload(tuple(payload.shape), dtype_name(payload), codec, layout)
+    layout = _layout(payload, size, codec, chunk_size)
     padded = codec.padded_size(layout.chunk_size)
     if not padded:  # Torch views no empty tensor as another dtype.
         return payload.new_empty((layout.num_chunks, 0), dtype=torch.float32)
@@ -234,8 +233,17 @@ def explain(
     return contract.explain(x.device.type, dtype_name(x))
 
 
+def _layout(payload: torch.Tensor, size: int, codec: Codec, chunk_size: int | None) -> Layout:
+    shape = tuple(torch_arguments.tensor("payload", payload).shape)
+    contract.check_payload_rank(shape)
+    layout = contract.check_layout(codec, size, shape[0], chunk_size)
+    contract.check_payload(shape, dtype_name(payload), codec, layout)
+    return layout
+
+
 def _check_residual(residual: MaybeTensor, size: int, device: torch.device) -> None:
     if residual is not None:
+        torch_arguments.tensor("residual", residual, or_else=" or None")
         contract.check_residual(tuple(residual.shape), dtype_name(residual), size)
         _check_written("residual", residual, device)
 
@@ -255,6 +263,7 @@ def _payload_out(
     if out is None:
         shape = (layout.num_chunks, codec.payload_bytes(layout.chunk_size))
         return torch.empty(shape, dtype=torch.uint8, device=device)
+    torch_arguments.tensor("out", out, or_else=" or None")
     contract.check_payload(tuple(out.shape), dtype_name(out), codec, layout)
     _check_written("out", out, device)
     return out
@@ -264,8 +273,10 @@ def _values_out(
     out: MaybeTensor, size: int, dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     if out is None:
+        if not isinstance(dtype, torch.dtype):
+            raise TypeError(f"dtype must be a torch dtype, got {arguments.given(dtype)}")
         out = torch.empty(size, dtype=dtype, device=device)
-    elif out.numel() != size:
+    elif torch_arguments.tensor("out", out, or_else=" or None").numel() != size:
         raise ValueError(f"out must have {size} values, got shape {tuple(out.shape)}")
     _check_written("out", out, device)
     contract.select(device.type, dtype_name(out))

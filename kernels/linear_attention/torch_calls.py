@@ -1,0 +1,258 @@
+"""The operators `hpc::linear_attention_forward` and `..._backward`, and all their derivatives.
+
+What torch_op calls once its arguments are checked. Both run through the backend that serves their
+device and dtype.
+"""
+
+import dataclasses
+from typing import Any, TypeAlias
+
+import torch
+
+from kernels import cubin_loader, torch_derivatives
+from kernels.linear_attention import _native, contract, formula_torch, reference
+from kernels.linear_attention.contract import Extras, Options, Sizes, State
+
+_ALIGNMENT_BYTES = 16
+
+# Looked up several times a call; str(dtype) takes a microsecond.
+_DTYPE_NAMES = {
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+    torch.float32: "float32",
+    torch.float64: "float64",
+}
+
+MaybeTensor: TypeAlias = torch.Tensor | None
+
+
+def dtype_name(x: torch.Tensor) -> str:
+    """Numpy's name of the dtype of x."""
+    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
+
+
+def sum_dtype(x: torch.Tensor) -> torch.dtype:
+    """The type of the sums over values of x."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def linear_attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    extras: Extras,
+    wants_state: bool,
+    options: Options,
+) -> tuple[torch.Tensor, State]:
+    """As torch_op.linear_attention, of arguments that fit; the state is empty unless wanted."""
+    operation = _LinearAttention(wants_state, options)
+    out, _, kv, k_sum = torch_derivatives.call(operation, q, k, v, *extras)
+    return out, State(kv, k_sum)
+
+
+@dataclasses.dataclass(frozen=True)
+class _LinearAttention:
+    """Linear attention as `torch_derivatives` takes it: of q, k, v and the extras."""
+
+    wants_state: bool
+    options: Options
+    num_inputs = num_differentiable = 3 + len(Extras._fields)
+    unbatched = ()
+
+    def operator(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
+        results: tuple[torch.Tensor, ...] = _forward(*inputs, self.wants_state, *self.options)
+        return results
+
+    def backward(self, inputs: Any, outputs: Any, grads: Any, wanted: Any) -> Any:
+        gradients = _gradients_of(inputs, outputs[:2], grads, wanted, self.options)
+        return tuple(g for g, is_wanted in zip(gradients, wanted, strict=True) if is_wanted)
+
+    def formula(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
+        q, k, v, *extras = inputs
+        out, *state = formula_torch.linear_attention(q, k, v, Extras(*extras), self.options)
+        # What the kernels make and use of the factor, no formula needs.
+        factor = q.new_zeros((q.shape[0], q.shape[2], q.shape[1]), dtype=sum_dtype(q))
+        return out, factor, *(state if self.wants_state else _empty_state(q, v, wanted=False))
+
+
+@torch.library.custom_op("hpc::linear_attention_forward", mutates_args=())
+def _forward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    decay: torch.Tensor | None,
+    initial_kv: torch.Tensor | None,
+    initial_k_sum: torch.Tensor | None,
+    wants_state: bool,
+    causal: bool,
+    feature_map: int,
+    normalize: bool,
+    eps: float,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns out, factor [batch, num_heads, seq_len] and the final state (empty unless wanted)."""
+    inputs = tuple(map(_prepare, (q, k, v, decay, initial_kv, initial_k_sum)))
+    results = _empty_results(q, v, wants_state)
+    _run("forward", (*inputs, *results), Options(causal, feature_map, normalize, eps, scale))
+    return results
+
+
+@torch.library.custom_op("hpc::linear_attention_backward", mutates_args=())
+def _backward(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    decay: torch.Tensor | None,
+    initial_kv: torch.Tensor | None,
+    initial_k_sum: torch.Tensor | None,
+    out: torch.Tensor,
+    factor: torch.Tensor,
+    grad_out: torch.Tensor,
+    grad_final_kv: torch.Tensor | None,
+    grad_final_k_sum: torch.Tensor | None,
+    wants_decay: bool,
+    wants_initial: bool,
+    causal: bool,
+    feature_map: int,
+    normalize: bool,
+    eps: float,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns the gradients of q, k, v, decay and the initial state (empty unless wanted)."""
+    given = (q, k, v, decay, initial_kv, initial_k_sum, out, factor, grad_out)
+    inputs = tuple(map(_prepare, (*given, grad_final_kv, grad_final_k_sum)))
+    grads = _empty_gradients(q, k, v, wants_decay, wants_initial)
+    _run("backward", (*inputs, *grads), Options(causal, feature_map, normalize, eps, scale))
+    return grads
+
+
+@_forward.register_fake
+def _forward_fake(q, k, v, decay, kv, k_sum, wants_state, *options):  # type: ignore[no-untyped-def]
+    return _empty_results(q, v, wants_state)
+
+
+@_backward.register_fake
+def _backward_fake(q, k, v, *others):  # type: ignore[no-untyped-def]
+    wants_decay, wants_initial = others[8:10]
+    return _empty_gradients(q, k, v, wants_decay, wants_initial)
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    ctx.options = inputs[7:]
+    ctx.save_for_backward(*inputs[:6], *output[:2])
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _gradients_of(inputs, results, grads, wanted, options):  # type: ignore[no-untyped-def]
+    """The gradients of the inputs by the operator; empty where they are not wanted."""
+    q, _, v = inputs[:3]
+    grad_out, _, grad_kv, grad_k_sum = grads
+    if grad_out is None:
+        grad_out = torch.zeros_like(results[0])
+    if (grad_kv is None) != (grad_k_sum is None):
+        _, _, *zeros = _empty_results(q, v, wants_state=True)
+        grad_kv, grad_k_sum = (
+            zero.zero_() if g is None else g
+            for g, zero in zip((grad_kv, grad_k_sum), zeros, strict=True)
+        )
+    final = (grad_out, grad_kv, grad_k_sum)
+    return _backward(*inputs, *results, *final, wanted[3], any(wanted[4:6]), *options)
+
+
+def _gradients(ctx, *grads):  # type: ignore[no-untyped-def]
+    inputs, results, wanted = ctx.saved_tensors[:6], ctx.saved_tensors[6:], ctx.needs_input_grad[:6]
+    gradients = _gradients_of(inputs, results, grads, wanted, ctx.options)
+    kept = (g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True))
+    return *kept, *(None,) * (1 + len(ctx.options))
+
+
+_forward.register_autograd(_gradients, setup_context=_setup_context)
+
+
+def _empty_state(q: torch.Tensor, v: torch.Tensor, wanted: bool) -> tuple[torch.Tensor, ...]:
+    batch, _, num_heads, key_dim = q.shape
+    shapes = ((batch, num_heads, key_dim, v.shape[3]), (batch, num_heads, key_dim))
+    return tuple(q.new_empty(s if wanted else (0,), dtype=sum_dtype(q)) for s in shapes)
+
+
+def _empty_results(
+    q: torch.Tensor, v: torch.Tensor, wants_state: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Makes out, factor and the final state, contiguous whatever the layout of q."""
+    batch, seq_len, num_heads, _ = q.shape
+    out = q.new_empty((batch, seq_len, num_heads, v.shape[3]))
+    factor = q.new_empty((batch, num_heads, seq_len), dtype=sum_dtype(q))
+    kv, k_sum = _empty_state(q, v, wants_state)
+    return out, factor, kv, k_sum
+
+
+def _empty_gradients(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, wants_decay: bool, wants_initial: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    decay_shape = (q.shape[0], q.shape[2]) if wants_decay else (0,)
+    decay = q.new_empty(decay_shape, dtype=sum_dtype(q))
+    kv, k_sum = _empty_state(q, v, wants_initial)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), decay, kv, k_sum
+
+
+def _run(direction: str, tensors: tuple[Any, ...], options: Options) -> None:
+    """Runs "forward" or "backward" on tensors in the order of problem.h, without the workspace."""
+    q, v = tensors[0], tensors[2]
+    batch, seq_len, num_heads, key_dim = q.shape
+    sizes = Sizes(batch, seq_len, num_heads, v.shape[2], key_dim, v.shape[3])
+    dtype = dtype_name(q)
+    backend = contract.select(q.device.type, dtype, sizes)
+    if backend == "cpu":
+        _native.limit_threads(torch.get_num_threads())
+        getattr(_native, f"{direction}_cpu")(dtype, sizes, options, _addresses(*tensors, None))
+    elif backend == "triton" and q.device.type == "cuda":
+        cubin_loader.ensure_registered(_native)
+        run = getattr(_native, f"{direction}_cuda")
+        addresses = _addresses(*tensors, _workspace(direction, q, sizes))
+        stream = torch.cuda.current_stream(q.device).cuda_stream
+        run(dtype, sizes, options, addresses, q.device.index, stream)
+    elif backend == "triton":
+        # Imported here: Triton decides at its import whether to interpret.
+        from kernels.linear_attention import triton_jit
+
+        run = getattr(triton_jit, direction)
+        run(*tensors, _workspace(direction, q, sizes), sizes=sizes, options=options)
+    else:
+        _run_reference(direction, tensors, options)
+
+
+def _workspace(direction: str, q: torch.Tensor, sizes: Sizes) -> torch.Tensor:
+    size = contract.workspace_bytes(
+        "triton", dtype_name(q), sizes, backward=direction == "backward"
+    )
+    return q.new_empty((size,), dtype=torch.uint8)
+
+
+def _run_reference(direction: str, tensors: tuple[Any, ...], options: Options) -> None:
+    arrays: list[Any] = [None if x is None else x.double().numpy() for x in tensors]
+    q, k, v, *extras = arrays[:6]
+    results: tuple[reference.Array, ...]
+    if direction == "forward":
+        out, state = reference.forward(q, k, v, options, Extras(*extras))
+        outputs, results = (tensors[6], *tensors[8:]), (out, *state)
+        tensors[7].zero_()  # The factor: the specification's gradients do not take it.
+    else:
+        grad_final = None if arrays[9] is None else State(*arrays[9:11])
+        outputs = tensors[11:]
+        results = reference.backward(q, k, v, arrays[8], options, Extras(*extras), grad_final)
+    for output, result in zip(outputs, results, strict=True):
+        if output.numel():
+            output.copy_(torch.from_numpy(result))
+
+
+def _prepare(x: MaybeTensor) -> MaybeTensor:
+    """Contiguous, and aligned as the vector loads of the CUDA kernels need it."""
+    if x is None:
+        return None
+    x = x.contiguous()
+    return x if x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
+
+
+def _addresses(*tensors: MaybeTensor) -> list[int]:
+    return [0 if x is None or not x.numel() else x.data_ptr() for x in tensors]
