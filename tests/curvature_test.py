@@ -1,0 +1,106 @@
+"""Hutchinson's estimate of our own networks' curvature, in both frameworks.
+
+The oracle is a finite difference of first gradients, along the direction that the estimate drew.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import torch
+import torch.nn.functional as F
+from flax import nnx
+
+from models.config import VisionTransformerConfig
+from models.flax import vit as flax_vit
+from models.torch import vit as torch_vit
+from optim.jax import curvature as jax_curvature
+from optim.torch import curvature as torch_curvature
+
+jax.config.update("jax_enable_x64", True)
+
+CONFIG = VisionTransformerConfig(
+    image_size=4,
+    patch_size=2,
+    num_channels=1,
+    num_classes=3,
+    embed_dim=8,
+    num_heads=2,
+    num_layers=2,
+)
+STEP = 1e-6
+IMAGES = np.random.default_rng(0).standard_normal((3, 4, 4, 1))
+LABELS = np.array([0, 2, 1])
+
+
+def test_hutchinson_of_the_torch_model() -> None:
+    torch.manual_seed(0)
+    model = torch_vit.VisionTransformer(CONFIG).double()
+    params = list(model.parameters())
+    directions = [
+        torch.randn(p.shape, dtype=p.dtype, generator=generator)
+        for generator in [torch.Generator().manual_seed(1)]
+        for p in params
+    ]
+
+    def loss() -> torch.Tensor:
+        return F.cross_entropy(model(torch.from_numpy(IMAGES)), torch.from_numpy(LABELS))
+
+    def gradients(step: float) -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            for param, x in zip(params, directions, strict=True):
+                param += step * x
+        grads = torch.autograd.grad(loss(), params)
+        with torch.no_grad():
+            for param, x in zip(params, directions, strict=True):
+                param -= step * x
+        return grads
+
+    after, before = gradients(STEP), gradients(-STEP)
+    torch_curvature.hutchinson(loss(), params, torch.Generator().manual_seed(1))
+    for param, x, high, low in zip(params, directions, after, before, strict=True):
+        expected = x * (high - low) / (2 * STEP)
+        torch.testing.assert_close(param.grad, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_per_sample_gradients_of_the_torch_model() -> None:
+    torch.manual_seed(0)
+    model = torch_vit.VisionTransformer(CONFIG).double()
+    params = dict(model.named_parameters())
+    images, labels = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
+
+    def loss(params, image, label):  # type: ignore[no-untyped-def]
+        logits = torch.func.functional_call(model, params, (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    per_sample = torch.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(params, images, labels)
+    for i in range(len(labels)):
+        one = torch.autograd.grad(loss(params, images[i], labels[i]), list(params.values()))
+        for name, grad in zip(params, one, strict=True):
+            torch.testing.assert_close(per_sample[name][i], grad)
+
+
+def test_hutchinson_of_the_flax_model() -> None:
+    graph, state = nnx.split(flax_vit.VisionTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), state)
+
+    def loss(params: optax.Params) -> jax.Array:
+        logits = nnx.merge(graph, params)(jnp.asarray(IMAGES))
+        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(LABELS)).mean()
+
+    key = jax.random.key(1)
+    estimate = jax.jit(lambda p: jax_curvature.hutchinson(loss, p, key))(params)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    directions = structure.unflatten(
+        [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    )
+
+    @jax.jit
+    def gradient(step: float) -> optax.Params:
+        return jax.grad(loss)(jax.tree.map(lambda p, x: p + step * x, params, directions))
+
+    high, low = gradient(STEP), gradient(-STEP)
+    expected = jax.tree.map(lambda x, a, b: x * (a - b) / (2 * STEP), directions, high, low)
+    for got, want in zip(jax.tree.leaves(estimate), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7)
