@@ -193,7 +193,9 @@ def rope_numbers(rope: Rope) -> tuple[float, int]:
 
 def check_alibi_shape(shape: tuple[int, ...], sizes: Sizes) -> None:
     """Raises ValueError unless slopes of this shape are one for each head, or row and head."""
-    if tuple(shape) not in ((sizes.num_heads,), (sizes.batch, sizes.num_heads)):
+    # Each compared by itself: torch.compile finds no symbolic sizes by `in`.
+    is_per_head = tuple(shape) == (sizes.num_heads,)
+    if not is_per_head and tuple(shape) != (sizes.batch, sizes.num_heads):
         raise ValueError(
             f"alibi_slopes must be [num_heads], ({sizes.num_heads},), or [batch, num_heads], "
             f"{(sizes.batch, sizes.num_heads)}, got shape {tuple(shape)}"

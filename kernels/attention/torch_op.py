@@ -219,7 +219,7 @@ def _seeds(
     else:
         number = arguments.integer("dropout_seed", seed, or_else=", a torch Tensor or None")
         seeds = torch.tensor(number & 0xFFFFFFFF, dtype=torch.int64, device=q.device)
-    if tuple(seeds.shape) not in ((), (sizes.batch,)):
+    if seeds.ndim and tuple(seeds.shape) != (sizes.batch,):
         raise ValueError(
             f"dropout_seed must be an integer or [batch], ({sizes.batch},), "
             f"got shape {tuple(seeds.shape)}"

@@ -195,7 +195,9 @@ def resolve_options(
 
 def check_decay_shape(shape: tuple[int, ...], sizes: Sizes) -> None:
     """Raises ValueError unless a decay of this shape is one for each head, or row and head."""
-    if tuple(shape) not in ((sizes.num_heads,), (sizes.batch, sizes.num_heads)):
+    # Each compared by itself: torch.compile finds no symbolic sizes by `in`.
+    is_per_head = tuple(shape) == (sizes.num_heads,)
+    if not is_per_head and tuple(shape) != (sizes.batch, sizes.num_heads):
         raise ValueError(
             f"decay must be [num_heads], ({sizes.num_heads},), or [batch, num_heads], "
             f"{(sizes.batch, sizes.num_heads)}, got shape {tuple(shape)}"
