@@ -77,11 +77,9 @@ TRANSFORMS: dict[str, Callable[[Function, jax.Array, jax.Array], Any]] = {
     "vmap of jvp": lambda f, q, t: jax.vmap(lambda x: jax.jvp(f, (q,), (x,))[1])(jnp.stack([q, t])),
     "vmap of hessian": lambda f, q, t: jax.vmap(jax.hessian(_loss(f)))(jnp.stack([q, t])),
     "checkpoint": lambda f, q, t: jax.hessian(jax.checkpoint(_loss(f)))(q),
-    "scan": lambda f, q, t: jax.jvp(
-        jax.grad(lambda x: jax.lax.scan(lambda y, _: (f(y), None), x, length=2)[0].sum()),
-        (q,),
-        (t,),
-    ),
+    "scan": lambda f, q, t: jax.grad(
+        lambda x: jax.lax.scan(lambda y, _: (f(y), None), x, length=2)[0].sum()
+    )(q),
     "linear_transpose": lambda f, q, t: jax.linear_transpose(
         lambda x: jax.jvp(f, (q,), (x,))[1], q
     )(t),
