@@ -4,6 +4,7 @@ Starting ranks and compiling programs takes longer than these runs do. So all of
 have as many ranks share one set of processes, and JAX compiles equal programs once.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,6 +113,7 @@ def run_torch(
 def _train_all(
     rank: int, world_size: int, directory: Path, cases: Sequence[Sections], num_steps: int
 ) -> list[_Recorder]:
+    os.environ["LOCAL_RANK"] = str(rank)  # DeepSpeed insists on it
     recorders = [_Recorder() for _ in cases]
     for i, (case, recorder) in enumerate(zip(cases, recorders, strict=True)):
         callbacks = [recorder] if rank == 0 else []

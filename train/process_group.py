@@ -38,7 +38,7 @@ def join(rank: int, world_size: int, meeting_point: Path) -> None:
 
 
 def _join(store: distributed.Store, rank: int, world_size: int) -> None:
-    os.environ.setdefault("LOCAL_RANK", str(rank))  # DeepSpeed insists on it
+    os.environ["LOCAL_RANK"] = str(rank)  # DeepSpeed insists on it
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # it would look up this machine's name
     if torch.cuda.is_available():
         torch.cuda.set_device(rank)

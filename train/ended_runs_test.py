@@ -1,0 +1,62 @@
+"""A run of a trainer that is ended from outside leaves nothing: no file, no process."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from train.trainer_programs import config_file, trainer
+
+
+def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
+    config = config_file(tmp_path, num_steps=10**5)
+    with trainer("torch", "--config", config, "--nproc", 2, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        os.kill(max(_ranks_of(process.pid)), signal.SIGKILL)
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert stderr.startswith("error: rank ")
+    assert "was killed by SIGKILL" in stderr.splitlines()[0]
+    assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
+
+
+@pytest.mark.parametrize(
+    ("framework", "nproc", "number"),
+    [
+        ("flax", 1, signal.SIGTERM),
+        ("torch", 1, signal.SIGHUP),
+        ("torch", 2, signal.SIGINT),
+        ("torch", 2, signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_the_run_and_leaves_nothing(
+    framework: str, nproc: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    config = config_file(tmp_path, num_steps=10**5)
+    with trainer(framework, "--config", config, "--nproc", nproc, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        ranks = _ranks_of(process.pid)
+        assert len(ranks) == (0 if nproc == 1 else nproc)
+        if number == signal.SIGTERM:
+            process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)  # as a terminal does
+        _, stderr = process.communicate()
+    assert process.returncode == 128 + number
+    assert stderr == "interrupted: nothing half-written was left\n"
+    assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+def _ranks_of(parent: int) -> list[int]:
+    """Process ids of the ranks that `parent` started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            is_child = f"\nPPid:\t{parent}\n" in (process / "status").read_text()
+            if is_child and b"spawn_main" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found

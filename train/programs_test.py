@@ -1,0 +1,71 @@
+"""Runs of the trainers as programs: what they print and leave."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from registry.artifact import load
+from train.trainer_programs import MODULES, config_file, run, trainer
+
+
+@pytest.mark.parametrize("framework", MODULES)
+def test_trains_and_publishes(framework: str, tmp_path: Path) -> None:
+    config_file(tmp_path, num_steps=3)
+    code, stdout, stderr = run(
+        framework, "--config", "run.yaml", "--output", "new/artifact", cwd=tmp_path
+    )
+    assert (code, stderr) == (0, "")
+    lines = stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:4]] == [
+        "step 1/3",
+        "step 2/3",
+        "step 3/3",
+        "held-out",
+    ]
+    assert lines[4] == f"published digits 1.0.0 to {tmp_path / 'new/artifact'}"
+    assert load(tmp_path / "new/artifact").artifact.training_run.steps == 3
+
+
+def test_quiet_prints_nothing(tmp_path: Path) -> None:
+    config_file(tmp_path, num_steps=1)
+    result = run("flax", "--config", "run.yaml", "--output", "a", "--quiet", cwd=tmp_path)
+    assert result == (0, "", "")
+    load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("framework", MODULES)
+def test_two_ranks_compress_what_they_send(framework: str, tmp_path: Path) -> None:
+    config_file(tmp_path, num_steps=2)
+    code, stdout, stderr = run(
+        *(framework, "--config", "run.yaml", "--nproc", 2),
+        *("--set", "gradient_compression.enabled=true", "--set", "artifact.name=named"),
+        cwd=tmp_path,
+    )
+    assert (code, stderr) == (0, "")
+    lines = stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines[:3]] == ["step 1/2", "step 2/2", "held-out"]
+    assert re.fullmatch(
+        r"sent \d+\.\d kB a step from each rank, 0\.2\d\dx of float32 "
+        r"\(gradient compression: int8, blocks of 256, error feedback\)",
+        lines[3],
+    )
+    [directory] = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"named-1\.0\.0-\d{8}T\d{6}Z-[0-9a-f]{6}", directory.name)
+    assert lines[4] == f"published named 1.0.0 to {directory}"
+    load(directory)
+
+
+def test_a_directory_taken_meanwhile_does_not_lose_the_training(tmp_path: Path) -> None:
+    config = config_file(tmp_path, num_steps=300)
+    arguments = ("--config", config, "--output", "a")
+    with trainer("flax", *arguments, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "file").write_text("mine")
+        stdout, stderr = process.communicate()
+    assert process.returncode == 0
+    assert stderr == f"note: {tmp_path / 'a'} was taken meanwhile; see {tmp_path / 'a-2'}\n"
+    assert f"published digits 1.0.0 to {tmp_path / 'a-2'}\n" in stdout
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["file"]
+    load(tmp_path / "a-2")
