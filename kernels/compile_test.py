@@ -8,7 +8,8 @@ import torch
 
 from kernels.attention.rope import Rope, RopeTables
 from kernels.attention.torch_op import attention
-from kernels.linear_attention.torch_op import linear_attention
+from kernels.linear_attention.contract import State
+from kernels.linear_attention.torch_op import linear_attention, linear_attention_step
 from kernels.quantize import torch_op as quantize_op
 from kernels.quantize.contract import codec
 
@@ -20,9 +21,40 @@ def _attention(**options: Any) -> Callable[..., torch.Tensor]:
     return lambda q: attention(q, q, q, **options)
 
 
+def _everything(q: torch.Tensor) -> torch.Tensor:
+    batch, seq_len, num_heads, _ = q.shape
+    slopes = torch.linspace(0.1, 0.5, num_heads, dtype=q.dtype)
+    ids = torch.arange(seq_len).expand(batch, seq_len) // 3
+    seeds = torch.arange(batch)
+    key = q[:, :, : num_heads // 2]
+    rope = Rope(100.0, seq_len, 2, interleaved=True)
+    out, lse = attention(
+        *(q, key, key),
+        alibi_slopes=slopes,
+        segment_ids=ids,
+        rope=rope,
+        window=(seq_len - 1, 2),
+        softcap=0.7,
+        softmax_scale=0.3,
+        dropout_rate=0.2,
+        dropout_seed=seeds,
+        return_lse=True,
+    )
+    return out + lse.transpose(1, 2).unsqueeze(-1)
+
+
 def _tables(q: torch.Tensor) -> torch.Tensor:
     angles = torch.arange(q.shape[1], dtype=q.dtype)[:, None] * torch.tensor([1.0, 0.1])
     return attention(q, q, q, rope=RopeTables(angles.cos(), angles.sin()), dropout_rate=0.0)
+
+
+def _linear(q: torch.Tensor) -> torch.Tensor:
+    decay = torch.linspace(0.5, 1.0, q.shape[2], dtype=q.dtype)
+    out, state = linear_attention(q, q, q, decay=decay, return_state=True)
+    assert isinstance(state, State)
+    step, _ = linear_attention_step(state, q[:, 0], q[:, 0], q[:, 0], decay=decay)
+    plain = linear_attention(q, q, q, causal=False, feature_map="relu", normalize=False, scale=0.3)
+    return out + step[:, None] + plain
 
 
 def _quantize(q: torch.Tensor) -> torch.Tensor:
@@ -33,7 +65,10 @@ def _quantize(q: torch.Tensor) -> torch.Tensor:
 
 FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "rope": _attention(rope=Rope()),
+    "rope from": _attention(rope=Rope(offset=5, rotary_dim=2), causal=True),
+    "everything": _everything,
     "tables": _tables,
+    "linear attention": _linear,
     "quantize": _quantize,
 }
 
@@ -48,19 +83,23 @@ def _result(function: Callable[..., Any], x: torch.Tensor) -> tuple[torch.Tensor
 @pytest.mark.parametrize(
     ("name", "dynamic"),
     [
-        ("rope", None),
+        *((name, None) for name in FUNCTIONS),
         ("rope", True),
-        ("tables", None),
-        ("quantize", None),
+        ("rope", "marked"),
+        ("everything", True),
     ],
 )
-def test_one_graph_while_sizes_change(name: str, dynamic: bool | None) -> None:
+def test_one_graph_while_sizes_change(name: str, dynamic: bool | str | None) -> None:
     function = FUNCTIONS[name]
     torch.compiler.reset()
-    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    compiled = torch.compile(
+        function, fullgraph=True, backend="aot_eager", dynamic=True if dynamic is True else None
+    )
     generator = torch.Generator().manual_seed(0)
-    for batch, seq_len, num_heads in SIZES:
+    for batch, seq_len, num_heads in SIZES[:2] if dynamic == "marked" else SIZES:
         x = torch.randn(batch, seq_len, num_heads, 4, generator=generator, dtype=torch.float64)
+        if dynamic == "marked":
+            torch._dynamo.mark_dynamic(x, 1)
         expected = _result(function, x)
         for got, want in zip(_result(compiled, x), expected, strict=True):
             torch.testing.assert_close(got, want)
@@ -93,11 +132,12 @@ TRANSFORMS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
-def test_transforms_in_the_graph(transform: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("name", ["rope", "linear attention"])
+def test_transforms_in_the_graph(name: str, transform: Callable[..., Any]) -> None:
     torch.compiler.reset()
     x = torch.randn(2, 1, 3, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = x if transform in (TRANSFORMS["vmap"], TRANSFORMS["vmap of grad"]) else x[0]
-    function = transform(FUNCTIONS["rope"])
+    function = transform(FUNCTIONS[name])
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), function(x))
 
