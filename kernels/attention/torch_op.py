@@ -165,6 +165,8 @@ def _slopes(q: torch.Tensor, slopes: torch.Tensor | None, sizes: Sizes) -> torch
     slopes = slopes.to(q.device, sum_dtype(q))
     if slopes.ndim == 2:
         return slopes
+    if torch.compiler.is_compiling():  # A loop would make one graph for each size of the batch.
+        return slopes.expand(sizes.batch, -1)
     # By doubling: so the gradients of the rows are added up in pairs, in the same order in JAX.
     rows = slopes[None]
     while rows.shape[0] < sizes.batch:
