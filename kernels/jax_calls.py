@@ -31,11 +31,6 @@ def _varying(x: jax.Array) -> frozenset[str]:
     return jax.typeof(x).manual_axis_type.varying
 
 
-def is_zero(cotangent: Any) -> bool:
-    """Whether a rule made with symbolic_zeros gets no gradient here."""
-    return isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
-
-
 def attributes(options: Any) -> dict[str, Any]:
     """The fields of a NamedTuple as attributes of a native call, 64 bits wide."""
     wide = {float: np.float64, int: np.int64, bool: np.bool_}

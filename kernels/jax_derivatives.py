@@ -4,8 +4,10 @@ An operation has two kernels, for its results and for their gradients, and a for
 operations. First derivatives in reverse mode are the kernels'. All others, which no kernel
 computes, are those of the formula: forward mode, and the derivatives of the gradients.
 
-Reverse mode transposes forward mode, so there is a primitive, the derivative of an operation in a
-direction: run forwards it is the formula's, and its transpose is the kernel of the gradients.
+An operation is three primitives of JAX: the results, their derivative in a direction, which is the
+formula's, and the gradients. Reverse mode transposes forward mode, and the gradients are the
+transpose of the derivative. The rules are those of primitives and not of `jax.custom_jvp`, whose
+rules are lost where `jax.lax.scan` is evaluated in part.
 """
 
 import functools
@@ -52,168 +54,179 @@ class Operation(Protocol):
         ...
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def call(operation: Operation, *inputs: jax.Array | None) -> tuple[jax.Array, ...]:
     """Returns the results of an operation, differentiable as often as wanted."""
-    return operation.forward(*inputs)
-
-
-def _call_jvp(operation, primals, tangents):  # type: ignore[no-untyped-def]
-    outputs = call(operation, *primals)
-    changed = tuple(
-        i
-        for i, tangent in enumerate(tangents[: operation.num_differentiable])
-        if tangent is not None and not jax_calls.is_zero(tangent)
-    )
-    given = tuple(i for i, x in enumerate(primals) if x is not None)
-    operands = (*(primals[i] for i in given), *outputs, *(tangents[i] for i in changed))
-    place = _Place(operation, len(primals), given, len(outputs), changed)
-    return outputs, tuple(_derivative_p.bind(*jax_calls.vary_alike(operands), place=place))
-
-
-call.defjvp(_call_jvp, symbolic_zeros=True)
+    given = tuple(i for i, x in enumerate(inputs) if x is not None)
+    place = _Place(operation, len(inputs), given)
+    return _bind(_results_p, place, *(x for x in inputs if x is not None))
 
 
 class _Place(NamedTuple):
-    """Which operand of the primitive is what: given inputs, then results, then changes of inputs.
+    """Which operand of a primitive is what: the given inputs, then the results, then a vector.
+
+    The vector is changes of inputs for the derivative, and gradients of results for the gradients.
 
     Attributes:
-      operation: of which this is the derivative.
+      operation: of which this is a part.
       num_inputs: how many inputs it takes.
       given: the inputs that are not None.
-      num_outputs: how many results it has.
-      changed: the inputs that change.
+      num_outputs: how many results are among the operands.
+      varied: the inputs that the derivative is with respect to.
+      pulled: the results of which the gradients are.
     """
 
     operation: Operation
     num_inputs: int
     given: tuple[int, ...]
-    num_outputs: int
-    changed: tuple[int, ...]
+    num_outputs: int = 0
+    varied: tuple[int, ...] = ()
+    pulled: tuple[int, ...] = ()
 
-    def split(self, operands: Sequence[Any]) -> tuple[list[Any], Sequence[Any], Sequence[Any]]:
-        """Returns all inputs, the results and the changes."""
+    def split(self, operands: Sequence[Any]) -> tuple[list[Any], list[Any], list[Any]]:
+        """Returns all inputs, the results and the vector."""
         num_given = len(self.given)
         inputs = replaced([None] * self.num_inputs, self.given, operands[:num_given])
-        others = operands[num_given:]
+        others = list(operands[num_given:])
         return inputs, others[: self.num_outputs], others[self.num_outputs :]
+
+    def formula(self, inputs: Sequence[Any]) -> tuple[Function, list[Any]]:
+        """Returns the formula as a function of the varied inputs, and these."""
+
+        def of_varied(*values: jax.Array) -> tuple[jax.Array, ...]:
+            return self.operation.formula(*replaced(inputs, self.varied, values))
+
+        return of_varied, [inputs[i] for i in self.varied]
+
+
+def _results(*operands: jax.Array, place: _Place) -> tuple[jax.Array, ...]:
+    """By the kernel."""
+    inputs, _, _ = place.split(operands)
+    return place.operation.forward(*inputs)
 
 
 def _derivative(*operands: jax.Array, place: _Place) -> tuple[jax.Array, ...]:
-    """The change of the results, by the formula."""
+    """The change of the results along changes of the varied inputs, by the formula."""
     inputs, _, changes = place.split(operands)
-    results: tuple[jax.Array, ...] = jax.jvp(
-        lambda *values: place.operation.formula(*replaced(inputs, place.changed, values)),
-        tuple(inputs[i] for i in place.changed),
-        tuple(changes),
-    )[1]
+    formula, values = place.formula(inputs)
+    results: tuple[jax.Array, ...] = jax.jvp(formula, values, changes)[1]
     return results
 
 
-def _derivative_shapes(*operands: Any, place: _Place) -> list[Any]:
-    _, outputs, _ = place.split(operands)
-    return [x.update(weak_type=False) for x in outputs]
+def _gradients(*operands: jax.Array, place: _Place) -> tuple[jax.Array, ...]:
+    """The gradients of the varied inputs from those of the pulled results, by the kernel."""
+    inputs, outputs, grads = place.split(operands)
+    all_grads = replaced([None] * len(outputs), place.pulled, grads)
+    return place.operation.backward(inputs, outputs, all_grads, place.varied)
+
+
+def _formula_gradients(*operands: jax.Array, place: _Place) -> tuple[jax.Array, ...]:
+    """As `_gradients`, by the formula."""
+    inputs, _, grads = place.split(operands)
+    formula, values = place.formula(inputs)
+    outputs, pull = jax.vjp(formula, *values)
+    results: tuple[jax.Array, ...] = pull(
+        tuple(replaced([jnp.zeros_like(x) for x in outputs], place.pulled, grads))
+    )
+    return results
+
+
+def _results_jvp(primals, tangents, *, place):  # type: ignore[no-untyped-def]
+    outputs = _bind(_results_p, place, *primals)
+    changes = {
+        i: tangent
+        for i, tangent in zip(place.given, tangents, strict=True)
+        if i < place.operation.num_differentiable and not isinstance(tangent, ad.Zero)
+    }
+    place = place._replace(num_outputs=len(outputs), varied=tuple(changes))
+    return outputs, _bind(_derivative_p, place, *primals, *outputs, *changes.values())
 
 
 def _derivative_jvp(primals, tangents, *, place):  # type: ignore[no-untyped-def]
     """Of the second order, and so the formula's."""
+    return _along(functools.partial(_derivative, place=place), primals, tangents)
+
+
+def _gradients_jvp(primals, tangents, *, place):  # type: ignore[no-untyped-def]
+    """By the formula; the results follow from the inputs, so that their changes are in it."""
+    formula = functools.partial(_formula_gradients, place=place)
+    return _bind(_gradients_p, place, *primals), _along(formula, primals, tangents)[1]
+
+
+def _along(function: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """jax.jvp with no change where the tangent is a symbolic zero."""
     moved = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
     return jax.jvp(
-        lambda *values: _derivative(*replaced(primals, moved, values), place=place),
-        tuple(primals[i] for i in moved),
-        tuple(tangents[i] for i in moved),
+        lambda *values: function(*replaced(primals, moved, values)),
+        [primals[i] for i in moved],
+        [tangents[i] for i in moved],
     )
 
 
 def _derivative_transpose(cotangents, *operands, place):  # type: ignore[no-untyped-def]
-    """The kernel of the gradients."""
-    inputs, outputs, changes = place.split(operands)
-    grads = [None if isinstance(g, ad.Zero) else g for g in cotangents]
-    gradients = _gradients(place.operation, place.changed, inputs, list(outputs), grads)
-    kept = (
-        g if ad.is_undefined_primal(change) else None
-        for g, change in zip(gradients, changes, strict=True)
-    )
-    return *(None,) * (len(operands) - len(changes)), *kept
+    """From the change of the inputs to their gradients."""
+    known, asked = _known(operands, place)
+    pulled = _nonzero(cotangents)
+    back = place._replace(varied=tuple(place.varied[i] for i in asked), pulled=pulled)
+    gradients = _bind(_gradients_p, back, *known, *(cotangents[i] for i in pulled))
+    return replaced([None] * len(operands), [len(known) + i for i in asked], gradients)
 
 
-def _derivative_vmap(operands, axes, *, place):  # type: ignore[no-untyped-def]
+def _gradients_transpose(cotangents, *operands, place):  # type: ignore[no-untyped-def]
+    """The other way: from the gradients of the results to their change."""
+    known, asked = _known(operands, place)
+    moved = _nonzero(cotangents)
+    back = place._replace(varied=tuple(place.varied[i] for i in moved), pulled=())
+    changes = _bind(_derivative_p, back, *known, *(cotangents[i] for i in moved))
+    wanted = [changes[place.pulled[i]] for i in asked]
+    return replaced([None] * len(operands), [len(known) + i for i in asked], wanted)
+
+
+def _known(operands: Sequence[Any], place: _Place) -> tuple[Sequence[Any], list[int]]:
+    """Returns inputs and results, and which parts of the vector are linear unknowns."""
+    size = len(place.given) + place.num_outputs
+    asked = [i for i, x in enumerate(operands[size:]) if ad.is_undefined_primal(x)]
+    return operands[:size], asked
+
+
+def _nonzero(values: Sequence[Any]) -> tuple[int, ...]:
+    """The indices of what is no symbolic zero."""
+    return tuple(i for i, x in enumerate(values) if not isinstance(x, ad.Zero))
+
+
+def _vmap(primitive, operands, axes, *, place):  # type: ignore[no-untyped-def]
     """The mapped axis becomes part of the batch."""
     size = next(x.shape[d] for x, d in zip(operands, axes, strict=True) if d is not None)
     unbatched = [place.given.index(i) for i in place.operation.unbatched if i in place.given]
     mapped = [d is not None for d in axes]
     front = [x if d is None else jnp.moveaxis(x, d, 0) for x, d in zip(operands, axes, strict=True)]
-    outputs = _fold(functools.partial(_bind, place), size, mapped, front, unbatched)
+    outputs = _fold(functools.partial(_bind, primitive, place), size, mapped, front, unbatched)
     return outputs, (0,) * len(outputs)
 
 
-def _bind(place: _Place, *operands: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(_derivative_p.bind(*operands, place=place))
+def _bind(primitive: Primitive, place: _Place, *operands: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(primitive.bind(*jax_calls.vary_alike(operands), place=place))
 
 
-_derivative_p = Primitive("hpc_derivative")
-_derivative_p.multiple_results = True
-_derivative_p.def_impl(jax.jit(_derivative, static_argnames="place"))
-_derivative_p.def_abstract_eval(_derivative_shapes)
-mlir.register_lowering(_derivative_p, mlir.lower_fun(_derivative, multiple_results=True))
-ad.primitive_jvps[_derivative_p] = _derivative_jvp
-ad.primitive_transposes[_derivative_p] = _derivative_transpose
-batching.primitive_batchers[_derivative_p] = _derivative_vmap
+def _primitive(name: str, function: Function, jvp: Any, transpose: Any = None) -> Primitive:
+    """Makes a primitive of a function of operands and their place."""
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+    compiled = jax.jit(function, static_argnames="place")
+    primitive.def_impl(compiled)
+    primitive.def_abstract_eval(
+        lambda *operands, place: compiled.trace(*operands, place=place).jaxpr.out_avals
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(function, multiple_results=True))
+    ad.primitive_jvps[primitive] = jvp
+    if transpose:
+        ad.primitive_transposes[primitive] = transpose
+    batching.primitive_batchers[primitive] = functools.partial(_vmap, primitive)
+    return primitive
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _gradients(
-    operation: Operation,
-    wanted: tuple[int, ...],
-    inputs: Arrays,
-    outputs: Arrays,
-    grads: Arrays,
-) -> tuple[jax.Array, ...]:
-    """The gradients of the inputs `wanted`, None in `grads` standing for zeros."""
-    return operation.backward(inputs, outputs, grads, wanted)
-
-
-@_gradients.defjvp
-def _gradients_jvp(operation, wanted, primals, tangents):  # type: ignore[no-untyped-def]
-    """By the formula; the results follow from the inputs, so that their changes are in it."""
-    inputs, outputs, grads = primals
-    changes, _, grad_changes = tangents
-    moved = [i for i in range(operation.num_differentiable) if inputs[i] is not None]
-
-    def formula(values, grads):  # type: ignore[no-untyped-def]
-        given = replaced(inputs, moved, values)
-        results, pull = jax.vjp(
-            lambda *needed: operation.formula(*replaced(given, wanted, needed)),
-            *(given[i] for i in wanted),
-        )
-        return pull(
-            tuple(
-                jnp.zeros_like(x) if g is None else g for x, g in zip(results, grads, strict=True)
-            )
-        )
-
-    directions = [changes[i] for i in moved], grad_changes
-    _, derivative = jax.jvp(formula, ([inputs[i] for i in moved], grads), directions)
-    return _gradients(operation, wanted, inputs, outputs, grads), derivative
-
-
-def fold_vmap(function: Function, unbatched: tuple[int, ...] = ()) -> Function:
-    """Makes vmap of a function of arrays [batch, ...] fold the mapped axis into the batch.
-
-    Args:
-      function: of arrays, which gives several.
-      unbatched: the arguments without a batch, by their index from the end. Where one of them is
-        mapped, the function runs for one element after the other.
-    """
-    mapped = jax.custom_batching.custom_vmap(function)
-
-    @mapped.def_vmap
-    def _(axis_size: int, in_batched: list[bool], *args: jax.Array):  # type: ignore[no-untyped-def]
-        without = [len(args) + i for i in unbatched]
-        outputs = _fold(mapped, axis_size, in_batched, args, without)
-        return outputs, (True,) * len(outputs)
-
-    return mapped
+_results_p = _primitive("hpc_results", _results, _results_jvp)
+_derivative_p = _primitive("hpc_derivative", _derivative, _derivative_jvp, _derivative_transpose)
+_gradients_p = _primitive("hpc_gradients", _gradients, _gradients_jvp, _gradients_transpose)
 
 
 def _fold(

@@ -56,6 +56,11 @@ def _loss(function: Function) -> Function:
     return lambda x: (function(x) ** 3).sum()
 
 
+def _scanned(function: Function) -> Function:
+    """The loss of a network of two equal layers."""
+    return _loss(lambda x: jax.lax.scan(lambda y, _: (function(y), None), x, length=2)[0])
+
+
 # What JAX makes of a function of q, at q and in a direction.
 TRANSFORMS: dict[str, Callable[[Function, jax.Array, jax.Array], Any]] = {
     "jvp": lambda f, q, t: jax.jvp(f, (q,), (t,)),
@@ -77,9 +82,15 @@ TRANSFORMS: dict[str, Callable[[Function, jax.Array, jax.Array], Any]] = {
     "vmap of jvp": lambda f, q, t: jax.vmap(lambda x: jax.jvp(f, (q,), (x,))[1])(jnp.stack([q, t])),
     "vmap of hessian": lambda f, q, t: jax.vmap(jax.hessian(_loss(f)))(jnp.stack([q, t])),
     "checkpoint": lambda f, q, t: jax.hessian(jax.checkpoint(_loss(f)))(q),
-    "scan": lambda f, q, t: jax.grad(
-        lambda x: jax.lax.scan(lambda y, _: (f(y), None), x, length=2)[0].sum()
-    )(q),
+    "scan": lambda f, q, t: jax.grad(_scanned(f))(q),
+    "scan, forward over reverse": lambda f, q, t: jax.jvp(jax.grad(_scanned(f)), (q,), (t,))[1],
+    "scan, reverse over reverse": lambda f, q, t: jax.jacrev(jax.grad(_scanned(f)))(q),
+    "scan of checkpoint": lambda f, q, t: jax.hessian(_scanned(jax.checkpoint(f)))(q),
+    "vmap of scan": lambda f, q, t: jax.vmap(jax.hessian(_scanned(f)))(jnp.stack([q, t])),
+    "while": lambda f, q, t: jax.jvp(
+        lambda x: jax.lax.while_loop(lambda y: y.max() > 1.0, lambda y: 0.5 * f(y), x), (q,), (t,)
+    ),
+    "transpose of vjp": lambda f, q, t: jax.linear_transpose(jax.vjp(f, q)[1], q)((t,)),
     "linear_transpose": lambda f, q, t: jax.linear_transpose(
         lambda x: jax.jvp(f, (q,), (x,))[1], q
     )(t),
@@ -150,7 +161,8 @@ def test_what_takes_no_part_may_be_infinite() -> None:
     q, k, v, t = _arrays(*[(1, 5, 2, 4)] * 4)
     ids = jnp.array([[0, 0, 0, 0, -1]])
     q, k, v = (x.at[:, 4].set(y) for x, y in ((q, jnp.inf), (k, jnp.nan), (v, jnp.inf)))
-    _, tangent = jax.jvp(lambda x: attention(q, k, x, segment_ids=ids), (v,), (t,))
+    function = jax.jit(lambda x: attention(q, k, x, segment_ids=ids))
+    _, tangent = jax.jvp(function, (v,), (t,))
     expected = attention(q[:, :4], k[:, :4], t[:, :4])
     np.testing.assert_allclose(tangent[:, :4], expected, rtol=1e-12)
     assert not tangent[:, 4].any()
@@ -159,5 +171,5 @@ def test_what_takes_no_part_may_be_infinite() -> None:
 @pytest.mark.parametrize("seq_lens", [(0, 3), (3, 0)])
 def test_empty_problems(seq_lens: tuple[int, int]) -> None:
     q, k, v = (jnp.zeros((1, n, 1, 4)) for n in (*seq_lens, seq_lens[1]))
-    hessian = jax.hessian(lambda x: attention(x, k, v).sum())(q)
+    hessian = jax.jit(jax.hessian(lambda x: attention(x, k, v).sum()))(q)
     assert hessian.shape == q.shape * 2 and not hessian.any()

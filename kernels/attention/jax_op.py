@@ -10,7 +10,6 @@ batch or heads.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -23,7 +22,6 @@ from kernels.attention import _native, contract, formula_jax, jax_segments, refe
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.dispatch import UnsupportedKernelError
-from kernels.jax_derivatives import Function
 
 for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
@@ -243,7 +241,7 @@ class _Attention:
     def forward(self, *inputs: Any) -> tuple[jax.Array, ...]:
         q, k, v, *extras = inputs
         operands = (q, k, v, *_present(Extras(*extras), q))
-        return _forward(self.options, self.backend)(*jax_calls.vary_alike(operands))
+        return _forward(self.options, self.backend, *jax_calls.vary_alike(operands))
 
     def backward(
         self, inputs: Any, outputs: Any, grads: Any, wanted: tuple[int, ...]
@@ -254,8 +252,9 @@ class _Attention:
         grad_out = jnp.zeros_like(out) if grad_out is None else grad_out
         grad_lse = _absent(lse.dtype) if grad_lse is None else grad_lse
         operands = (q, k, v, out, lse, grad_out, grad_lse, *_present(Extras(*extras), q))
-        backward = _backward(self.options, self.backend, 3 in wanted)
-        *gradients, slopes = backward(*jax_calls.vary_alike(operands))
+        *gradients, slopes = _backward(
+            self.options, self.backend, 3 in wanted, *jax_calls.vary_alike(operands)
+        )
         gradients.append(jnp.sum(slopes, axis=-1))
         return tuple(gradients[i] for i in wanted)
 
@@ -276,60 +275,48 @@ def _present(extras: Extras, q: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(_absent(d) if x is None else x for x, d in zip(extras, dtypes, strict=True))
 
 
-# From the end of the arguments: the tables of RoPE, which have no batch.
-_TABLES = (-5, -4)
+def _forward(options: Options, backend: str, *args: jax.Array) -> tuple[jax.Array, ...]:
+    """Returns out and lse [batch, num_heads, seq_q], from q, k, v and the extras."""
+    q, k, *_ = args
+    shapes = (jax_calls.like(q), _lse_shape(q))
+    if backend == "reference":
+
+        def spec(q, k, v, *extras):  # type: ignore[no-untyped-def]
+            return reference.forward(q, k, v, options, _given(extras))
+
+        return _callback(spec, shapes, *args)
+    call = jax.ffi.ffi_call(
+        _target_of("forward", backend),
+        (*shapes, *_workspace("forward", q, k, options, backend)),
+    )
+    return tuple(call(*args, **jax_calls.attributes(options))[:2])
 
 
-# Cached, so that a function traced twice is one function to JAX.
-@functools.cache
-def _forward(options: Options, backend: str) -> Function:
-    """(q, k, v, *extras) -> (out, lse [batch, num_heads, seq_q])."""
+def _backward(
+    options: Options, backend: str, slopes_wanted: bool, *args: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Returns the gradients of q, k, v and the slopes.
 
-    def forward(*args: jax.Array) -> tuple[jax.Array, ...]:
-        q, k, *_ = args
-        shapes = (jax_calls.like(q), _lse_shape(q))
-        if backend == "reference":
-
-            def spec(q, k, v, *extras):  # type: ignore[no-untyped-def]
-                return reference.forward(q, k, v, options, _given(extras))
-
-            return _callback(spec, shapes, *args)
-        call = jax.ffi.ffi_call(
-            _target_of("forward", backend),
-            (*shapes, *_workspace("forward", q, k, options, backend)),
-        )
-        return tuple(call(*args, **jax_calls.attributes(options))[:2])
-
-    return jax_derivatives.fold_vmap(forward, _TABLES)
-
-
-@functools.cache
-def _backward(options: Options, backend: str, slopes_wanted: bool) -> Function:
-    """(q, k, v, out, lse, grad_out, grad_lse, *extras) -> (grad_q, grad_k, grad_v, grad_slopes).
-
-    grad_slopes is [batch, num_heads, seq_q], to be summed, or empty unless wanted.
+    From q, k, v, out, lse, grad_out, grad_lse and the extras. The slopes' gradient is [batch,
+    num_heads, seq_q], to be summed, or empty unless wanted.
     """
+    q, k, v, _, lse, *_ = args
+    grad_slopes = jax_calls.like(lse) if slopes_wanted else jax_calls.like(lse, (0,))
+    shapes = (jax_calls.like(q), jax_calls.like(k), jax_calls.like(v), grad_slopes)
+    if backend == "reference":
 
-    def backward(*args: jax.Array) -> tuple[jax.Array, ...]:
-        q, k, v, _, lse, *_ = args
-        grad_slopes = jax_calls.like(lse) if slopes_wanted else jax_calls.like(lse, (0,))
-        shapes = (jax_calls.like(q), jax_calls.like(k), jax_calls.like(v), grad_slopes)
-        if backend == "reference":
+        def spec(q, k, v, out, lse, grad_out, grad_lse, *extras):  # type: ignore[no-untyped-def]
+            grad_lse = grad_lse if grad_lse.size else 0.0
+            *grads, slopes = reference.backward(
+                q, k, v, grad_out, options, _given(extras), grad_lse
+            )
+            share = np.broadcast_to(slopes[..., None] / lse.shape[-1], lse.shape)
+            return *grads, share if slopes_wanted else np.zeros(0)
 
-            def spec(q, k, v, out, lse, grad_out, grad_lse, *extras):  # type: ignore[no-untyped-def]
-                grad_lse = grad_lse if grad_lse.size else 0.0
-                *grads, slopes = reference.backward(
-                    q, k, v, grad_out, options, _given(extras), grad_lse
-                )
-                share = np.broadcast_to(slopes[..., None] / lse.shape[-1], lse.shape)
-                return *grads, share if slopes_wanted else np.zeros(0)
-
-            return _callback(spec, shapes, *args)
-        outputs = (*shapes, _lse_shape(q), *_workspace("backward", q, k, options, backend))
-        call = jax.ffi.ffi_call(_target_of("backward", backend), outputs)
-        return tuple(call(*args, **jax_calls.attributes(options))[:4])
-
-    return jax_derivatives.fold_vmap(backward, _TABLES)
+        return _callback(spec, shapes, *args)
+    outputs = (*shapes, _lse_shape(q), *_workspace("backward", q, k, options, backend))
+    call = jax.ffi.ffi_call(_target_of("backward", backend), outputs)
+    return tuple(call(*args, **jax_calls.attributes(options))[:4])
 
 
 def _target_of(direction: str, backend: str) -> str:

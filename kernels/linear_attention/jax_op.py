@@ -13,7 +13,6 @@ opaque: wrap it in `jax.shard_map` over batch or heads.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 
 from kernels import arguments, cubin_loader, jax_arguments, jax_calls, jax_derivatives
 from kernels.dispatch import UnsupportedKernelError
-from kernels.jax_derivatives import Function
 from kernels.linear_attention import _native, contract, formula_jax, reference
 from kernels.linear_attention.contract import Extras, Options, Sizes, State
 
@@ -242,7 +240,7 @@ class _LinearAttention:
     def forward(self, *inputs: Any) -> tuple[jax.Array, ...]:
         q, k, v, *extras = inputs
         operands = jax_calls.vary_alike((q, k, v, *_present(Extras(*extras), q)))
-        return _forward(self.wants_state, self.options, self.backend)(*operands)
+        return _forward(self.wants_state, self.options, self.backend, *operands)
 
     def backward(
         self, inputs: Any, outputs: Any, grads: Any, wanted: tuple[int, ...]
@@ -258,9 +256,11 @@ class _LinearAttention:
                 jnp.zeros_like(x) if g is None else g
                 for g, x in zip(grad_final, final, strict=True)
             ]
-        backward = _backward(3 in wanted, 4 in wanted or 5 in wanted, self.options, self.backend)
+        extras_wanted = 3 in wanted, 4 in wanted or 5 in wanted
         operands = (q, k, v, *_present(Extras(*extras), q), out, factor, grad_out, *grad_final)
-        gradients = backward(*jax_calls.vary_alike(operands))
+        gradients = _backward(
+            *extras_wanted, self.options, self.backend, *jax_calls.vary_alike(operands)
+        )
         return tuple(gradients[i] for i in wanted)
 
     def formula(self, *inputs: Any) -> tuple[jax.Array, ...]:
@@ -281,68 +281,64 @@ def _present(extras: Extras, q: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(_absent(q) if x is None else x for x in extras)
 
 
-# Cached, so that a function traced twice is one function to JAX.
-@functools.cache
-def _forward(wants_state: bool, options: Options, backend: str) -> Function:
-    """(q, k, v, *extras) -> (out, factor [batch, num_heads, seq_len], final kv, final k_sum)."""
+def _forward(
+    wants_state: bool, options: Options, backend: str, *args: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Returns out, factor [batch, num_heads, seq_len], final kv and final k_sum.
 
-    def forward(*args: jax.Array) -> tuple[jax.Array, ...]:
-        q, k, v, *_ = args
-        sizes = contract.check_shapes(q.shape, k.shape, v.shape)
-        out = jax_calls.like(q, (*q.shape[:3], sizes.value_dim))
-        factor = jax_calls.like(
-            q, (sizes.batch, sizes.num_heads, sizes.seq_len), jax_calls.sum_dtype(q)
-        )
-        shapes = (out, factor, *_state_shapes(q, sizes, wants_state))
-        if backend == "reference":
-
-            def spec(q, k, v, *extras):  # type: ignore[no-untyped-def]
-                out, state = reference.forward(q, k, v, options, _given(extras))
-                # The specification's gradients do not take the factor.
-                return out, np.zeros(factor.shape), *(state if wants_state else np.zeros((2, 0)))
-
-            return _callback(spec, shapes, *args)
-        workspace = _workspace(q, sizes, backend, backward=False)
-        call = jax.ffi.ffi_call("hpc_linear_attention_forward", (*shapes, workspace))
-        return tuple(call(*args, **jax_calls.attributes(options))[:-1])
-
-    return jax_derivatives.fold_vmap(forward)
-
-
-@functools.cache
-def _backward(wants_decay: bool, wants_initial: bool, options: Options, backend: str) -> Function:
-    """(q, k, v, *extras, out, factor, grad_out, *grad_final) -> the gradients of q, k, v, *extras.
-
-    Those of the extras are empty unless wanted.
+    From q, k, v and the extras.
     """
+    q, k, v, *_ = args
+    sizes = contract.check_shapes(q.shape, k.shape, v.shape)
+    out = jax_calls.like(q, (*q.shape[:3], sizes.value_dim))
+    factor = jax_calls.like(
+        q, (sizes.batch, sizes.num_heads, sizes.seq_len), jax_calls.sum_dtype(q)
+    )
+    shapes = (out, factor, *_state_shapes(q, sizes, wants_state))
+    if backend == "reference":
 
-    def backward(*args: jax.Array) -> tuple[jax.Array, ...]:
-        q, k, v, *_ = args
-        sizes = contract.check_shapes(q.shape, k.shape, v.shape)
-        decay_shape = (sizes.batch, sizes.num_heads) if wants_decay else (0,)
-        decay = jax_calls.like(q, decay_shape, jax_calls.sum_dtype(q))
-        shapes = (
-            jax_calls.like(q),
-            jax_calls.like(k),
-            jax_calls.like(v),
-            decay,
-            *_state_shapes(q, sizes, wants_initial),
-        )
-        if backend == "reference":
+        def spec(q, k, v, *extras):  # type: ignore[no-untyped-def]
+            out, state = reference.forward(q, k, v, options, _given(extras))
+            # The specification's gradients do not take the factor.
+            return out, np.zeros(factor.shape), *(state if wants_state else np.zeros((2, 0)))
 
-            def spec(q, k, v, decay, kv, k_sum, out, factor, grad_out, *final):  # type: ignore[no-untyped-def]
-                grad_final = State(*final) if final[0].shape != (0,) else None
-                extras = _given((decay, kv, k_sum))
-                grads = reference.backward(q, k, v, grad_out, options, extras, grad_final)
-                wanted = (True, True, True, wants_decay, wants_initial, wants_initial)
-                return [g if w else np.zeros(0) for g, w in zip(grads, wanted, strict=True)]
+        return _callback(spec, shapes, *args)
+    workspace = _workspace(q, sizes, backend, backward=False)
+    call = jax.ffi.ffi_call("hpc_linear_attention_forward", (*shapes, workspace))
+    return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
-            return _callback(spec, shapes, *args)
-        workspace = _workspace(q, sizes, backend, backward=True)
-        call = jax.ffi.ffi_call("hpc_linear_attention_backward", (*shapes, workspace))
-        return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
-    return jax_derivatives.fold_vmap(backward)
+def _backward(
+    wants_decay: bool, wants_initial: bool, options: Options, backend: str, *args: jax.Array
+) -> tuple[jax.Array, ...]:
+    """Returns the gradients of q, k, v and the extras, those of the extras empty unless wanted.
+
+    From q, k, v, the extras, out, factor, grad_out and the gradients of the final state.
+    """
+    q, k, v, *_ = args
+    sizes = contract.check_shapes(q.shape, k.shape, v.shape)
+    decay_shape = (sizes.batch, sizes.num_heads) if wants_decay else (0,)
+    decay = jax_calls.like(q, decay_shape, jax_calls.sum_dtype(q))
+    shapes = (
+        jax_calls.like(q),
+        jax_calls.like(k),
+        jax_calls.like(v),
+        decay,
+        *_state_shapes(q, sizes, wants_initial),
+    )
+    if backend == "reference":
+
+        def spec(q, k, v, decay, kv, k_sum, out, factor, grad_out, *final):  # type: ignore[no-untyped-def]
+            grad_final = State(*final) if final[0].shape != (0,) else None
+            extras = _given((decay, kv, k_sum))
+            grads = reference.backward(q, k, v, grad_out, options, extras, grad_final)
+            wanted = (True, True, True, wants_decay, wants_initial, wants_initial)
+            return [g if w else np.zeros(0) for g, w in zip(grads, wanted, strict=True)]
+
+        return _callback(spec, shapes, *args)
+    workspace = _workspace(q, sizes, backend, backward=True)
+    call = jax.ffi.ffi_call("hpc_linear_attention_backward", (*shapes, workspace))
+    return tuple(call(*args, **jax_calls.attributes(options))[:-1])
 
 
 def _given(extras: tuple[np.ndarray, ...]) -> Extras:
