@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from kernels.attention.rope import Rope, RopeTables
 from kernels.attention.torch_op import attention
@@ -125,6 +126,12 @@ def test_the_graph_has_the_operators() -> None:
     assert not any("einsum" in name for name in called)
 
 
+# Of the bare operators, after q, k and v: no extras, and the options.
+OPERATOR_OPTIONS: dict[str, tuple[Any, ...]] = {
+    "attention": (*(None,) * 6, 1.0, -1, -1, 0.0, 0.0, 0, False),
+    "linear_attention": (*(None,) * 3, False, True, 0, True, 1e-6, 1.0),
+}
+
 TRANSFORMS: dict[str, Callable[..., Any]] = {
     "grad": lambda f: torch.func.grad(lambda x: f(x).square().sum()),
     "vmap": lambda f: torch.vmap(f),
@@ -142,6 +149,34 @@ def test_transforms_in_the_graph(name: str, transform: Callable[..., Any]) -> No
     function = transform(FUNCTIONS[name])
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), function(x))
+
+
+@pytest.mark.parametrize("name", ["rope", "linear attention"])
+def test_no_zero_tangent_of_what_was_compiled_before(name: str) -> None:
+    """The operators in a graph have no forward mode; they say so."""
+    torch.compiler.reset()
+    x = torch.randn(1, 3, 2, 4, generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(FUNCTIONS[name], fullgraph=True, backend="aot_eager")
+    compiled(x)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError, match="forward mode"):
+        compiled(forward_ad.make_dual(x, x))
+
+
+@pytest.mark.parametrize("name", ["attention", "linear_attention"])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_no_zero_tangent_of_an_operator(name: str, requires_grad: bool) -> None:
+    x = torch.ones(1, 3, 2, 4, requires_grad=requires_grad)
+    operator = getattr(torch.ops.hpc, f"{name}_forward")
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = operator(*(x, x, x), *OPERATOR_OPTIONS[name])[0]
+        return out
+
+    function(x)
+    with forward_ad.dual_level(), pytest.raises(NotImplementedError):
+        function(forward_ad.make_dual(x, torch.ones_like(x)))
+    with pytest.raises(NotImplementedError, match="forward mode"):
+        torch.func.jvp(function, (x.detach(),), (x.detach(),))
 
 
 def test_autocast_in_the_graph() -> None:

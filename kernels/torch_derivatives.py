@@ -74,6 +74,18 @@ def _within_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
+def refuse_forward_mode(operator: str) -> None:
+    """Raises NotImplementedError where PyTorch would take an operator's results for constant.
+
+    In forward mode none but a Function may run one: a bare operator never learns of tangents.
+    """
+    if forward_ad._current_level >= 0 and forward_ad._is_fwd_grad_enabled():
+        raise NotImplementedError(
+            f"{operator} has no derivative in forward mode: call the function of torch_op that "
+            "runs it, and not in code that torch.compile made before"
+        )
+
+
 class _Forward(torch.autograd.Function):
     """Inputs to results."""
 

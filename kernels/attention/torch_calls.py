@@ -218,6 +218,7 @@ def _run(
     direction: str, tensors: tuple[torch.Tensor | None, ...], options: Options, extras: Extras
 ) -> None:
     """Runs "forward" or "backward" on tensors in the order of problem.h."""
+    torch_derivatives.refuse_forward_mode(f"hpc::attention_{direction}")
     q, k = tensors[:2]
     assert q is not None and k is not None
     batch, seq_q, num_heads, head_dim = q.shape

@@ -198,6 +198,7 @@ def _empty_gradients(
 
 def _run(direction: str, tensors: tuple[Any, ...], options: Options) -> None:
     """Runs "forward" or "backward" on tensors in the order of problem.h, without the workspace."""
+    torch_derivatives.refuse_forward_mode(f"hpc::linear_attention_{direction}")
     q, v = tensors[0], tensors[2]
     batch, seq_len, num_heads, key_dim = q.shape
     sizes = Sizes(batch, seq_len, num_heads, v.shape[2], key_dim, v.shape[3])
