@@ -222,14 +222,13 @@ def split_segment_ids(segment_ids: Any, sizes: Sizes) -> tuple[Any, Any]:
     for name, got, seq_len in (("q", q_segments, sizes.seq_q), ("k", kv_segments, sizes.seq_k)):
         if not hasattr(got, "dtype"):
             raise TypeError(f"segment_ids must be arrays, got {type(got).__name__}")
-        dtype = str(got.dtype).removeprefix("torch.")
-        if not dtype.startswith(("int", "uint")):
-            raise TypeError(f"segment_ids must be integers, got {dtype}")
         if tuple(got.shape) != (sizes.batch, seq_len):
             raise ValueError(
                 f"segment_ids of {name} must be [batch, seq_len], {(sizes.batch, seq_len)}, "
                 f"got shape {tuple(got.shape)}"
             )
+    for x in segment_ids:
+        arguments.integer_dtype("segment_ids", str(x.dtype).removeprefix("torch."))
     return q_segments, kv_segments
 
 

@@ -202,8 +202,6 @@ def _segments(
     for x in segment_ids if isinstance(segment_ids, tuple) else (segment_ids,):
         torch_arguments.tensor("segment_ids", x, or_else=", a pair of them or None")
     q_segments, kv_segments = contract.split_segment_ids(segment_ids, sizes)
-    for x in (q_segments, kv_segments):
-        arguments.integer_dtype("segment_ids", dtype_name(x))
     # Of any width: `torch_calls` makes them int32, once their values are known.
     return q_segments.to(q.device), kv_segments.to(q.device)
 
