@@ -160,11 +160,13 @@ def test_what_is_no_array_of_integers_is_refused() -> None:
             jax_op.attention(q, q, q, segment_ids=bad)
         with pytest.raises(TypeError, match=message):
             torch_op.attention(tensors[0], tensors[0], tensors[0], segment_ids=torch.tensor(bad))
-    for attention, x in ((jax_op.attention, q), (torch_op.attention, tensors[0])):
-        with pytest.raises(TypeError, match="segment_ids must be arrays, got list"):
-            attention(x, x, x, segment_ids=GROUPS.tolist())  # type: ignore[operator]
-    with pytest.raises(TypeError, match="segment_ids must be tensors, got ndarray"):
-        torch_op.attention(tensors[0], tensors[0], tensors[0], segment_ids=GROUPS)  # type: ignore
+    for attention, x, bad, message in (
+        (jax_op.attention, q, GROUPS.tolist(), "an array, .* or None, got list"),
+        (torch_op.attention, tensors[0], GROUPS.tolist(), "a torch Tensor, .* or None, got list"),
+        (torch_op.attention, tensors[0], GROUPS, "a torch Tensor, .* or None, got ndarray"),
+    ):
+        with pytest.raises(TypeError, match=f"segment_ids must be {message}"):
+            attention(x, x, x, segment_ids=bad)  # type: ignore[operator]
 
 
 # The low 32 bits of a seed count, whatever holds it.

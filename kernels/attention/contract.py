@@ -220,8 +220,6 @@ def split_segment_ids(segment_ids: Any, sizes: Sizes) -> tuple[Any, Any]:
         raise ValueError(f"segment_ids must be one array or a pair, got {len(segment_ids)} arrays")
     q_segments, kv_segments = segment_ids
     for name, got, seq_len in (("q", q_segments, sizes.seq_q), ("k", kv_segments, sizes.seq_k)):
-        if not hasattr(got, "dtype"):
-            raise TypeError(f"segment_ids must be arrays, got {type(got).__name__}")
         if tuple(got.shape) != (sizes.batch, seq_len):
             raise ValueError(
                 f"segment_ids of {name} must be [batch, seq_len], {(sizes.batch, seq_len)}, "
