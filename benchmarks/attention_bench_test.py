@@ -68,26 +68,29 @@ def test_every_feature_on_every_side(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--device", "tpu"), "argument --device: invalid choice: 'tpu'"),
-        (("--device", "cuda"), "--device cuda: PyTorch finds no GPU here"),
-        (("--lengths", "0"), "argument --lengths: must be a positive whole number, got '0'"),
+        (("--lengths", "0"), "argument --lengths: must be a whole number from 1 to 1000000, got '0'"),
         (("--head-dims", "15"), "argument --head-dims: must be even, for RoPE, got '15'"),
         (("--budget-s", "inf"), "must be a positive number, got 'inf'"),
         (("--quick", "--full"), "not allowed with argument --quick"),
+        (("--backends", "opencl"), "argument --backends: invalid choice: 'opencl'"),
         (("--out", "/dev/null/here"), "--out: cannot make the directory /dev/null/here"),
     ],
 )
 def test_bad_arguments(
-    arguments: tuple[str, ...],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(SystemExit) as exited:
         attention.main(arguments)
     stdout, stderr = capsys.readouterr()
     assert (exited.value.code, stdout) == (2, "")
     assert stderr.startswith("error: ") and message in stderr
+
+
+def test_no_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "find_gpus", tuple)
+    assert attention.main(["--device", "cuda"]) == 2
+    message = "error: --device cuda: no NVIDIA GPU is found here\n"
+    assert capsys.readouterr() == ("", message)
 
 
 def test_compare_is_relative_to_the_first_peer() -> None:

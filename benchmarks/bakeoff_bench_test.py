@@ -66,4 +66,4 @@ def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         bakeoff.main(["--trials", "0"])
     stdout, stderr = capsys.readouterr()
     assert (exited.value.code, stdout) == (2, "")
-    assert "argument --trials: must be a positive whole number, got '0'" in stderr
+    assert "argument --trials: must be a whole number from 1 to 1000000, got '0'" in stderr

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import convergence
+from benchmarks import convergence, convergence_measure
 from benchmarks.convergence_run import Cell, Result
 from benchmarks.convergence_statistics import Verdict
 from benchmarks.convergence_summary import compare_all, curve, findings
-from benchmarks.convergence_variants import FLOAT32, FOUR_BITS, INT8, VARIANTS
+from benchmarks.convergence_names import FLOAT32, FOUR_BITS, INT8, TASK_NAMES, VARIANT_NAMES
+from benchmarks.convergence_tasks import TASKS
+from benchmarks.convergence_variants import VARIANTS
 from benchmarks.record import Record
 
 
@@ -26,14 +28,14 @@ def test_every_variant(
     assert [file.suffix for file in files] == [".json", ".md", ".png"]
     record = Record.model_validate_json(files[0].read_text())
     runs = [row for row in record.rows if row.table == "run"]
-    assert [row.side for row in runs] == 2 * list(VARIANTS)
+    assert [row.side for row in runs] == 2 * list(VARIANT_NAMES)
     assert {row.case["seed"] for row in runs} == {0, 1}
     counted = {row.side for row in runs if "bytes_over_float32" in row.metrics}
     assert INT8 in counted and FOUR_BITS not in counted
     by_side = {row.side: row.metrics for row in runs if row.case["seed"] == 1}
     assert by_side[FLOAT32]["held_out_loss"] != by_side[FOUR_BITS]["held_out_loss"]
     comparisons = [row for row in record.rows if row.table == "comparison"]
-    assert len(comparisons) == 3 * len(VARIANTS)
+    assert len(comparisons) == 3 * len(VARIANT_NAMES)
     assert f"sha256_of_{task}" in record.settings
     assert f"]({files[2].name})" in files[1].read_text()
     assert files[2].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
@@ -84,17 +86,22 @@ def test_curves_have_their_last_steps() -> None:
 
 
 def test_seeds_are_of_one_number_of_ranks() -> None:
-    cells = convergence._cells(convergence._make_parser().parse_args([]))
+    cells = convergence_measure.cells_of(convergence.make_parser().parse_args([]))
     seeds = [cell.seed for cell in cells if cell.task == "digits"]
     assert seeds == list(range(8))
     assert {cell.world_size for cell in cells} == {2, 4}
+
+
+def test_all_that_has_a_name_is_there() -> None:
+    assert tuple(TASKS) == TASK_NAMES
+    assert tuple(VARIANTS) == VARIANT_NAMES
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--tasks", "images"), "argument --tasks: invalid choice: 'images'"),
-        (("--seeds", "0"), "argument --seeds: must be a positive whole number, got '0'"),
+        (("--seeds", "0"), "argument --seeds: must be a whole number from 1 to 1000000, got '0'"),
         (("--variants", "int2"), "argument --variants: invalid choice: 'int2'"),
         (("--out", "/dev/null/here"), "--out: cannot make the directory /dev/null/here"),
     ],

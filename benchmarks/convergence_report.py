@@ -18,7 +18,7 @@ from benchmarks.convergence_summary import (
     compare_all,
     curve,
 )
-from benchmarks.convergence_variants import FLOAT32, VARIANTS
+from benchmarks.convergence_names import FLOAT32, VARIANT_NAMES
 from benchmarks.machine import in_words
 from benchmarks.record import Record, fenced, finding_lines, table_lines
 
@@ -89,7 +89,7 @@ def curves_png(runs: Runs, heading: str) -> bytes:
     for (absolute, relative), task in zip(grid, tasks, strict=True):
         curves = _curves({cell: results for cell, results in runs.items() if cell.task == task})
         baseline = curves[FLOAT32]
-        for color, variant in enumerate(name for name in VARIANTS if name in curves):
+        for color, variant in enumerate(name for name in VARIANT_NAMES if name in curves):
             points = curves[variant]
             steps = list(points)
             style = {"color": f"C{color}", "linewidth": 1.2, "label": variant}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.convergence_run import LAST_STEPS, Cell, Result
 from benchmarks.convergence_statistics import SIGNIFICANCE, Comparison, Verdict, compare, deviation
-from benchmarks.convergence_variants import (
+from benchmarks.convergence_names import (
     FLOAT32,
     FOUR_BITS,
     FOUR_BITS_A_TENSOR,

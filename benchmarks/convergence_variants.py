@@ -8,16 +8,21 @@ from torch import distributed
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmarks.convergence_names import (
+    BFLOAT16,
+    FLOAT8,
+    FLOAT32,
+    FOUR_BITS,
+    FOUR_BITS_A_TENSOR,
+    FOUR_BITS_WITH_FEEDBACK,
+    INT8,
+    INT8_WITHOUT_FEEDBACK,
+    POWER_SGD,
+)
 from kernels.quantize.contract import codec
 from train.comm.compression import Compression, compresses
 from train.comm.torch.ddp import CompressionHook, compressed_hook
 from train.comm.wire import Wire
-
-FLOAT32 = "float32"
-INT8 = "int8 + feedback"
-INT8_WITHOUT_FEEDBACK = "int8"
-FOUR_BITS = "4 bits"
-FOUR_BITS_A_TENSOR = "4 bits, scale a tensor"
 
 # PowerSGD begins after a tenth of the steps, as its documentation advises where its default of 1000
 # is too many; at the earliest when DDP has arranged its buckets for good.
@@ -130,13 +135,12 @@ def _four_bits(block_size: int | None, *, error_feedback: bool) -> Register:
 
 VARIANTS: Mapping[str, Register] = {
     FLOAT32: _float32,
-    "bfloat16": _bfloat16,
-    "PowerSGD, rank 1": _power_sgd(1),
-    "PowerSGD, rank 4": _power_sgd(4),
+    BFLOAT16: _bfloat16,
+    **{name: _power_sgd(rank) for rank, name in POWER_SGD.items()},
     INT8: _ours(Compression()),
     INT8_WITHOUT_FEEDBACK: _ours(Compression(error_feedback=False)),
-    "float8 e4m3 + feedback": _ours(Compression(codec=codec("float8_e4m3fn"))),
-    f"{FOUR_BITS} + feedback": _four_bits(256, error_feedback=True),
+    FLOAT8: _ours(Compression(codec=codec("float8_e4m3fn"))),
+    FOUR_BITS_WITH_FEEDBACK: _four_bits(256, error_feedback=True),
     FOUR_BITS: _four_bits(256, error_feedback=False),
     FOUR_BITS_A_TENSOR: _four_bits(None, error_feedback=False),
 }

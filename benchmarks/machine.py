@@ -91,7 +91,7 @@ def describe_machine(distributions: Sequence[str]) -> Machine:
         isa=tuple(flag for flag in _ISA_FLAGS if flag in flags),
         memory_gib=round(int(memory_kib or 0) / 2**20, 1),
         load_average=round(os.getloadavg()[0], 2),
-        gpu=_gpus(),
+        gpu=find_gpus(),
         os=_field(r'^PRETTY_NAME="?(.+?)"?$', _text("/etc/os-release")) or platform.system(),
         kernel=platform.release(),
         versions=library_versions(distributions),
@@ -110,7 +110,8 @@ def in_words(machine: Machine) -> str:
     return "; ".join([*parts, f"commit {commit}", f"load {machine.load_average} before"])
 
 
-def _gpus() -> tuple[str, ...]:
+def find_gpus() -> tuple[str, ...]:
+    """Name, memory and driver of each NVIDIA GPU; empty without a driver."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         result = subprocess.run(

@@ -1,9 +1,6 @@
 """What a benchmark found, as a file that a program reads and as tables that people read."""
 
-import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
@@ -73,45 +70,6 @@ class Record(BaseModel):
     duration_s: float
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]
-
-
-def results_directory(out: Path | None) -> Path:
-    """Returns where results go: `out` as the user sees it, else the workspace's own folder."""
-    if out is not None:
-        return Path(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), out)
-    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", os.getcwd()), "benchmarks", "results")
-
-
-def new_stem(directory: Path, name: str) -> Path:
-    """Returns a path without extension of which no file exists: `name`, or `name-2` and so on."""
-    taken = {path.name.split(".")[0] for path in directory.glob(f"{name}*")}
-    count = 1
-    while (stem := name if count == 1 else f"{name}-{count}") in taken:
-        count += 1
-    return directory / stem
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file under another name and renames it: it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_all(stem: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes a file for each suffix, in order, and says so."""
-    for suffix, content in contents.items():
-        path = stem.with_suffix(suffix)
-        write_atomically(path, content)
-        print(f"wrote {path}")
 
 
 def fenced(lines: Sequence[str]) -> str:

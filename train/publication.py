@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
+from base.files import rehearse_directory
 from models.config import VisionTransformerConfig
 from registry.artifact import ArtifactError, publish
 from train.config import TrainConfig
@@ -33,8 +33,6 @@ class Publication(NamedTuple):
 def require_vacant(directory: Path) -> None:
     """Checks that an artifact can be published to `directory`, before hours are spent on one.
 
-    Makes what publishing would make, and removes it again.
-
     Raises:
         ArtifactError: Something is there already, or it cannot be made there.
     """
@@ -46,11 +44,7 @@ def require_vacant(directory: Path) -> None:
             )
         # Longer than the name itself, as that which the artifact is assembled under.
         trial = directory.absolute().with_name(f".{directory.name}.{secrets.token_hex(8)}")
-        missing = [path for path in trial.parents if not path.exists()]
-        with ExitStack() as made:
-            for path in (*reversed(missing), trial):
-                path.mkdir()
-                made.callback(path.rmdir)
+        rehearse_directory(trial)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ArtifactError(

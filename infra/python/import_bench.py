@@ -30,10 +30,11 @@ def main() -> int:
     parser.add_argument("--venv", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=15)
     options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error(f"--repeats must be at least 1, got {options.repeats}")
     plain = options.venv / "bin" / "python"
     if not plain.exists():
-        print(f"error: {plain} does not exist; --venv takes a virtual environment", file=sys.stderr)
-        return 2
+        parser.error(f"{plain} does not exist; --venv takes a virtual environment")
 
     without = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     sides = {"venv": (plain, without), "locked": (Path(sys.executable), dict(os.environ))}

@@ -211,9 +211,8 @@ def main() -> None:
     known = sorted(path.stem for path in folder.glob("*.in"))
     unknown = set(options.names) - set(known)
     if unknown:
-        sys.exit(
-            f"error: no such requirements: {', '.join(sorted(unknown))}; "
-            f"there are: {', '.join(known)}"
+        parser.error(
+            f"no such requirements: {', '.join(sorted(unknown))}; there are: {', '.join(known)}"
         )
     sources = [normalized(name) for name in options.source_distributions.split(",")]
     with tempfile.TemporaryDirectory(prefix="lock-") as work:

@@ -1,0 +1,82 @@
+"""Options are checked, and help is printed, before anything that takes long is imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"deepspeed", "flax", "jax", "matplotlib", "ray", "scipy", "sklearn", "torch", "triton"}
+
+BENCHMARKS = tuple(
+    f"benchmarks.{name}" for name in ("attention", "bakeoff", "compression", "convergence", "optim")
+)
+OF_KERNELS = (
+    "kernels.linear_attention.linear_attention_bench",
+    "kernels.quantize.quantize_bench",
+)
+
+# What is asked of which programs, and a part of the answer.
+BAD = {
+    ("--no-such-option",): ("unrecognized arguments", BENCHMARKS + OF_KERNELS),
+    ("--out", ""): ("must be the path of a directory", BENCHMARKS),
+    ("--out", "file"): ("Not a directory", BENCHMARKS),
+    ("--tasks", "images"): ("invalid choice: 'images'", ("bakeoff", "convergence")),
+    ("--seeds", "-3"): ("from 1 to 1000000, got '-3'", ("bakeoff", "convergence")),
+    ("--trials", "0"): ("from 1 to 1000000, got '0'", ("bakeoff",)),
+    ("--steps", "9" * 5000): ("from 1 to 1000000, got '999", ("bakeoff", "convergence")),
+    ("--optimizers", "adam"): ("invalid choice: 'adam'", ("bakeoff",)),
+    ("--algorithms", "adam"): ("invalid choice: 'adam'", ("optim",)),
+    ("--frameworks", "mxnet"): ("invalid choice: 'mxnet'", ("optim",)),
+    ("--variants", "int2"): ("invalid choice: 'int2'", ("convergence",)),
+    ("--backends", "opencl"): ("invalid choice: 'opencl'", ("attention",)),
+    ("--lengths", "1e3"): ("from 1 to 1000000, got '1e3'", ("attention",)),
+    ("--repeats", "-1"): ("from 1 to 1000000, got '-1'", ("compression",)),
+    ("--grace-s", "nan"): ("must be a positive number, got 'nan'", ("attention", "optim")),
+    ("--repeat", "-1"): ("from 2 to 1000000, got '-1'", OF_KERNELS),
+    ("--repeat", "1"): ("from 2 to 1000000, got '1'", OF_KERNELS),
+    ("--device", "cuda:7"): ("invalid choice: 'cuda:7'", OF_KERNELS),
+    ("--threads", "0"): ("from 1 to 1000000, got '0'", ("kernels.quantize.quantize_bench",)),
+    ("--mib", "1000000"): ("--mib 1000000: takes", ("kernels.quantize.quantize_bench",)),
+}
+
+
+def _run(program: str, options: tuple[str, ...], directory: Path) -> tuple[int, str, str, set[str]]:
+    """Returns a program's status, stdout, stderr and what it imported."""
+    command = [sys.executable, "-X", "importtime", "-m", program, *options]
+    environment = os.environ | {"BUILD_WORKING_DIRECTORY": str(directory)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    lines = ended.stderr.splitlines()
+    imports = [line for line in lines if line.startswith("import time:")]
+    stderr = "".join(f"{line}\n" for line in lines if not line.startswith("import time:"))
+    names = {line.rsplit("|", 1)[1].strip() for line in imports}
+    return ended.returncode, ended.stdout, stderr, names
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "message"),
+    [
+        (name if "." in name else f"benchmarks.{name}", options, message)
+        for options, (message, programs) in BAD.items()
+        for name in programs
+    ],
+)
+def test_a_bad_option_comes_before_heavy_imports(
+    tmp_path: Path, program: str, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "file").touch()
+    status, stdout, stderr, imported = _run(program, options, tmp_path)
+    assert (status, stdout) == (2, "")
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1
+    assert message in stderr and len(stderr) < 1000
+    assert "argparse" in imported and not imported & HEAVY
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("program", BENCHMARKS + OF_KERNELS)
+def test_help_comes_before_heavy_imports(tmp_path: Path, program: str) -> None:
+    status, stdout, stderr, imported = _run(program, ("--help",), tmp_path)
+    assert (status, stderr) == (0, "")
+    assert stdout.startswith("usage: ")
+    assert "argparse" in imported and not imported & HEAVY
