@@ -23,7 +23,7 @@ def test_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_refuses_what_cannot_be_made(tmp_path: Path, path: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Not a directory|No such file|File name too long"):
         rehearse_directory(tmp_path / path)
     assert {found.name for found in tmp_path.iterdir()} == {"file", "nowhere"}
 

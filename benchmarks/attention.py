@@ -40,7 +40,7 @@ def _make_parser() -> Parser:
     add("--dtypes", nargs="+", choices=DTYPES)
     add("--lengths", nargs="+", type=positive_int, help="sequence lengths")
     add("--head-dims", nargs="+", type=_even_int, help="features besides plain take the first")
-    add("--backends", nargs="+", choices=BACKENDS, default=[], help="of ours, timed besides the chosen")
+    add("--backends", nargs="+", choices=BACKENDS, default=[], help="of ours, besides the chosen")
     add("--budget-s", type=positive_float, help="seconds for one pass of one case")
     add("--grace-s", type=positive_float, default=60.0, help="seconds to wait for quiet, in all")
     add("--out", type=directory_name, help="directory for the results")

@@ -68,7 +68,10 @@ def test_every_feature_on_every_side(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--device", "tpu"), "argument --device: invalid choice: 'tpu'"),
-        (("--lengths", "0"), "argument --lengths: must be a whole number from 1 to 1000000, got '0'"),
+        (
+            ("--lengths", "0"),
+            "--lengths: must be a whole number from 1 to 1000000, got '0'",
+        ),
         (("--head-dims", "15"), "argument --head-dims: must be even, for RoPE, got '15'"),
         (("--budget-s", "inf"), "must be a positive number, got 'inf'"),
         (("--quick", "--full"), "not allowed with argument --quick"),

@@ -45,8 +45,8 @@ from benchmarks.attention_summary import findings
 from benchmarks.attention_torch import torch_sides
 from benchmarks.load import Grace
 from benchmarks.machine import Machine, describe_machine
-from benchmarks.program import BadInputError, Results
 from benchmarks.plot import png
+from benchmarks.program import BadInputError, Results
 from benchmarks.record import Record, Row
 
 EXIT_OURS_MISSING = 1

@@ -14,11 +14,11 @@ takes about one minute.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from base.options import Parser, directory_name, positive_float, positive_int
 from benchmarks import program
 from benchmarks.compression_network import NetworkError, check_tools, remove_abandoned
+from benchmarks.compression_presets import DEFAULT, QUICK, Preset
 from benchmarks.program import BadInputError, Results
 from train.interrupts import raise_on_signals
 
@@ -26,20 +26,6 @@ from train.interrupts import raise_on_signals
 _MAX_WORLD_SIZE = 8
 # Below, a step takes minutes; above, no veth link is that fast.
 _RATES = (0.1, 100.0)
-
-
-class Preset(NamedTuple):
-    """What is measured unless options say otherwise."""
-
-    world_sizes: Sequence[int]
-    rates: Sequence[float]
-    repeats: int
-    error_steps: int
-    kernel_budget_s: float
-
-
-DEFAULT = Preset((2, 4), (1.0, 10.0, 25.0), 9, 10, 2.0)
-QUICK = Preset((2,), (1.0, 10.0), 3, 3, 0.5)
 
 
 def main(arguments: Sequence[str]) -> int:

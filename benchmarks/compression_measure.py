@@ -5,9 +5,9 @@ import time
 
 import torch
 
-from benchmarks.compression import Preset
 from benchmarks.compression_kernels import measure_kernels
 from benchmarks.compression_network import NetworkError
+from benchmarks.compression_presets import Preset
 from benchmarks.compression_ranks import RankError
 from benchmarks.compression_report import (
     HOW_ERRORS_READ,

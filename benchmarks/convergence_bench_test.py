@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import convergence, convergence_measure
+from benchmarks.convergence_names import FLOAT32, FOUR_BITS, INT8, TASK_NAMES, VARIANT_NAMES
 from benchmarks.convergence_run import Cell, Result
 from benchmarks.convergence_statistics import Verdict
 from benchmarks.convergence_summary import compare_all, curve, findings
-from benchmarks.convergence_names import FLOAT32, FOUR_BITS, INT8, TASK_NAMES, VARIANT_NAMES
 from benchmarks.convergence_tasks import TASKS
 from benchmarks.convergence_variants import VARIANTS
 from benchmarks.record import Record

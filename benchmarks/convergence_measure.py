@@ -83,9 +83,7 @@ def _variants(args: argparse.Namespace) -> list[str]:
     return [name for name in VARIANT_NAMES if name == FLOAT32 or name in chosen]
 
 
-def _record(
-    args: argparse.Namespace, command: str, digests: dict[str, str]
-) -> tuple[Record, Runs]:
+def _record(args: argparse.Namespace, command: str, digests: dict[str, str]) -> tuple[Record, Runs]:
     start = time.monotonic()
     machine = describe_machine(_DISTRIBUTIONS)
     cells, variants = cells_of(args), _variants(args)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.convergence_names import FLOAT32, VARIANT_NAMES
 from benchmarks.convergence_run import LAST_STEPS, Cell, Result
 from benchmarks.convergence_statistics import SIGNIFICANCE, deviation
 from benchmarks.convergence_summary import (
@@ -18,7 +19,6 @@ from benchmarks.convergence_summary import (
     compare_all,
     curve,
 )
-from benchmarks.convergence_names import FLOAT32, VARIANT_NAMES
 from benchmarks.machine import in_words
 from benchmarks.record import Record, fenced, finding_lines, table_lines
 

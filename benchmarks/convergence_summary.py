@@ -5,8 +5,6 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks.convergence_run import LAST_STEPS, Cell, Result
-from benchmarks.convergence_statistics import SIGNIFICANCE, Comparison, Verdict, compare, deviation
 from benchmarks.convergence_names import (
     FLOAT32,
     FOUR_BITS,
@@ -14,6 +12,8 @@ from benchmarks.convergence_names import (
     INT8,
     INT8_WITHOUT_FEEDBACK,
 )
+from benchmarks.convergence_run import LAST_STEPS, Cell, Result
+from benchmarks.convergence_statistics import SIGNIFICANCE, Comparison, Verdict, compare, deviation
 from benchmarks.record import Finding, Row, Scalar
 
 RUN_TABLE = "run"

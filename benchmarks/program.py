@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from base.options import EXIT_BAD_INPUT, Parser
-from benchmarks.results import require_writable, results_directory, write_new
+from benchmarks.result_files import require_writable, results_directory, write_new
 from train.interrupts import status_of
 
 EXIT_FAILED = 1

@@ -15,7 +15,7 @@ from benchmarks.program import BadInputError, FailedError, Results
 _PROGRAM = """
 import sys, time
 from base.options import Parser, directory_name
-from benchmarks import program, results
+from benchmarks import program, result_files
 from train.interrupts import raise_on_signals
 
 def wait(*arguments):
@@ -25,7 +25,7 @@ def wait(*arguments):
 def measure(args, command):
     if args.during == "measure":
         wait()
-    results.os.link = wait
+    result_files.os.link = wait
     return program.Results("example", "{}", None, str)
 
 parser = Parser("An example.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.results import require_writable, results_directory, write_new
+from benchmarks.result_files import require_writable, results_directory, write_new
 
 
 def _contents(name: str) -> dict[str, bytes]:
@@ -95,8 +95,9 @@ def test_interrupted_run_leaves_others_files(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    refused = "Not a directory|No such file|File name too long"
     for out in ("file", "file/below", "nowhere", "x" * 300, "/proc/here"):
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=refused):
             require_writable(tmp_path / out)
     require_writable(tmp_path / "a" / "b")
     require_writable(tmp_path)
