@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 def _make_parser() -> Parser:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="few short runs, about four minutes")
+    add("--quick", action="store_true", help="few short runs, about six minutes")
     add("--tasks", nargs="+", choices=TASK_NAMES, default=TASK_NAMES)
     add("--optimizers", nargs="+", choices=list(ALGORITHMS), default=list(ALGORITHMS))
     add("--trials", type=positive_int, help="to tune each optimizer by, for each task")

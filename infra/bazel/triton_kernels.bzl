@@ -10,7 +10,7 @@
     )
 
 A build compiles for one architecture, sm_90, since a compilation takes longer than all tests of what it makes;
-`--define=gpu_archs=all`, which --config=cuda and --config=nightly set, compiles for all of `GPU_ARCHS`.
+`--define=gpu_archs=all`, which --config=cuda and --config=nightly set, makes `GPU_ARCHS` sm_80, sm_90 and sm_100.
 
 The source is a module that imports Triton and files of its own and lists what to compile in `VARIANTS`; triton_compile.py
 has the form. The output is a folder of the target's name with one `VARIANT.sm_ARCH.cubin` each and `metadata.json`, which tells a launcher

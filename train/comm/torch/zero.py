@@ -13,7 +13,8 @@ one engine or optimizer; nothing else of DeepSpeed is, and torch.distributed is 
     bf16 and fp32   caller copies back. Every rank needs all of them: 8 bits there and 8 bits back.
     accumulation
 
-                    With `ranks_per_node`, float32 inside a node and 8 bits between nodes.
+                    Under stage 0 `ranks_per_node` makes it float32 inside a node and 8 bits between
+                    nodes; the other stages refuse it.
 
     stages 1, 2     DeepSpeedZeroOptimizer.gradient_reduction_w_predivide(tensor, dtype)
                     gets the flat bucket and leaves the means in it. DeepSpeed takes this way when
