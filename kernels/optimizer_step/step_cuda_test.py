@@ -64,9 +64,15 @@ def _call(
 
 
 def _row(rule: str, size: int, dtype: str, *, in_bytes: bool, decays: bool, shift: int = 0) -> list:
-    addresses = [a + shift for a in ADDRESSES[: 2 + cases.NUMBERS[rule].num_slots]]
-    num_bytes = contract.CODEC.payload_bytes(size) if in_bytes else 4 * size
-    arrays = [number for address in addresses for number in (address, num_bytes)]
+    num_slots = cases.NUMBERS[rule].num_slots
+    slot_bytes = contract.CODEC.payload_bytes(size) if in_bytes else 4 * size
+    weight_bytes = (4 if dtype == "float32" else 2) * size
+    num_bytes = [weight_bytes] * 2 + [slot_bytes] * num_slots
+    arrays = [
+        number
+        for address, count in zip(ADDRESSES[: 2 + num_slots], num_bytes, strict=True)
+        for number in (address + shift, count)
+    ]
     return [size, contract.DTYPES.index(dtype), int(in_bytes), int(decays), 5, *arrays]
 
 

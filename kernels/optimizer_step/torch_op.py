@@ -199,7 +199,7 @@ class Counters:
         """
         if self._addresses is not None:
             return _native.read_counters(self._addresses)
-        return [int(x) for x in self._counters]
+        return [_count(x.item()) for x in self._counters]
 
     def count_up(self) -> None:
         """Adds 1 to each, in place."""
@@ -207,6 +207,12 @@ class Counters:
             _native.count_up(self._addresses)
         else:
             torch._foreach_add_(self._counters, 1)
+
+
+def _count(value: float) -> int:
+    if not 0 <= value < 2**31 or value != int(value):
+        raise ValueError(f"a step must be a count of updates, got {value}")
+    return int(value)
 
 
 def _slot_size(dtype: torch.dtype, size: int) -> int | None:

@@ -103,3 +103,10 @@ def test_parameters_may_be_flattened() -> None:
 def test_a_mask_that_says_nothing_of_a_parameter_is_refused() -> None:
     with pytest.raises(ValueError, match=r"no bool for the parameter \['body'\]\['bias'\]"):
         decays({"body": {"kernel": True}, "head": False}, _PARAMS)
+
+
+@pytest.mark.parametrize("of", [{"tail": True}, {"head": {"kernel": {"deeper": False}}}])
+def test_a_mask_of_what_is_no_parameter_is_refused(of: dict[str, Any]) -> None:
+    mask = jax.tree.map(lambda _: True, _PARAMS) | of
+    with pytest.raises(ValueError, match=r"the mask has (a|no) bool for "):
+        decays(mask, _PARAMS)

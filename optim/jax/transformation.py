@@ -9,7 +9,7 @@ Works under jit, scan and shard_map, and composes with optax: `optax.clip_by_glo
 for one pass over memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -25,6 +25,9 @@ from optim.sophia import Sophia
 # A tree of bools with the parameters' structure, or with one bool for a subtree of it; or what
 # makes one of the parameters.
 Mask: TypeAlias = optax.Params | Callable[[optax.Params], optax.Params]
+
+# Of a leaf in a tree, as jax.tree_util gives it.
+_Path: TypeAlias = tuple[Any, ...]
 
 
 class State(NamedTuple):
@@ -189,21 +192,40 @@ def decays(mask: Mask | None, params: optax.Params) -> list[bool]:
     """Returns for each parameter, in the order of the leaves, whether it decays.
 
     Raises:
-      ValueError: The mask says nothing of one.
+      ValueError: The mask says nothing of one, or something of what is no parameter.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     if mask is None:
         return [True] * len(leaves)
-    marks, _ = jax.tree_util.tree_flatten_with_path(mask(params) if callable(mask) else mask)
+    flat_marks, _ = jax.tree_util.tree_flatten_with_path(mask(params) if callable(mask) else mask)
+    marks = dict(flat_marks)
     # By paths and not by structure: optax puts nodes of its own for parameters that it hides.
-    return [_mark(path, dict(marks)) for path, _ in leaves]
+    chosen = [_path_of_mark(path, marks) for path, _ in leaves]
+    _check_strays(marks.keys() - set(chosen), params)
+    return [bool(marks[path]) for path in chosen]
 
 
-def _mark(path: tuple[Any, ...], marks: dict[tuple[Any, ...], Any]) -> bool:
+def _path_of_mark(path: _Path, marks: Mapping[_Path, Any]) -> _Path:
     for length in range(len(path) + 1):
         if path[:length] in marks:
-            return bool(marks[path[:length]])
+            return path[:length]
     raise ValueError(
         f"the mask has no bool for the parameter {jax.tree_util.keystr(path)}, nor for a tree that "
         "it is in"
     )
+
+
+def _check_strays(strays: Set[_Path], params: optax.Params) -> None:
+    """Refuses marks that are neither of a parameter nor of one that optax hides."""
+
+    def is_hidden(node: Any) -> bool:
+        return isinstance(node, optax.MaskedNode)
+
+    nodes, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_hidden)
+    hidden = {path for path, node in nodes if is_hidden(node)}
+    above = {path[:length] for path in hidden for length in range(len(path))}
+    for stray in strays:
+        if stray not in above and not any(stray[: n + 1] in hidden for n in range(len(stray))):
+            raise ValueError(
+                f"the mask has a bool for {jax.tree_util.keystr(stray)}, which is no parameter"
+            )

@@ -12,6 +12,7 @@ import torch
 
 from kernels.dispatch import ENVIRONMENT_VARIABLE
 from kernels.optimizer_step import _native, contract
+from kernels.optimizer_step.torch_op import Counters
 from optim.adabelief import AdaBelief
 from optim.adan import Adan
 from optim.algorithm import Algorithm
@@ -170,6 +171,8 @@ def test_the_native_code_reads_counts_only(count: float) -> None:
     assert _native.read_counters(addresses[:1]) == [3]
     with pytest.raises(ValueError, match="a step must be a count of updates, got "):
         _native.read_counters(addresses)
+    with pytest.raises(ValueError, match="a step must be a count of updates, got "):
+        Counters([*counters.double()]).read()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """What torch expects of an optimizer, and what an optimizer refuses."""
 
 import copy
+import io
+import pickle
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +32,17 @@ def _train(model: nn.Module, optimizer: torch.optim.Optimizer, start: int, stop:
         optimizer.zero_grad()
         model(inputs).square().mean().backward()
         optimizer.step()
+
+
+def _pickled(x: Any) -> Any:
+    return pickle.loads(pickle.dumps(x))
+
+
+def _saved(x: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(x, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -63,11 +77,12 @@ def test_goes_on_bit_for_bit_from_a_checkpoint(
         assert torch.equal(a, b)
 
 
-def test_a_copy_goes_on_as_the_original() -> None:
+@pytest.mark.parametrize("way", [copy.deepcopy, _pickled, _saved])
+def test_a_copy_goes_on_as_the_original(way: Callable[[Any], Any]) -> None:
     model = _model()
     optimizer = Optimizer(decay_groups(model), Lion(weight_decay=0.1))
     _train(model, optimizer, 0, 5)
-    other, copied = copy.deepcopy((model, optimizer))
+    other, copied = way((model, optimizer))
     _train(model, optimizer, 5, 10)
     _train(other, copied, 5, 10)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):

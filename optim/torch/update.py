@@ -105,6 +105,10 @@ class Updater:
         # Of payloads, whose length does not tell it.
         self._shapes = WeakTensorKeyDictionary()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As a new one: addresses and weak references are of this process."""
+        return Updater, ()
+
     def plan(self, number: int, algorithm: Algorithm, items: Sequence[Item]) -> Plan:
         """Returns the update of a group's parameters, and changes nothing.
 
