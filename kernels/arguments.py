@@ -4,7 +4,7 @@ Scalars of numpy (and its arrays of no dimension) count as Python's. Arrays of t
 not: they may be traced, and options are known when a call is traced. A bool is no number, a string
 is never anything but a string.
 
-All of it can be traced by torch.compile, which makes numbers symbolic.
+torch.compile traces it for Python's own numbers, which it makes symbolic, but not for numpy's.
 """
 
 import sys

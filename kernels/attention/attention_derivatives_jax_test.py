@@ -166,6 +166,18 @@ def test_what_takes_no_part_may_be_infinite() -> None:
     expected = attention(q[:, :4], k[:, :4], t[:, :4])
     np.testing.assert_allclose(tangent[:, :4], expected, rtol=1e-12)
     assert not tangent[:, 4].any()
+    # Nor does the gradient of what is no result count, in derivatives of gradients.
+    t = t.at[:, 4].set(jnp.inf)
+
+    def gradient(q: Any, k: Any, v: Any, t: Any, **options: Any) -> Any:
+        return jax.vjp(lambda x: attention(q, x, v, **options), k)[1](t)[0]
+
+    _, vjp = jax.vjp(lambda x: gradient(q, x, v, t, segment_ids=ids), k)
+    (change,) = vjp(jnp.ones_like(k))
+    q, k, v, t = (x[:, :4] for x in (q, k, v, t))
+    _, vjp = jax.vjp(lambda x: gradient(q, x, v, t), k)
+    np.testing.assert_allclose(change[:, :4], vjp(jnp.ones_like(k))[0], rtol=1e-12, atol=1e-14)
+    assert not change[:, 4].any()
 
 
 @pytest.mark.parametrize("seq_lens", [(0, 3), (3, 0)])

@@ -199,6 +199,32 @@ def test_what_takes_no_part_may_be_infinite() -> None:
     expected = attention(q[:, :4], k[:, :4], t[:, :4])
     torch.testing.assert_close(tangent[:, :4], expected)
     assert not tangent[:, 4].any()
+    # Nor does the gradient of what is no result count, in derivatives of gradients.
+    t[:, 4] = torch.inf
+    _, vjp = torch.func.vjp(lambda x: _grad_of_squares(q, x, v, t, ids), k)
+    (change,) = vjp(torch.ones_like(k))
+    less = [x[:, :4] for x in (q, k, v, t)]
+    _, vjp = torch.func.vjp(lambda x: _grad_of_squares(less[0], x, *less[2:], None), less[1])
+    torch.testing.assert_close(change[:, :4], vjp(torch.ones_like(less[1]))[0])
+    assert not change[:, 4].any()
+
+
+def _grad_of_squares(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, t: torch.Tensor, ids: torch.Tensor | None
+) -> torch.Tensor:
+    _, vjp = torch.func.vjp(lambda x: attention(q, x, v, segment_ids=ids), k)
+    return vjp(t)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_segment_ids(dtype: torch.dtype) -> None:
+    q, k, v, t = _tensors(*[(1, 5, 2, 4)] * 4)
+    ids = torch.tensor([[0, 0, 1, 1, 2]])
+    changes = [
+        torch.func.jvp(lambda x, ids=ids: _grad_of_squares(q, x, v, t, ids), (k,), (t,))[1]
+        for ids in (ids, ids.to(dtype))
+    ]
+    torch.testing.assert_close(*changes, rtol=0.0, atol=0.0)
 
 
 @pytest.mark.parametrize("seq_lens", [(0, 3), (3, 0)])

@@ -103,6 +103,15 @@ def test_large_ids_of_numpy_beside_others_without_x64_are_an_error() -> None:
         _check(jax_op.attention(q, k, v, segment_ids=(GROUPS, jnp.asarray(KEY_GROUPS))))
 
 
+def test_padding_of_numpy_beside_others_is_padding(x64: bool) -> None:
+    # Cut to 32 bits the last would be 2.
+    padding = np.array([[2, 2, -(2**32) + 2]])
+    q, k, v = (jnp.ones((1, 3, 1, 8)) * jnp.arange(3.0)[:, None, None] for _ in range(3))
+    ids = jnp.asarray([[2, 2, 2]])
+    got = jax_op.attention(q, k, v, segment_ids=(ids, padding))
+    np.testing.assert_array_equal(got, jax_op.attention(q, k[:, :2], v[:, :2]))
+
+
 UNSIGNED = [np.uint8, np.uint16, np.uint32, np.uint64]
 
 

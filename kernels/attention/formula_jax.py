@@ -43,7 +43,9 @@ def attention(
     probabilities, lse = _softmax(scores, seen[:, None])
     if options.dropout_rate:
         probabilities = probabilities * _dropout_keep(scores, extras, options)
-    return _product("bhij,bjhd->bihd", probabilities, v).astype(dtype), lse
+    out = _product("bhij,bjhd->bihd", probabilities, v)
+    # Zeros already, but so the gradient of a row that sees nothing is not looked at.
+    return jnp.where(seen.any(axis=2)[..., None, None], out, 0.0).astype(dtype), lse
 
 
 def _product(subscripts: str, *operands: jax.Array) -> jax.Array:

@@ -49,7 +49,9 @@ def _attention(
     probabilities, lse = _softmax(scores, seen[:, None])
     if options.dropout_rate:
         probabilities = probabilities * _dropout_keep(scores, extras, options)
-    return torch.einsum("bhij,bjhd->bihd", probabilities, v), lse
+    out = torch.einsum("bhij,bjhd->bihd", probabilities, v)
+    # Zeros already, but so the gradient of a row that sees nothing is not looked at.
+    return torch.where(seen.any(dim=2)[..., None, None], out, 0.0), lse
 
 
 def _softmax(scores: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,9 +98,19 @@ def _visible(q: torch.Tensor, k: torch.Tensor, extras: Extras, options: Options)
         seen = seen & (-distance <= options.window_right)
     seen = seen.expand(q.shape[0], *distance.shape)
     if extras.q_segments is not None:
-        queries, keys = extras.q_segments[:, :, None], extras.kv_segments[:, None, :]
-        seen = seen & (queries == keys) & (queries >= 0)
+        (queries, are_queries), (keys, are_keys) = map(
+            _segments, (extras.q_segments, extras.kv_segments)
+        )
+        seen = seen & (queries[:, :, None] == keys[:, None, :])
+        seen = seen & are_queries[:, :, None] & are_keys[:, None, :]
     return seen
+
+
+def _segments(ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids as int64, and which are of no padding; torch compares no unsigned ones."""
+    bits = ids.to(torch.int64)
+    # From 2^63 on those of uint64 look negative.
+    return bits, torch.ones_like(bits, dtype=torch.bool) if ids.dtype == torch.uint64 else bits >= 0
 
 
 def _distance(seq_q: int, seq_k: int, device: torch.device) -> torch.Tensor:

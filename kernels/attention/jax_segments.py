@@ -36,6 +36,8 @@ def narrow(q_ids: _Ids, kv_ids: _Ids) -> tuple[jax.Array, jax.Array]:
 
 
 def _as_jax(ids: _Ids) -> jax.Array:
+    if isinstance(ids, np.ndarray):
+        ids = np.maximum(ids, -1, dtype=ids.dtype) if ids.dtype.kind == "i" else ids
     array = jnp.asarray(ids)
     if isinstance(ids, np.ndarray) and array.dtype != ids.dtype and np.any(ids > _LARGEST):
         raise ValueError(
