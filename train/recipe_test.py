@@ -16,6 +16,7 @@ _FIRST_NUMBERS = 1_000
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """The first numbers of every generator that has been made since."""
+    digits.load()  # What it imports makes generators of its own.
     made: list[np.ndarray] = []
     real = np.random.default_rng
 
