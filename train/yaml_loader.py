@@ -83,7 +83,8 @@ def load_yaml(text: str) -> Any:
         )
     try:
         root = _NodeReader(text).get_single_node()
-    except yaml.YAMLError as error:
+    # PyYAML converts numbers of escapes and of %YAML without a look at their size.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise YamlError(f"not valid YAML: {error}") from error
     return None if root is None else _Values().value_of(root, ())
 
@@ -158,6 +159,8 @@ class _Values:
     def _mapping(self, node: MappingNode, path: tuple[str, ...]) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, ScalarNode):  # could hold an alias of all it stands in
+                raise _error(key_node, path, f"a key is a {key_node.id}, no text; expected a name")
             key = self.value_of(key_node, path)
             if not isinstance(key, str):
                 raise _error(key_node, path, f"the key {shown(key)} is no text; expected a name")
