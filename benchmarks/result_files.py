@@ -7,14 +7,14 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from base.files import rehearse_directory
+from base.files import make_directory, rehearse_directory
 
 
 def results_directory(out: Path | None) -> Path:
     """Returns where results go: `out` as the user sees it, else the workspace's own folder."""
     if out is not None:
-        return Path(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), out)
-    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", os.getcwd()), "benchmarks", "results")
+        return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), out)
+    return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ""), "benchmarks", "results")
 
 
 def require_writable(directory: Path) -> None:
@@ -46,9 +46,7 @@ def write_new(
       OSError: They cannot be written.
     """
     with ExitStack() as undo:
-        for missing in _missing(directory):
-            missing.mkdir(exist_ok=True)
-            undo.callback(_remove_if_empty, missing)
+        make_directory(directory, undo)
         for free in _free_names(directory, name):
             files = contents(free)
             with suppress(FileExistsError):  # another run was quicker
@@ -56,16 +54,6 @@ def write_new(
                 break
         undo.pop_all()
     return paths
-
-
-def _missing(directory: Path) -> list[Path]:
-    """The directories to make, the uppermost first."""
-    return [path for path in (directory, *directory.parents) if not path.exists()][::-1]
-
-
-def _remove_if_empty(directory: Path) -> None:
-    with suppress(OSError):  # another run writes there
-        directory.rmdir()
 
 
 def _free_names(directory: Path, name: str) -> Iterator[str]:

@@ -15,8 +15,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,10 +26,11 @@ import safetensors.numpy
 from google.protobuf.message import DecodeError
 from hpc.artifact.v1 import artifact_pb2
 
+from base.files import make_directory
 from registry.descriptor import canonical_json, check
-from registry.errors import ArtifactError
+from registry.errors import ArtifactError, PlaceTakenError
 
-__all__ = ["ArtifactError", "LoadedArtifact", "load", "publish"]
+__all__ = ["ArtifactError", "LoadedArtifact", "PlaceTakenError", "load", "publish", "require_free"]
 
 DESCRIPTOR = "artifact.pb"
 DIGEST = "artifact.pb.sha256"
@@ -86,7 +87,7 @@ def publish(
     """Writes a new artifact to `directory`, which appears complete or not at all.
 
     Args:
-        directory: must not exist, or be empty. Missing parents are made.
+        directory: as `require_free` wants it. Missing parents are made.
         artifact: complete but for `files`, which is filled in; `config_json` is made canonical.
         tensors: weights by canonical name, of any memory layout.
 
@@ -95,7 +96,8 @@ def publish(
 
     Raises:
         ArtifactError: a field breaks a rule of the schema, a weight has a name or a dtype that
-            cannot be stored, or the directory is taken or cannot be written.
+            cannot be stored, or the directory cannot be written.
+        PlaceTakenError: `directory` is taken, or was when all was written.
 
     Whatever it raises, an interrupt too, it removes what it wrote. A process that is killed may
     leave `.publishing-*` beside `directory`, which is in nobody's way and may be removed.
@@ -197,19 +199,32 @@ def _check_tensor(name: str, tensor: np.ndarray) -> None:
         )
 
 
+def require_free(directory: Path) -> None:
+    """Checks that nothing stands at `directory`, or a directory that a new one can replace.
+
+    Raises:
+        PlaceTakenError: A link, a file, a mount point or a directory that is not empty.
+    """
+    if directory.is_symlink():
+        problem = "is a symbolic link, which no directory can replace"
+    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        problem = "exists and is not empty; artifacts never change"
+    elif os.path.ismount(directory):
+        problem = "is a mount point, which no directory can replace"
+    else:
+        return
+    raise PlaceTakenError(f"{directory} {problem}: choose a new directory")
+
+
 def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
     """Writes `contents` under a temporary name beside `directory`, then renames it into place."""
-    # A rename would replace an empty directory but keep a full one, so this check is for the
-    # message alone; the rename below stays right if someone else is first.
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ArtifactError(
-            f"{directory} exists and is not empty; artifacts never change: choose a new directory"
-        )
+    # The rename is what decides; this spares the writing, and says more.
+    require_free(directory)
     # Not named after `directory`, whose name may be as long as a name can be.
     assembled = directory.with_name(f".publishing-{secrets.token_hex(8)}")
-    missing = [parent for parent in directory.parents if not parent.exists()]
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as undo:
+        make_directory(directory.parent, undo)
+        undo.callback(shutil.rmtree, assembled, ignore_errors=True)
         assembled.mkdir()
         for name, content in contents.items():
             with (assembled / name).open("xb") as file:
@@ -217,19 +232,18 @@ def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         _fsync_directory(assembled)
-        assembled.rename(directory)
-    except BaseException:
-        shutil.rmtree(assembled, ignore_errors=True)
-        _remove_if_empty(missing)
-        raise
+        _put(assembled, directory)
+        undo.pop_all()
     _fsync_directory(directory.parent)
 
 
-def _remove_if_empty(directories: Iterable[Path]) -> None:
-    """Removes directories, inner ones first, up to the first that holds something by now."""
-    with suppress(OSError):
-        for directory in directories:
-            directory.rmdir()
+def _put(assembled: Path, directory: Path) -> None:
+    try:
+        assembled.rename(directory)
+    except OSError as error:
+        raise PlaceTakenError(
+            f"cannot publish to {directory}: {error.strerror}; choose a new directory"
+        ) from error
 
 
 def _fsync_directory(directory: Path) -> None:

@@ -1,6 +1,7 @@
 """Round trips are exact, publishing is all or nothing, and loading fails closed."""
 
 import ctypes
+import errno
 import hashlib
 import os
 import re
@@ -21,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from registry.artifact import ArtifactError, load, publish
+from registry.artifact import ArtifactError, PlaceTakenError, load, publish
 from registry.example import example_artifact, example_tensors
 
 FILES = ["artifact.pb", "artifact.pb.sha256", "model.safetensors"]
@@ -304,6 +305,33 @@ def test_empty_directory_and_missing_parents_are_used(tmp_path: Path) -> None:
     for directory in (tmp_path / "empty", tmp_path / "a" / "b" / "c"):
         publish(directory, example_artifact(), example_tensors())
         load(directory)
+
+
+@pytest.mark.parametrize("target", ["empty", "absent"])
+def test_link_is_refused_and_kept(tmp_path: Path, target: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(PlaceTakenError, match="link is a symbolic link, which no directory can"):
+        publish(tmp_path / "link", example_artifact(), example_tensors())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "link"]
+
+
+def test_place_that_cannot_be_replaced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(path: Path, target: Path) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(Path, "rename", busy)  # as a bind mount is
+    with pytest.raises(PlaceTakenError, match="artifact: Device or resource busy; choose a new"):
+        publish(tmp_path / "new" / "artifact", example_artifact(), example_tensors())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parents_that_cannot_be_made_leave_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="File name too long"):
+        publish(tmp_path / "a1" / ("x" * 300) / "out", example_artifact(), example_tensors())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_in_the_way_is_refused(tmp_path: Path) -> None:

@@ -88,18 +88,24 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
 
 def from_user(path: Path) -> Path:
     """Resolves a path against the user's directory, which is not that of a `bazel run` program."""
-    return Path(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()), path)
+    return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), path)
 
 
 def output_path(option: str) -> Path:
     """Returns the directory that `--output` names.
 
     Raises:
-        ConfigError: It names none.
+        ConfigError: It names none, or is relative to a directory that is gone.
     """
     if not option:
         raise ConfigError("--output: expected the path of a new directory, got ''")
-    return Path(os.path.abspath(from_user(Path(option))))
+    try:
+        return Path(os.path.abspath(from_user(Path(option))))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"--output: the current directory, where {option} was to go, is gone; name an "
+            "absolute path"
+        ) from error
 
 
 def unique_name() -> str:
@@ -108,7 +114,7 @@ def unique_name() -> str:
 
 
 def _new_run_dir(artifact: ArtifactConfig) -> Path:
-    return from_user(Path("runs", f"{artifact.name}-{artifact.version}-{unique_name()}"))
+    return output_path(f"runs/{artifact.name}-{artifact.version}-{unique_name()}")
 
 
 def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet: bool) -> None:

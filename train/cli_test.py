@@ -12,7 +12,8 @@ import pytest
 
 from models.weights import init_weights
 from train import cli
-from train.capacity import available_bytes, in_words, least_need
+from train.capacity import available_bytes, least_need
+from train.config import ConfigError
 from train.example import short_config
 from train.publication import require_vacant
 from train.trainer_programs import MODULES, config_file
@@ -91,7 +92,9 @@ def test_refuses_a_directory_in_use_before_training(
         (".", "exists and is not empty"),
         ("run.yaml", "exists and is not empty"),
         ("run.yaml/a", "run.yaml/a: Not a directory; choose a new directory"),
-        ("dangling", "exists and is not empty"),
+        ("dangling", "dangling is a symbolic link, which no directory can replace"),
+        ("link", "link is a symbolic link, which no directory can replace"),
+        ("a/" * 3000 + "x", "File name too long; choose a new directory"),
         ("x" * 300, "File name too long; choose a new directory"),
         ("x" * 250, "File name too long; choose a new directory"),
         ("new/" + "x" * 300 + "/a", "File name too long; choose a new directory"),
@@ -101,7 +104,31 @@ def test_refuses_a_directory_in_use_before_training(
 )
 def test_refuses_outputs(output: str, message: str, refused: _Refused) -> None:
     (refused.directory / "dangling").symlink_to("nowhere")
+    (refused.directory / "empty").mkdir()
+    (refused.directory / "link").symlink_to("empty")
     assert message in refused("flax", "--config", "run.yaml", "--output", output)
+
+
+def test_refuses_a_mount_point(refused: _Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounted = refused.directory / "mounted"
+    mounted.mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == mounted)
+    stderr = refused("flax", "--config", "run.yaml", "--output", "mounted")
+    assert stderr.startswith(f"error: {mounted} is a mount point, which no directory can replace")
+
+
+def test_the_directory_of_the_user_may_be_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("BUILD_WORKING_DIRECTORY", raising=False)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert cli.from_user(tmp_path / "run.yaml") == tmp_path / "run.yaml"
+    assert cli.output_path(str(tmp_path / "a")) == tmp_path / "a"
+    with pytest.raises(ConfigError, match="the current directory, where a was to go, is gone"):
+        cli.output_path("a")
 
 
 @pytest.mark.parametrize("framework", MODULES)
@@ -176,8 +203,10 @@ def test_says_what_memory_a_run_takes_and_what_there_is(refused: _Refused) -> No
     )
     # 10^12 images of 8 x 8 float32.
     assert "batches 232.8 TiB" in stderr
-    [said] = re.findall(r"and ([\d.]+ \w+) are available", stderr)
-    assert said.split()[1] == in_words(available_bytes()).split()[1]
+    [(number, unit)] = re.findall(r"and ([\d.]+) (\w+) are available", stderr)
+    said = float(number) * 1024 ** ("bytes", "KiB", "MiB", "GiB", "TiB").index(unit)
+    # What there is changes by the second; a wrong unit is off by 1,024.
+    assert 0.5 < said / available_bytes() < 2
 
 
 def test_counts_the_memory_of_weights_as_they_are() -> None:

@@ -2,8 +2,8 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from hpc.artifact.v1 import artifact_pb2
 
 from base.files import rehearse_directory
 from models.config import VisionTransformerConfig
-from registry.artifact import ArtifactError, publish
+from registry.artifact import ArtifactError, PlaceTakenError, publish, require_free
 from train.config import TrainConfig
 from train.provenance import host, library_versions, source_state
 
@@ -21,6 +21,9 @@ _FRAMEWORKS = {
     "torch": artifact_pb2.FRAMEWORK_TORCH,
 }
 _SHARED_LIBRARIES = ("numpy", "scikit-learn")
+
+# Tried where the output is taken by now; a disk may refuse every one.
+_MAX_NAMES = 100
 
 
 class Publication(NamedTuple):
@@ -37,11 +40,7 @@ def require_vacant(directory: Path) -> None:
         ArtifactError: Something is there already, or it cannot be made there.
     """
     try:
-        if _is_taken(directory):
-            raise ArtifactError(
-                f"{directory} exists and is not empty; artifacts never change: choose a new "
-                "directory"
-            )
+        require_free(directory)
         # Longer than the name itself, as that which the artifact is assembled under.
         trial = directory.absolute().with_name(f".{directory.name}.{secrets.token_hex(8)}")
         rehearse_directory(trial)
@@ -52,24 +51,17 @@ def require_vacant(directory: Path) -> None:
         ) from error
 
 
-def _is_taken(directory: Path) -> bool:
-    if directory.is_dir():
-        return any(directory.iterdir())
-    return directory.is_symlink() or directory.exists()
-
-
 def _publish_beside(
     directory: Path, artifact: artifact_pb2.Artifact, weights: Mapping[str, np.ndarray]
 ) -> Publication:
     """Publishes under the first free name, `directory` or `directory-2` and so on."""
-    for number in count(1):
+    for number in range(1, _MAX_NAMES + 1):
         free = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
-        try:
+        with suppress(PlaceTakenError):
             return Publication(free, publish(free, artifact, weights))
-        except ArtifactError:
-            if not _is_taken(free):
-                raise
-    raise AssertionError("counting does not end")
+    raise ArtifactError(
+        f"cannot publish to {directory}, nor to any of {_MAX_NAMES - 1} names beside it"
+    )
 
 
 def publish_model(

@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--cubins", type=Path, required=True, help="directory with metadata.json")
     parser.add_argument("--write", type=Path, required=True, help="file to write")
     args = parser.parse_args()
-    working_directory = Path(os.environ.get("BUILD_WORKING_DIRECTORY", os.getcwd()))
+    working_directory = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""))
     try:
         metadata = json.loads((working_directory / args.cubins / METADATA_FILE).read_text())
         write(from_metadata(metadata["cubins"]), working_directory / args.write)

@@ -1,0 +1,65 @@
+"""Hours of training are not lost to the place where the artifact was to go."""
+
+import errno
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from models.weights import init_weights
+from registry.artifact import ArtifactError, load
+from train.example import short_config
+from train.publication import Publication, publish_model
+
+
+def _publish(directory: Path) -> Publication:
+    config = short_config(num_steps=1)
+    return publish_model(
+        directory,
+        config,
+        init_weights(config.model.config, seed=0),
+        {"accuracy": 0.5},
+        framework="flax",
+        libraries=[],
+        device="cpu",
+        data_digest="0" * 64,
+        started_at=datetime.now(UTC),
+    )
+
+
+def _refuse_renames_to(refused: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renames to `refused`, or all, fail as those to a bind mount do."""
+    rename = Path.rename
+
+    def busy(path: Path, target: Path) -> Path:
+        if refused in (None, target):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", busy)
+
+
+def test_what_became_a_link_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "out").symlink_to("empty")
+    assert _publish(tmp_path / "out").directory == tmp_path / "out-2"
+    load(tmp_path / "out-2")
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_what_cannot_be_replaced_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out-2").touch()
+    _refuse_renames_to(tmp_path / "out", monkeypatch)
+    assert _publish(tmp_path / "out").directory == tmp_path / "out-3"
+    load(tmp_path / "out-3")
+
+
+def test_gives_up_where_no_name_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _refuse_renames_to(None, monkeypatch)
+    with pytest.raises(ArtifactError, match="cannot publish to .*/out, nor to any of 99 names"):
+        _publish(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
