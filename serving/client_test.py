@@ -235,9 +235,9 @@ def npy(array: np.ndarray) -> bytes:
     return content.getvalue()
 
 
-def npy_of_shape(shape: str) -> bytes:
-    """A file that says it holds float64 of `shape`, and holds nothing."""
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+def npy_of_shape(shape: str, descr: str = "'<f8'") -> bytes:
+    """A file that says it holds `descr` of `shape`, and holds nothing."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
     return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
 
 
@@ -252,6 +252,13 @@ def test_command_explains_bad_input(address: str, tmp_path: Path) -> None:
         "huge": npy_of_shape("(1000000000000000,)"),
         "negative": npy_of_shape("(-1,)"),
         "open": npy_of_shape("((((("),
+        "boolean": npy_of_shape("(True,)"),
+        "unhashable": npy_of_shape("{[]: 1}"),
+        "typeless": npy_of_shape("(1,)", descr="()"),
+        "deep": npy_of_shape(f"({'-' * 3000}1,)"),
+        "objects": npy_of_shape("(1,)", descr="'|O'"),
+        "void": npy(np.zeros(1, "V4")),
+        "record": npy(np.zeros(1, [("a", "<f4")])),
         "complex": npy(np.zeros(1, complex)),
         "words": npy(np.array(["a"])),
     }.items():
@@ -267,6 +274,13 @@ def test_command_explains_bad_input(address: str, tmp_path: Path) -> None:
         "huge.npy": "Unable to allocate",
         "negative.npy": "cannot read",
         "open.npy": "cannot read",
+        "boolean.npy": "cannot read",
+        "unhashable.npy": "cannot read",
+        "typeless.npy": "cannot read",
+        "deep.npy": "cannot read",
+        "objects.npy": "Object arrays cannot be loaded",
+        "void.npy": "input 'image' is |V4; expected one of BOOL",
+        "record.npy": "input 'image' is [('a', '<f4')]; expected one of BOOL",
         "complex.npy": "input 'image' is complex128; expected one of BOOL",
         "words.npy": "input 'image' is <U1; expected one of BOOL",
         "wide.npy": "input 'image' has shape [1, 28, 28, 1]. Expected inputs",
