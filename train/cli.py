@@ -15,7 +15,7 @@ from rich.console import Console
 from registry.artifact import ArtifactError
 from train.callbacks import Callback
 from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
-from train.interrupts import status_of
+from train.interrupts import NOTHING_LEFT, status_of
 from train.launcher import RankError
 from train.meter import TrainingError
 from train.preflight import Framework, check_run
@@ -80,7 +80,7 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_FAILED) from error
         except KeyboardInterrupt as interrupt:
-            typer.echo("interrupted: nothing half-written was left", err=True)
+            typer.echo(NOTHING_LEFT, err=True)
             raise typer.Exit(status_of(interrupt)) from None
 
     app()

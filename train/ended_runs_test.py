@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train.trainer_programs import config_file, trainer
+from train.trainer_programs import MODULES, config_file, trainer
 
 
 def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
@@ -47,6 +47,22 @@ def test_a_signal_ends_the_run_and_leaves_nothing(
     assert stderr == "interrupted: nothing half-written was left\n"
     assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+@pytest.mark.parametrize("framework", MODULES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_ends_the_run(
+    framework: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    # In the place of the first library that a trainer imports.
+    (stubs / "typer.py").write_text(f"import signal; signal.raise_signal({int(number)})")
+    monkeypatch.setenv("PYTHONPATH", str(stubs), prepend=os.pathsep)
+    with trainer(framework, "--config", "run.yaml", cwd=tmp_path) as process:
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (128 + number, "")
+    assert stderr == "interrupted: nothing half-written was left\n"
 
 
 def _ranks_of(parent: int) -> list[int]:

@@ -1,8 +1,14 @@
 """Ends a program on SIGTERM and SIGHUP as on Ctrl-C: by an exception, so that all is tidied up."""
 
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+# What a trainer says then.
+NOTHING_LEFT = "interrupted: nothing half-written was left"
 
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 
@@ -43,3 +49,17 @@ def raise_on_signals() -> None:
 def status_of(error: KeyboardInterrupt) -> int:
     """Returns the status that a program ends with, 128 and the signal's number."""
     return error.status if isinstance(error, Interrupted) else EXIT_INTERRUPTED
+
+
+@contextmanager
+def exit_when_interrupted(message: str) -> Iterator[None]:
+    """Ends the program with one line and the signal's status if a signal arrives within.
+
+    Programs import all that takes time within, too.
+    """
+    try:
+        raise_on_signals()
+        yield
+    except KeyboardInterrupt as interrupt:
+        print(message, file=sys.stderr)
+        sys.exit(status_of(interrupt))

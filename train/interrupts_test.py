@@ -27,6 +27,16 @@ sys.exit(status)
 """
 
 
+_IMPORTING = """
+import signal, sys
+from train.interrupts import exit_when_interrupted
+
+with exit_when_interrupted("interrupted: all is well"):
+    signal.raise_signal(int(sys.argv[1]))
+print("heard nothing")
+"""
+
+
 def _run(ignored: int, *numbers: int) -> tuple[int, str, str]:
     command = [sys.executable, "-c", _PROGRAM, *map(str, map(int, (ignored, *numbers)))]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -45,3 +55,11 @@ def test_a_second_signal_does_not_cut_the_tidying_short() -> None:
 
 def test_what_is_ignored_stays_so() -> None:
     assert _run(signal.SIGHUP, signal.SIGHUP) == (0, "heard nothing\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_program_ends_with_one_line_and_the_status(number: int) -> None:
+    command = [sys.executable, "-c", _IMPORTING, str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + number
+    assert (ended.stdout, ended.stderr) == ("", "interrupted: all is well\n")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from train.interrupts import raise_on_signals
+from train.interrupts import NOTHING_LEFT, exit_when_interrupted
 
 if TYPE_CHECKING:
     from train.cli import Train
@@ -27,5 +27,5 @@ def _load() -> Train:
 
 
 if __name__ == "__main__":
-    raise_on_signals()
-    main()
+    with exit_when_interrupted(NOTHING_LEFT):
+        main()
