@@ -29,7 +29,7 @@ from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
 from train.cli import EXIT_BAD_INPUT, output_path, unique_name
 from train.config import ConfigError, load_config
-from train.interrupts import raise_on_signals, status_of
+from train.interrupts import status_of
 from train.meter import TrainingError
 from train.preflight import check_run
 from train.progress import show_progress
@@ -67,7 +67,6 @@ def main(
     keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
 ) -> None:
     """Train a model on real handwritten digits, serve it, and ask it about unseen ones."""
-    raise_on_signals()
     console = Console(highlight=False)
     try:
         run_dir = _new_run_dir() if output is None else output_path(output)
@@ -210,7 +209,3 @@ def _stage(console: Console, title: str) -> Iterator[None]:
 def _new_run_dir() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache, "hpc", "quickstart", unique_name())
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -35,7 +35,7 @@ def _processes_marked(mark: str) -> list[str]:
 def _quickstart(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Starts the quickstart; on the way out nothing that it started may be alive."""
     mark = secrets.token_hex(8)
-    command = [sys.executable, "-m", "quickstart", *map(str, arguments)]
+    command = [sys.executable, "-m", "quickstart_main", *map(str, arguments)]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -93,6 +93,19 @@ def test_trains_serves_answers_and_keeps_serving(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_imports_ends_it(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the place of the first library that is imported.
+    (tmp_path / "typer.py").write_text(f"import signal; signal.raise_signal({int(number)})")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with _quickstart() as process:
+        stdout, stderr = process.communicate()
+    assert (process.returncode, stdout) == (128 + number, "")
+    assert stderr == "interrupted: everything was shut down\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_training_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     with _quickstart("--output", tmp_path / "run") as process:
         _lines_until(process, "^step ")
@@ -108,7 +121,7 @@ def test_options_are_read_before_a_framework_is_imported() -> None:
         "import atexit, runpy, sys; sys.argv = sys.argv[1:];"
         "heavy = {'torch', 'jax', 'flax', 'optax', 'deepspeed', 'sklearn', 'scipy', 'ray'};"
         "atexit.register(lambda: print(sorted(heavy & set(sys.modules))));"
-        "runpy.run_module('quickstart', run_name='__main__', alter_sys=True)"
+        "runpy.run_module('quickstart_main', run_name='__main__', alter_sys=True)"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, "quickstart", "--bogus"],

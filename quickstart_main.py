@@ -1,0 +1,17 @@
+"""`//:quickstart`, the program: hears signals from the first import on; see quickstart.py."""
+
+from train.interrupts import exit_when_interrupted
+
+
+def main() -> None:
+    """Runs the quickstart as the command line asks, and ends the process."""
+    import typer
+
+    import quickstart
+
+    typer.run(quickstart.main)
+
+
+if __name__ == "__main__":
+    with exit_when_interrupted("interrupted: everything was shut down"):
+        main()
