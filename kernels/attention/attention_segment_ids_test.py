@@ -141,7 +141,7 @@ def test_large_ids_under_vmap_and_compile() -> None:
     with jax.enable_x64(True):
         one = [x[:, None] for x in (*_qkv(), *map(jnp.asarray, ids))]
         mapped = jax.vmap(lambda q, k, v, a, b: jax_op.attention(q, k, v, segment_ids=(a, b)))
-        _check(mapped(*one)[:, 0])
+        _check(jax.jit(mapped)(*one)[:, 0])
     compiled = torch.compile(torch_op.attention, fullgraph=True, backend="aot_eager")
     _check(compiled(*map(torch.from_numpy, _qkv()), segment_ids=tuple(map(torch.from_numpy, ids))))
 

@@ -138,11 +138,12 @@ def test_gradient_of_vmap_and_vmap_of_gradient() -> None:
         return jnp.sum(jnp.sin(jax_op.linear_attention(q, k, v, decay=decay)))
 
     inputs = (q, k, v, decay)
-    gradient = jax.grad(loss, argnums=(0, 1, 2, 3))
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))
     each = [gradient(*x) for x in zip(*inputs, strict=True)]
     expected = jax.tree.map(lambda *x: jnp.stack(x), *each)
     inside = jax.vmap(gradient)(*inputs)
-    outside = jax.grad(lambda *a: jnp.sum(jax.vmap(loss)(*a)), argnums=(0, 1, 2, 3))(*inputs)
+    total = jax.jit(jax.grad(lambda *a: jnp.sum(jax.vmap(loss)(*a)), argnums=(0, 1, 2, 3)))
+    outside = total(*inputs)
     for want, first, second in zip(expected, inside, outside, strict=True):
         assert jnp.array_equal(first, want)
         assert jnp.array_equal(second, want)
@@ -161,8 +162,8 @@ def test_checkpoint_and_scan() -> None:
         return q
 
     weights = jnp.arange(q.size, dtype=q.dtype).reshape(q.shape)
-    got = jax.grad(lambda x: jnp.sum(weights * stack(x)))(q)
-    assert jnp.allclose(got, jax.grad(lambda x: jnp.sum(weights * unrolled(x)))(q))
+    got = jax.jit(jax.grad(lambda x: jnp.sum(weights * stack(x))))(q)
+    assert jnp.allclose(got, jax.jit(jax.grad(lambda x: jnp.sum(weights * unrolled(x))))(q))
 
 
 @pytest.mark.parametrize("check_vma", [False, True])
@@ -191,7 +192,8 @@ def test_shards_over_batch_and_heads(check_vma: bool) -> None:
         jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))
         for x, spec in zip(arguments, (split, split, split, P("model")), strict=True)
     ]
-    expected = jax.value_and_grad(lambda *a: jnp.sum(loss(*a)), argnums=(0, 1, 2, 3))(*arguments)
+    whole = jax.value_and_grad(lambda *a: jnp.sum(loss(*a)), argnums=(0, 1, 2, 3))
+    expected = jax.jit(whole)(*arguments)
     assert jax.tree.all(jax.tree.map(jnp.allclose, step(*placed), expected))
     text = step.lower(*placed).compile().as_text()
     assert "all-gather" not in text, "the inputs are gathered"
