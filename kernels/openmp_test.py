@@ -1,12 +1,11 @@
 """PyTorch's calls work on the threads that PyTorch has, and on others where those are not."""
 
-import pytest
-
 from kernels import native_process
 
-# Digests a payload that several tasks write; `count` tells how many threads the process has.
-_PROGRAM = """
-import hashlib, os
+# `run` digests a payload that several tasks write; `count` tells how many threads there are.
+PROGRAM = """
+import hashlib, os, threading
+import numpy as np
 import torch
 from kernels.quantize import _native, contract, torch_op
 
@@ -18,35 +17,31 @@ def count():
     return len(os.listdir("/proc/self/task"))
 torch.set_num_threads(2)
 values.add(1.0)  # PyTorch's threads are there from now on
-"""
 
-_SHARES = """
 before = count()
-run()
-assert count() == before, (before, count())
-"""
-
-# Of a thread that is not known to be PyTorch's.
-_HAS_ITS_OWN = """
-import numpy as np
-payload = np.empty(codec.payload_bytes(values.numel()), np.uint8)
-layout = (values.numel(), 1, values.numel())
-before = count()
-addresses = [0, values.data_ptr(), 0, 0, payload.ctypes.data]
-_native.quantize_cpu("float32", layout, codec, 1.0, addresses)
-assert count() == before + 1, (before, count())
-"""
-
-_FORKED = """
 expected = run()
+assert count() == before, ("shares PyTorch's threads", before, count())
+
+def call():  # of a thread that is not known to be PyTorch's
+    payload = np.empty(codec.payload_bytes(values.numel()), np.uint8)
+    layout = (values.numel(), 1, values.numel())
+    addresses = [0, values.data_ptr(), 0, 0, payload.ctypes.data]
+    before = count()
+    _native.quantize_cpu("float32", layout, codec, 1.0, addresses)
+    grown.append(count() - before)
+grown = []
+thread = threading.Thread(target=call)
+thread.start()
+thread.join()
+assert grown == [1], ("has a thread of its own", grown)
+
 child = os.fork()
 if child == 0:
     os._exit(0 if run() == expected else 1)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "a forked child does the same"
 """
 
 
-@pytest.mark.parametrize("test", [_SHARES, _HAS_ITS_OWN, _FORKED])
-def test_threads(test: str) -> None:
-    done = native_process.python(_PROGRAM + test, HPC_NUM_THREADS="2")
+def test_threads() -> None:
+    done = native_process.python(PROGRAM, HPC_NUM_THREADS="2")
     assert done.returncode == 0, done.stderr

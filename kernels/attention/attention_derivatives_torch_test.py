@@ -1,4 +1,4 @@
-"""Derivatives of attention in PyTorch beyond the first in reverse mode, and torch.func.
+"""Derivatives of attention in PyTorch, of every order and in every direction, and torch.func.
 
 The oracles are finite differences of the kernels, and PyTorch's own attention.
 """
