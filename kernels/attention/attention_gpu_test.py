@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kernels.attention import equality, jax_op, torch_op
+from kernels.attention.equality_jax import through_jax
 from kernels.attention.shapes import FEATURES, GRID, SIZE_FEATURES, TEST_SIZES
 from kernels.dispatch import UnsupportedKernelError
 
@@ -41,7 +42,7 @@ def test_matches_float64(
     case = equality.make_case(TEST_SIZES[size], dtype, FEATURES[features])
     bars = equality.allowed(case)
     table.add("plain torch", dtype, equality.errors(case, equality.plain))
-    for name, run in (("torch", _through_torch), ("jax", equality.through_jax)):
+    for name, run in (("torch", _through_torch), ("jax", through_jax)):
         found = equality.errors(case, run)
         table.add(f"cubins through {name}", dtype, found)
         for result, error in found.items():
@@ -52,7 +53,7 @@ def test_matches_float64(
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_frameworks_agree_bit_for_bit(dtype: torch.dtype, features: str) -> None:
     case = equality.make_case(TEST_SIZES["grouped heads"], dtype, FEATURES[features])
-    results = zip(equality.NAMES, _through_torch(case), equality.through_jax(case), strict=False)
+    results = zip(equality.NAMES, _through_torch(case), through_jax(case), strict=False)
     for name, from_torch, from_jax in results:
         if name != "grad_slopes":  # The frameworks themselves add up the queries.
             assert torch.equal(from_torch.cpu(), from_jax.cpu()), name

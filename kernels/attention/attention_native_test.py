@@ -1,6 +1,7 @@
 """The native code itself: one binary for both frameworks, threads, forks, accuracy of exp2."""
 
 import itertools
+import os
 
 import jax
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from kernels import native_process
 from kernels.attention import _native, equality, jax_op, reference, torch_op
 from kernels.attention.contract import Options, Sizes
-from kernels.attention.shapes import FEATURES, SIZE_FEATURES, TEST_SIZES
+from kernels.attention.equality_jax import through_jax
+from kernels.attention.shapes import FEATURES, TEST_SIZES
 
 jax.config.update("jax_enable_x64", True)
 
@@ -66,41 +68,41 @@ def test_both_frameworks_load_one_binary() -> None:
     native_process.assert_one_binary(jax_op, torch_op)
 
 
-# Every size, every feature, and every dtype: what a framework hands over.
-_SIZE_CASES = itertools.product(TEST_SIZES, ("full", "all but causal"), [torch.float32])
-_FEATURE_CASES = itertools.product(["grouped heads"], FEATURES, [torch.float32])
-_DTYPE_CASES = itertools.product(
-    ["ragged blocks", "more keys"], SIZE_FEATURES, (torch.float64, torch.bfloat16, torch.float16)
-)
+# What a framework hands over: every size, every feature and every dtype.
+_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_PAIRS = [
+    *((size, "all but causal") for size in TEST_SIZES),
+    *(("grouped heads", features) for features in FEATURES),
+]
+_CASES = [
+    *((*pair, dtype) for pair, dtype in zip(_PAIRS, itertools.cycle(_DTYPES), strict=False)),
+    *itertools.product(["more keys"], ["full", "all"], _DTYPES),
+]
 
 
-@pytest.mark.parametrize(
-    ("size", "features", "dtype"),
-    dict.fromkeys((*_SIZE_CASES, *_FEATURE_CASES, *_DTYPE_CASES)),
-    ids=str,
-)
+@pytest.mark.parametrize(("size", "features", "dtype"), dict.fromkeys(_CASES), ids=str)
 def test_frameworks_agree_bit_for_bit(size: str, features: str, dtype: torch.dtype) -> None:
     case = equality.make_case(TEST_SIZES[size], dtype, FEATURES[features])
     torch_results = equality.through_torch(case)
-    jax_results = equality.through_jax(case)
+    jax_results = through_jax(case)
     for name, expected, got in zip(equality.NAMES, torch_results, jax_results, strict=False):
         assert torch.equal(expected, got), name
 
 
-THREADS = """
-import torch
-from kernels.attention import _native, torch_op
-
-torch.set_num_threads(1)
-q = torch.ones(1, 4, 1, 8)
-torch_op.attention(q, q, q)
-print(_native.num_threads())
-"""
+def test_threads_follow_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = torch.ones(1, 4, 1, 8)
+    for count in (2, 1):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        torch_op.attention(q, q, q)
+        assert _native.num_threads() == min(count, len(os.sched_getaffinity(0)))
 
 
-def test_threads_follow_the_framework_unless_they_are_set() -> None:
-    assert native_process.python(THREADS, HPC_NUM_THREADS="").stdout == "1\n"
-    assert native_process.python(THREADS, HPC_NUM_THREADS="3").stdout == "3\n"
+def test_threads_that_are_set_stay() -> None:
+    program = "_native.limit_threads(1); print(_native.num_threads())"
+    done = native_process.python(
+        f"from kernels.attention import _native; {program}", HPC_NUM_THREADS="3"
+    )
+    assert done.stdout == "3\n"
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:

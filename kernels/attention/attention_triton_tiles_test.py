@@ -16,7 +16,7 @@ from kernels.attention import triton_tiles as tiles
 
 BLOCK = 16
 MAX_TILES = 16
-CASES = 150
+CASES = 80
 
 
 @triton.jit

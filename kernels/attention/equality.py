@@ -1,4 +1,4 @@
-"""The oracle and the bar of attention's tests, for every backend and framework.
+"""The oracle and the bar of attention's tests, for every backend; equality_jax.py runs JAX.
 
 The rule is FlashAttention's: the error against float64 is at most twice that of a plain
 implementation in the same precision, plus a few roundings.
@@ -10,12 +10,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
-from kernels.attention import contract, jax_op, reference, torch_op
+from kernels.attention import contract, reference, torch_op
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.attention.shapes import FULL, Features
@@ -280,34 +278,6 @@ def through_torch(case: Case, device: str = "cpu") -> tuple[torch.Tensor, ...]:
         q, k, v, alibi_slopes=slopes[0] if slopes else None, return_lse=True, **options
     )
     return out, lse, *_gradients(case, out, lse, leaves)
-
-
-def through_jax(case: Case) -> tuple[torch.Tensor, ...]:
-    """Runs jax_op under jit, on JAX's default device. float64 needs jax_enable_x64."""
-    options = options_of(case, jnp.asarray)
-
-    def attention(q, k, v, slopes=None):  # type: ignore[no-untyped-def]
-        return jax_op.attention(q, k, v, alibi_slopes=slopes, return_lse=True, **options)
-
-    def step(arrays, grads):  # type: ignore[no-untyped-def]
-        results, gradients = jax.vjp(attention, *arrays)
-        return *results, *gradients(grads)
-
-    arrays = tuple(_to_jax(x) for x in case.differentiable())
-    grad_lse = case.grad_lse.to(sum_dtype(case.dtype))
-    grads = (_to_jax(case.grad_out.to(case.dtype)), _to_jax(grad_lse))
-    return tuple(_to_torch(x) for x in jax.jit(step)(arrays, grads))
-
-
-def _to_jax(x: torch.Tensor) -> jax.Array:
-    # Through float32, which holds every bfloat16, because numpy has none of its own.
-    wide = x.float() if x.dtype == torch.bfloat16 else x
-    return jnp.asarray(wide.cpu().numpy(), dtype=str(x.dtype).removeprefix("torch."))
-
-
-def _to_torch(x: jax.Array) -> torch.Tensor:
-    wide = x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
-    return torch.from_numpy(np.array(wide)).to(getattr(torch, x.dtype.name))
 
 
 class Table:

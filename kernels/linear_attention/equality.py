@@ -1,4 +1,4 @@
-"""The oracle and the bar of linear attention's tests, for every backend and framework.
+"""The oracle and the bar of linear attention's tests, for every backend; equality_jax.py runs JAX.
 
 The rule is FlashAttention's: the error against float64 is at most twice that of a plain
 implementation in the same precision, plus a few roundings.
@@ -11,12 +11,10 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 
-from kernels.linear_attention import jax_op, reference, torch_op
+from kernels.linear_attention import reference, torch_op
 from kernels.linear_attention.contract import (
     Extras,
     Sizes,
@@ -280,38 +278,6 @@ def through_torch(
         return (results[0], *results[1]) if features.state else (results,)
 
     return _differentiate(run, inputs, grads)
-
-
-def through_jax(
-    inputs: Sequence[torch.Tensor | None], grads: Sequence[torch.Tensor | None], features: Features
-) -> list[torch.Tensor | None]:
-    """Runs jax_op under jit, on JAX's default device. float64 needs jax_enable_x64."""
-
-    @jax.jit
-    def run(q, k, v, decay, kv, k_sum):  # type: ignore[no-untyped-def]
-        initial = State(kv, k_sum) if features.state else None
-        results = jax_op.linear_attention(
-            q, k, v, decay=decay, initial_state=initial, **features.arguments()
-        )
-        return (results[0], *results[1]) if features.state else (results, None, None)
-
-    arrays = [None if x is None else _to_jax(x) for x in inputs]
-    results, gradients = jax.vjp(run, *arrays)
-    cotangents = tuple(None if g is None else _to_jax(g) for g in grads)
-    found = (*results, *gradients(cotangents))
-    device = next(x for x in inputs if x is not None).device
-    return [None if x is None else _to_torch(x).to(device) for x in found]
-
-
-def _to_jax(x: torch.Tensor) -> jax.Array:
-    # Through float32, which holds every bfloat16, because numpy has none of its own.
-    wide = x.float() if x.dtype == torch.bfloat16 else x
-    return jnp.asarray(wide.cpu().numpy(), dtype=str(x.dtype).removeprefix("torch."))
-
-
-def _to_torch(x: jax.Array) -> torch.Tensor:
-    wide = x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
-    return torch.from_numpy(np.array(wide)).to(getattr(torch, x.dtype.name))
 
 
 class Table:

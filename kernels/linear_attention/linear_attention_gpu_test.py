@@ -12,6 +12,7 @@ import torch
 from kernels.dispatch import UnsupportedKernelError
 from kernels.linear_attention import equality, jax_op, torch_op
 from kernels.linear_attention.contract import TRITON_MAX_HEAD_DIM, Sizes
+from kernels.linear_attention.equality_jax import through_jax
 from kernels.linear_attention.shapes import TEST_SIZES
 
 pytestmark = pytest.mark.gpu
@@ -53,7 +54,7 @@ def test_matches_float64(
     plain_errors = equality.errors(case, equality.plain, expected)
     bars = equality.allowed(case, expected, plain_errors)
     table.add("plain torch", dtype, plain_errors)
-    for name, run in (("torch", equality.through_torch), ("jax", equality.through_jax)):
+    for name, run in (("torch", equality.through_torch), ("jax", through_jax)):
         found = equality.errors(case, _on_gpu(run), expected)
         table.add(f"cubins through {name}", dtype, found)
         table.compare(found, bars)

@@ -1,4 +1,4 @@
-"""Quantization through either framework against its specification, bit for bit.
+"""Quantization against its specification, bit for bit; equality_jax.py runs JAX.
 
 What a suite compares is all that the four functions give for one case, by name. The values of a
 case hold every kind of block: ordinary ones, ties, zeros of both signs, the smallest and the
@@ -8,14 +8,12 @@ summed in the dtype of the case.
 
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kernels.quantize import jax_op, reference, torch_op
+from kernels.quantize import reference, torch_op
 from kernels.quantize.contract import FORMATS, Codec, Layout
 from kernels.quantize.shapes import Shape
 
@@ -148,42 +146,6 @@ def through_torch(case: Case, device: str = "cpu") -> Results:
         payloads, layout.size, codec, multiplier=MULTIPLIER, dtype=x.dtype
     )
     return {name: _array(x.cpu()) for name, x in results.items()}
-
-
-def through_jax(case: Case) -> Results:
-    """What jax_op gives, all of it under one jit with a traced seed and offset."""
-    codec, layout = case.codec, case.layout
-
-    @jax.jit
-    def run(x: Any, residual: Any, payloads: Any, noise: dict[str, Any]) -> dict[str, Any]:
-        payload = jax_op.quantize(
-            x,
-            codec,
-            num_chunks=layout.num_chunks,
-            chunk_size=layout.chunk_size,
-            residual=residual,
-            **noise,
-        )
-        requantized = jax_op.reduce_quantize(
-            payloads, layout.size, codec, multiplier=MULTIPLIER, residual=residual, **noise
-        )
-        results = {"payload": payload, "requantized": requantized}
-        if residual is not None:
-            for name, rest in (("payload", "residual"), ("requantized", "requantized residual")):
-                results[name], results[rest] = results[name]
-        results["values"] = jax_op.dequantize(
-            results["payload"], layout.size, codec, chunk_size=layout.chunk_size, dtype=x.dtype
-        )
-        results["sum"] = jax_op.reduce(
-            payloads, layout.size, codec, multiplier=MULTIPLIER, dtype=x.dtype
-        )
-        return results
-
-    # The offset is of 64 bits.
-    with jax.enable_x64(True):
-        noise = {"seed": jnp.uint32(SEED), "offset": jnp.int64(case.offset)}
-        arrays = jax.tree.map(jnp.asarray, (case.x, case.residual, case.payloads))
-        return {name: np.asarray(x) for name, x in run(*arrays, noise).items()}
 
 
 def assert_same_bits(got: Results, want: Results) -> None:

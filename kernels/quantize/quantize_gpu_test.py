@@ -10,6 +10,7 @@ import torch
 from kernels.dispatch import UnsupportedKernelError
 from kernels.quantize import contract, equality, torch_op, triton_jit
 from kernels.quantize.contract import Layout
+from kernels.quantize.equality_jax import through_jax
 from kernels.quantize.shapes import TEST_SHAPES, Shape
 
 pytestmark = pytest.mark.gpu
@@ -39,7 +40,7 @@ def test_jax_matches_the_specification(name: str, format: str, rounding: str) ->
     codec = contract.codec(format, block_size=shape.block_size, rounding=rounding)
     which = list(TEST_SHAPES).index(name)
     case = equality.make_case(shape, codec, DTYPES[which % 3], residual=which % 2 == 0)
-    equality.assert_same_bits(equality.through_jax(case), equality.expected(case))
+    equality.assert_same_bits(through_jax(case), equality.expected(case))
 
 
 @pytest.mark.parametrize("rounding", contract.ROUNDINGS)

@@ -1,5 +1,6 @@
 """Quantization as JAX operations: jit, vmap, shard_map, what may be traced, and errors."""
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from kernels.dispatch import UnsupportedKernelError
-from kernels.quantize import contract, jax_op
+from kernels.quantize import contract, equality, jax_op
 from kernels.quantize.contract import DEFAULT_CODEC
+from kernels.quantize.equality_jax import through_jax
+from kernels.quantize.shapes import TEST_SHAPES
 
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -24,6 +27,21 @@ def _x(*shape: int, seed: int = 0, dtype: Any = jnp.float32) -> jax.Array:
 
 def _same(got: Any, want: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+CODECS = tuple(itertools.product(contract.FORMAT_NAMES, contract.ROUNDINGS))
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+# The code is that of quantize_test.py; what JAX hands over is every shape, codec and dtype.
+@pytest.mark.parametrize("number", range(len(TEST_SHAPES)), ids=TEST_SHAPES)
+def test_matches_the_specification(number: int) -> None:
+    shape = list(TEST_SHAPES.values())[number]
+    format, rounding = CODECS[number % 6]
+    codec = contract.codec(format, block_size=shape.block_size, rounding=rounding)
+    residual = number // 3 % 2 == 0
+    case = equality.make_case(shape, codec, DTYPES[number // 2 % 3], residual=residual)
+    equality.assert_same_bits(through_jax(case), equality.expected(case))
 
 
 def test_jit_is_the_same_function() -> None:
