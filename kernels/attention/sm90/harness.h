@@ -171,6 +171,18 @@ inline const Case kCases[] = {
     {"window, keys that nobody sees", 2, 100, 500, 2, 2, 30, 0},
 };
 
+// Checks each case in both types, with ALiBi in one of them and without in the other, by turns.
+template <class Check>
+void ForEachCase(const Check& check) {
+  bool alibi = false;
+  for (const Case& c : kCases) {
+    check(BFloat16{}, c, 128, alibi);
+    alibi = !alibi;
+    check(Float16{}, c, 64, alibi);
+    std::printf("%s\n", c.name);
+  }
+}
+
 // As cubin_loader.py does from metadata.json, which attention_sm90_test.py holds against these.
 template <class Config, class Params>
 void Register(const std::string& name, const char* any_file) {

@@ -69,7 +69,9 @@ void AddQuery(const Problem& p, const Inputs& x, bool alibi, int64_t b, int64_t 
 }
 
 template <class Type>
-void CheckKeys(const Problem& p, bool alibi, const std::string& name) {
+void CheckCase(const Case& c, int64_t head_dim, bool alibi) {
+  const Problem p = ProblemOf(c, head_dim);
+  const std::string name = c.name;
   Tensors early = MakeTensors<Type>(p);
   const Inputs inputs{Numbers<Type>(early.q), Numbers<Type>(early.k), Numbers<Type>(early.v),
                       Numbers<Type>(early.grad_out)};
@@ -103,21 +105,13 @@ void CheckKeys(const Problem& p, bool alibi, const std::string& name) {
   }
 }
 
-template <class Type>
-void CheckCases(int64_t head_dim) {
-  for (const Case& c : kCases) {
-    for (const bool alibi : {false, true}) CheckKeys<Type>(ProblemOf(c, head_dim), alibi, c.name);
-    std::printf("%s, head_dim %d: %s\n", DTypeName(kDType<Type>), static_cast<int>(head_dim),
-                c.name);
-  }
-}
-
 }  // namespace
 }  // namespace kernels::attention
 
 int main(int argc, char** argv) {
   using namespace kernels::attention;
   Start(argc, argv);
-  CheckCases<BFloat16>(128);
-  CheckCases<Float16>(64);
+  ForEachCase([](auto type, const Case& c, int64_t head_dim, bool alibi) {
+    CheckCase<decltype(type)>(c, head_dim, alibi);
+  });
 }
