@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # The codes of fake_cuda.c by Triton's names; all other types are pointers.
@@ -14,6 +15,17 @@ _CODES = {"i32": "i", "i64": "l", "fp32": "f"}
 def archs() -> tuple[int, ...]:
     """The compute capabilities that the cubins of this build are for; see triton_kernels.bzl."""
     return tuple(map(int, os.environ["HPC_GPU_ARCHS"].split()))
+
+
+def is_sample() -> bool:
+    """Whether this build need not have compiled more than a sample; see kernels/BUILD."""
+    return len(archs()) == 1
+
+
+def compiled(kernels: ModuleType) -> Sequence[Any]:
+    """Of the VARIANTS of an operation those that this build has compiled in any case."""
+    variants: Sequence[Any] = kernels.SAMPLE if is_sample() else kernels.VARIANTS
+    return variants
 
 
 def build(directory: Path) -> Path:

@@ -38,6 +38,7 @@ def _cuda_cubin_impl(ctx):
     arguments.add("--src", ctx.file.src)
     arguments.add_all(ctx.attr.archs, before_each = "--arch")
     arguments.add("--nvcc", ctx.file._toolkit.path + "/%s/bin/nvcc" % _TOOLKIT)
+    arguments.add_all(ctx.attr.defines, format_each = "--option=-D%s")
     arguments.add_all([compiler], format_each = "--option=--compiler-bindir=%s")
     arguments.add_all(
         depset([".", ctx.bin_dir.path], transitive = [headers.includes, headers.quote_includes]),
@@ -66,6 +67,7 @@ cuda_cubin = rule(
             doc = "Compute capabilities to compile for; a trailing `a` admits instructions of that generation alone.",
             mandatory = True,
         ),
+        "defines": attr.string_list(doc = "Names to define for the preprocessor."),
         "deps": attr.label_list(doc = "Libraries whose headers the source includes.", providers = [CcInfo]),
         "src": attr.label(
             doc = "The CUDA source with the kernels.",

@@ -16,8 +16,11 @@ The source defines VARIANTS, a sequence of records with the fields
                 may become one instruction, which rounds once
 
 and imports nothing but Triton, the standard library and files of the repository, whose root is the
-working directory. The output is one `<name>.sm_<arch>.cubin` for each variant and architecture and
-a `metadata.json` that says all that a launcher needs. The same input gives the same bytes.
+working directory. It may define SAMPLE, those of VARIANTS that --sample compiles: for a build whose
+cubins are looked at and not run.
+
+The output is one `<name>.sm_<arch>.cubin` for each variant and architecture and a `metadata.json`
+that says all that a launcher needs. The same input gives the same bytes.
 """
 
 import argparse
@@ -60,19 +63,23 @@ def main() -> int:
     parser.add_argument(
         "--arch", type=int, action="append", required=True, help="compute capability, such as 90"
     )
+    parser.add_argument("--sample", action="store_true", help="compile SAMPLE and not VARIANTS")
     parser.add_argument("--out", type=Path, required=True, help="directory to write")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args()
     try:
-        write(compile_all(args.src, sorted(set(args.arch)), args.jobs), args.out)
+        compiled = compile_all(args.src, sorted(set(args.arch)), args.jobs, sample=args.sample)
+        write(compiled, args.out)
     except (CompileError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def compile_all(source: Path, archs: list[int], jobs: int) -> list[Compiled]:
-    """Compiles each variant of a source for each architecture.
+def compile_all(
+    source: Path, archs: list[int], jobs: int, *, sample: bool = False
+) -> list[Compiled]:
+    """Compiles each variant of a source, or of its sample, for each architecture.
 
     Raises:
       CompileError: the source has no VARIANTS, or one of them does not compile.
@@ -80,27 +87,33 @@ def compile_all(source: Path, archs: list[int], jobs: int) -> list[Compiled]:
     with tempfile.TemporaryDirectory(prefix="triton_compile_") as cache:
         os.environ["TRITON_CACHE_DIR"] = cache
         os.environ.pop("TRITON_INTERPRET", None)
-        tasks = [(source, name, arch) for arch in archs for name in variant_names(source, arch)]
+        tasks = [
+            (source, name, arch)
+            for arch in archs
+            for name in variant_names(source, arch, sample=sample)
+        ]
         # Spawned: Triton starts threads, which do not survive a fork.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
             return list(pool.map(_compile_task, tasks))
 
 
-def variant_names(source: Path, arch: int) -> list[str]:
-    """Returns the names in VARIANTS of those for an architecture, in order.
+def variant_names(source: Path, arch: int, *, sample: bool = False) -> list[str]:
+    """Returns the names in VARIANTS, or SAMPLE, of those for an architecture, in order.
 
     Raises:
       CompileError: the file cannot be loaded, has no VARIANTS, or a name occurs twice.
     """
-    names = [variant.name for variant in _variants(source, arch)]
+    names = [variant.name for variant in _variants(source, arch, sample=sample)]
     if len(set(names)) != len(names):
         raise CompileError(f"{source}: names in VARIANTS must be unique")
     return names
 
 
-def _variants(source: Path, arch: int) -> list[Any]:
-    return [v for v in load(source).VARIANTS if arch in getattr(v, "archs", (arch,))]
+def _variants(source: Path, arch: int, *, sample: bool = False) -> list[Any]:
+    module = load(source)
+    variants = getattr(module, "SAMPLE", module.VARIANTS) if sample else module.VARIANTS
+    return [v for v in variants if arch in getattr(v, "archs", (arch,))]
 
 
 def load(source: Path) -> ModuleType:

@@ -43,9 +43,11 @@ VARIANTS = tuple(
 """
 
 
-def _run(source: Path, out: Path, *archs: int, **env: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    source: Path, out: Path, *archs: int, sample: bool = False, **env: str
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "HOME"} | env
-    flags = [flag for arch in archs for flag in ("--arch", str(arch))]
+    flags = [flag for arch in archs for flag in ("--arch", str(arch))] + ["--sample"] * sample
     return subprocess.run(
         [sys.executable, triton_compile.__file__, "--src", source, *flags, "--out", out],
         env=environment,
@@ -89,13 +91,13 @@ def test_compiles_each_variant_for_each_architecture(out: Path) -> None:
 
 
 @pytest.mark.parametrize("fusion", [False, True])
-def test_options_are_passed_on(fusion: bool, tmp_path: Path) -> None:
+def test_compiles_a_sample_with_its_options(fusion: bool, tmp_path: Path) -> None:
     text = KERNELS.replace("* factor,", "* factor + factor,")
     text = text.replace("options: dict = {}", f"options: dict = {{'enable_fp_fusion': {fusion}}}")
-    text = text.replace("(128, 256)", "(128,)")
     source = tmp_path / "fused.py"
-    source.write_text(text)
-    assert _run(source, tmp_path / "out", 90).returncode == 0
+    source.write_text(text + "SAMPLE = VARIANTS[:1]\n")
+    assert _run(source, tmp_path / "out", 90, sample=True).returncode == 0
+    assert [path.stem for path in tmp_path.glob("out/*.cubin")] == ["scale_128.sm_90"]
     disassembler = triton.knobs.nvidia.nvdisasm.path
     command = [disassembler, "-c", tmp_path / "out" / "scale_128.sm_90.cubin"]
     listing = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -10,7 +10,8 @@
     )
 
 A build compiles for one architecture, sm_90, since a compilation takes longer than all tests of what it makes;
-`--define=gpu_archs=all`, which --config=cuda and --config=nightly set, makes `GPU_ARCHS` sm_80, sm_90 and sm_100.
+`--define=gpu_archs=all`, which --config=cuda and --config=nightly set, makes `GPU_ARCHS` sm_80, sm_90 and sm_100. With `sample`
+it compiles only what the source lists in SAMPLE: enough for tests to look at, not for a GPU to run.
 
 The source is a module that imports Triton and files of its own and lists what to compile in `VARIANTS`; triton_compile.py
 has the form. The output is a folder of the target's name with one `VARIANT.sm_ARCH.cubin` each and `metadata.json`, which tells a launcher
@@ -33,6 +34,8 @@ def _triton_kernels_impl(ctx):
     arguments = ctx.actions.args()
     arguments.add("--src", ctx.file.src)
     arguments.add_all(ctx.attr.archs, before_each = "--arch")
+    if ctx.attr.sample:
+        arguments.add("--sample")
     arguments.add_all("--out", [folder], expand_directories = False)
     ctx.actions.run(
         executable = ctx.executable._compiler,
@@ -58,6 +61,9 @@ triton_kernels = rule(
         "imports": attr.label_list(
             doc = "The files of this workspace that src imports.",
             allow_files = [".py"],
+        ),
+        "sample": attr.bool(
+            doc = "Compile SAMPLE, where the source has it, and not all VARIANTS.",
         ),
         "src": attr.label(
             doc = "The module with the kernels and their VARIANTS.",

@@ -4,7 +4,8 @@ A fake driver, compiled here, records what the launcher asks for.
 """
 
 import json
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,20 +35,18 @@ ADDRESSES = {name: 0x10000 * (i + 1) for i, name in enumerate(BACKWARD)}
 OPTIONAL = {*Extras._fields, *WORKSPACE, "grad_lse", "grad_slopes"}
 ROPE = ("rope_cos", "rope_sin")
 
-# Registers the cubins and makes calls, given as JSON, of the native module. `archs`, where given,
-# are what the cubins for sm_90 pass themselves off as, since a build may have no others.
+# Registers the cubins of a directory, or else those built, and makes calls, given as JSON, of the
+# native module.
 CALLS = """
 import json, sys
+from pathlib import Path
 from kernels import cubin_loader
 from kernels.attention import _native
 request = json.loads(sys.argv[1])
-directory = cubin_loader.directory("kernels.attention")
-for arch in request["archs"]:
-    for cubin in cubin_loader.metadata(directory):
-        if cubin["arch"] == 90:
-            described = cubin | {"arch": arch, "arch_specific": arch >= 90}
-            cubin_loader.register(_native, directory, described)
-if not request["archs"]:
+if directory := request["directory"]:
+    for cubin in cubin_loader.metadata(Path(directory)):
+        cubin_loader.register(_native, Path(directory), cubin)
+else:
     cubin_loader.ensure_registered(_native)
 for call in request["calls"]:
     getattr(_native, call["function"])(**call["arguments"], stream=0x777)
@@ -92,10 +91,22 @@ def _run(
     tmp_path: Path,
     driver: Path | str,
     addresses: dict[str, int] | None = None,
-    archs: tuple[int, ...] = (),
+    cubins: Sequence[dict[str, Any]] = (),
     **env: str,
 ) -> tuple[list[str], str]:
-    """Makes native calls against the fake driver; returns its log and the error output."""
+    """Makes native calls against the fake driver; returns its log and the error output.
+
+    Args:
+      calls: what to call.
+      tmp_path: for the log, and the metadata of `cubins`.
+      driver: the fake driver, or another library.
+      addresses: of arrays, in place of ADDRESSES.
+      cubins: metadata of cubins to call, in place of those built.
+      **env: further environment variables.
+    """
+    if cubins:
+        metadata = tmp_path / cubin_loader.METADATA_FILE
+        metadata.write_text(json.dumps({"cubins": cubins}))
     requests = [
         {
             "function": call.function,
@@ -111,7 +122,7 @@ def _run(
     ]
     return fake_driver.run(
         CALLS,
-        json.dumps({"calls": requests, "archs": archs}),
+        json.dumps({"calls": requests, "directory": str(tmp_path) if cubins else ""}),
         driver=driver,
         log=tmp_path / "log",
         variants=triton_kernels.VARIANTS,
@@ -171,10 +182,10 @@ def _grid(name: str, block: str, seq_len: int, num_heads: int) -> str:
 def test_every_variant_is_compiled_for_every_architecture(
     by_name: dict[tuple[str, int], dict[str, Any]],
 ) -> None:
-    variants = [(v.name, arch) for v in triton_kernels.VARIANTS for arch in v.archs]
-    assert len(variants) == len(set(variants))
-    wanted = {(name, arch) for name, arch in variants if arch in ARCHS}
-    assert wanted == by_name.keys()
+    compiled = [(v.name, a) for v in fake_driver.compiled(triton_kernels) for a in v.archs]
+    assert len(compiled) == len(set(compiled))
+    wanted = {(name, arch) for name, arch in compiled if arch in ARCHS}
+    assert wanted <= by_name.keys()
     assert {arch for _, arch in wanted} == set(ARCHS)
 
 
@@ -182,7 +193,7 @@ def test_every_variant_is_compiled_for_every_architecture(
 def test_metadata_agrees_with_the_kernels(
     arch: int, by_name: dict[tuple[str, int], dict[str, Any]]
 ) -> None:
-    for variant in triton_kernels.VARIANTS:
+    for variant in fake_driver.compiled(triton_kernels):
         if arch not in variant.archs:
             continue
         metadata = by_name[variant.name, arch]
@@ -201,8 +212,8 @@ def test_no_cubin_spills_more_than_recorded() -> None:
     recorded = cubin_resources.read(Path(__file__).with_name("cubin_resources.json"))
     found = cubin_resources.from_metadata(cubin_loader.metadata(_directory()))
     how = "write it again with `python -m kernels.attention.cubin_resources`"
-    assert {(n, a) for n in found for a in found[n]} == {
-        (n, a) for n in recorded for a in recorded[n] if int(a) in ARCHS
+    assert {(n, int(a)) for n in recorded for a in recorded[n]} == {
+        (v.name, arch) for v in triton_kernels.VARIANTS for arch in v.archs
     }, how
     worse = [
         f"{name} for sm_{arch}: {resources}, recorded {recorded[name][arch]}"
@@ -304,23 +315,43 @@ def _flavour_cases() -> Iterator[tuple[Call, int]]:
             yield plain._replace(options=CAUSAL._replace(rotary_dim=8), given=ROPE), DECODE
 
 
-def test_flavour_is_chosen_by_the_table(
-    tmp_path: Path, driver: Path, by_name: dict[tuple[str, int], dict[str, Any]]
-) -> None:
+def _write_cubin(variant: triton_kernels.Variant, directory: Path) -> dict[str, Any]:
+    """Writes a cubin for sm_90 that is a header and the name of a variant; returns its metadata."""
+    (directory / variant.name).write_bytes(_image(variant.name))
+    return {
+        "name": variant.name,
+        "arch": 90,
+        "arch_specific": True,
+        "file": variant.name,
+        "symbol": variant.kernel.__name__,
+        "parameters": [[name, kind.split(":")[0]] for name, kind in variant.signature.items()],
+        "num_scratch_parameters": 2,
+        "num_warps": variant.num_warps,
+        "shared_bytes": 0,
+        "constants": variant.constexprs,
+    }
+
+
+def _image(name: str) -> bytes:
+    """An ELF file whose sections, of which it has none, begin after a name."""
+    header = struct.Struct("<16s2HI3QI6H")
+    sections = header.size + len(name)
+    return header.pack(b"\x7fELF", 0, 0, 0, 0, 0, sections, *[0] * 7) + name.encode()
+
+
+def test_flavour_is_chosen_by_the_table(tmp_path: Path, driver: Path) -> None:
     cases = list(_flavour_cases())
     # A device for each call, so that each loads its cubin.
     calls = [call._replace(device=device) for device, (call, _) in enumerate(cases)]
-    log, stderr = _run(calls, tmp_path, driver)
+    cubins = [_write_cubin(v, tmp_path) for v in triton_kernels.VARIANTS if 90 in v.archs]
+    log, stderr = _run(calls, tmp_path, driver, cubins=cubins)
     assert stderr == ""
     loaded = [line for line in log if line.startswith("load")]
     for (call, needed), load in zip(cases, loaded, strict=True):
         block_d = next(d for d in (32, 64, 128, 256) if d >= call.sizes.head_dim)
         flavour = triton_kernels.choose_flavour(needed, call.dtype, block_d)
         name = triton_kernels.variant_name("attention_fwd", flavour, call.dtype, block_d)
-        image = (
-            cubin_loader.directory("kernels.attention") / by_name[name, 90]["file"]
-        ).read_bytes()
-        assert load == f"load fingerprint={_fingerprint(image)}", (call, name)
+        assert load == f"load fingerprint={_fingerprint(_image(name))}", (call, name)
 
 
 def _fingerprint(image: bytes) -> int:
@@ -364,13 +395,20 @@ def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) ->
     [(80, 1), (86, 1), (89, 1), (90, 1), (100, 1), (75, 0), (103, 0)],
 )
 def test_cubin_is_chosen_by_compute_capability(
-    capability: int, runs: int, tmp_path: Path, driver: Path
+    capability: int,
+    runs: int,
+    tmp_path: Path,
+    driver: Path,
+    by_name: dict[tuple[str, int], dict[str, Any]],
 ) -> None:
+    # The one for sm_90 as if it were for each, since a build may have no others.
+    cubin = by_name["attention_fwd_plain_bfloat16_d64", 90]
+    cubin = cubin | {"file": str(_directory() / cubin["file"])}
     log, stderr = _run(
         [Call()],
         tmp_path,
         driver,
-        archs=triton_kernels.ARCHS,
+        cubins=[cubin | {"arch": a, "arch_specific": a >= 90} for a in triton_kernels.ARCHS],
         FAKE_CUDA_CAPABILITY=str(capability),
     )
     assert len(fake_driver.launches(log)) == runs

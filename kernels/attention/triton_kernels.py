@@ -246,3 +246,10 @@ VARIANTS = tuple(
     for make in (_flavoured, _unflavoured)
     for variant in make(dtype, block_d)
 )
+
+# float16 is as bfloat16, and at 64 and 128 there are all flavours.
+SAMPLE = tuple(
+    variant
+    for variant in VARIANTS
+    if "_float16_" not in variant.name and variant.constexprs["BLOCK_D"] in (64, 128)
+)

@@ -663,3 +663,10 @@ VARIANTS = (
         _Blocks(0, 1, 1),
     ),
 )
+
+# float16 is as bfloat16. bwd_decay is of one kind.
+SAMPLE = tuple(
+    variant
+    for variant in VARIANTS
+    if variant.name.endswith(("bfloat16_d128", "float32_d64", "bwd_decay"))
+)

@@ -215,3 +215,6 @@ def _variant(rule: str, dtype: str, slots: str) -> Variant:
 VARIANTS = tuple(
     _variant(rule, dtype, slots) for rule in _RULES for dtype in _DTYPES for slots in _SLOT_TYPES
 )
+
+# Each rule with each kind of slots, and two dtypes that differ in more than their name.
+SAMPLE = tuple(v for v in VARIANTS if v.name.endswith(("bfloat16_bytes", "float32_floats")))

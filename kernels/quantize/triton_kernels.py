@@ -211,3 +211,11 @@ def _quantizers() -> tuple[Variant, ...]:
 
 
 VARIANTS = (*_quantizers(), *(_variant(dequantize, dtype) for dtype in _DTYPES))
+
+# float16 is as bfloat16.
+SAMPLE = tuple(
+    variant
+    for variant in VARIANTS
+    if variant.kernel is dequantize
+    or (variant.constexprs["BLOCK"] in (64, 512, 4096) and "_float16_" not in variant.name)
+)
