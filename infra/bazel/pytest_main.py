@@ -86,4 +86,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # An interpreter with torch and JAX in it takes a second to take them apart, for nothing.
+    os._exit(status)
