@@ -42,19 +42,20 @@ class Case(NamedTuple):
         return Compression(chosen, bucket_bytes=BUCKET_BYTES, seed=3)
 
 
+# Every two of format, rounding and feedback meet, and both other dtypes.
 CASES = [
-    Case(format_name, rounding, has_feedback)
-    for format_name in ("int8", "float8_e4m3fn", "float8_e5m2")
-    for rounding in ("nearest", "stochastic")
-    for has_feedback in (True, False)
-] + [Case("int8", "nearest", True, "bfloat16"), Case("int8", "stochastic", True, "float16")]
+    Case("int8", "nearest", True),
+    Case("int8", "stochastic", False),
+    Case("float8_e4m3fn", "nearest", False),
+    Case("float8_e4m3fn", "stochastic", True),
+    Case("float8_e5m2", "nearest", True),
+    Case("float8_e5m2", "stochastic", False),
+    Case("int8", "nearest", True, "bfloat16"),
+    Case("int8", "stochastic", True, "float16"),
+]
 
-# Every case on four ranks, one of each format and another dtype on two: a program takes seconds to
-# compile.
-CASES_OF = {
-    2: [case for case in CASES if case.has_feedback and case.rounding == "stochastic"],
-    4: CASES,
-}
+# A program takes a second to compile.
+CASES_OF = {2: [CASES[3], CASES[5], CASES[7]], 4: CASES}
 
 
 class Results(NamedTuple):

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from kernels.quantize.contract import FORMATS, codec
+from kernels.quantize.contract import codec
 from train.comm import compression as python
 from train.comm import simulation
 from train.comm.compression import Compression
@@ -30,8 +30,6 @@ _BY_DEVICE = P("data")
 # Several pieces, the last of them and its last chunk not whole.
 SIZE = 5_003
 BUCKET_BYTES = 8_192
-
-FORMAT_NAMES = [f.name for f in FORMATS]
 
 
 def _compression(
@@ -100,9 +98,21 @@ def test_seeds_are_those_of_python(seed: int, step: int) -> None:
         assert int(traced(jnp.int32(step), jnp.int32(rank))) == expected
 
 
-@pytest.mark.parametrize("world_size", [2, 4, 8])
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("format_name", FORMAT_NAMES)
+# Every two of them meet.
+@pytest.mark.parametrize(
+    ("format_name", "rounding", "world_size"),
+    [
+        ("int8", "nearest", 2),
+        ("int8", "stochastic", 4),
+        ("int8", "nearest", 8),
+        ("float8_e4m3fn", "stochastic", 2),
+        ("float8_e4m3fn", "nearest", 4),
+        ("float8_e4m3fn", "stochastic", 8),
+        ("float8_e5m2", "nearest", 2),
+        ("float8_e5m2", "stochastic", 4),
+        ("float8_e5m2", "stochastic", 8),
+    ],
+)
 def test_psum_with_feedback_is_the_specification(
     format_name: str, rounding: str, world_size: int
 ) -> None:
@@ -126,9 +136,17 @@ def test_psum_with_feedback_is_the_specification(
         np.testing.assert_array_equal(_whole(feedback.owned, compression), owned[0])
 
 
-@pytest.mark.parametrize("average", [True, False])
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    ("dtype", "rounding", "average"),
+    [
+        ("float32", "nearest", True),
+        ("float32", "stochastic", False),
+        ("bfloat16", "nearest", False),
+        ("bfloat16", "stochastic", True),
+        ("float16", "nearest", True),
+        ("float16", "stochastic", False),
+    ],
+)
 def test_psum_without_feedback_is_the_specification(
     dtype: str, rounding: str, average: bool
 ) -> None:
@@ -255,8 +273,7 @@ def test_feedback_makes_up_for_what_was_lost() -> None:
     )
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite_is_seen_and_then_forgotten(bad: float) -> None:
+def test_not_finite_is_seen_and_then_forgotten() -> None:
     compression, world_size = _compression(), 4
 
     def reduce(x: jax.Array, feedback: Feedback, step: jax.Array) -> Any:
@@ -264,22 +281,30 @@ def test_not_finite_is_seen_and_then_forgotten(bad: float) -> None:
         return total[None], _rows(feedback)
 
     run = _on_each(reduce, world_size)
-    feedback = _no_feedback(compression, world_size)
-    x = _values(world_size)
-    x[2, 100] = bad
-    totals, feedback = run(x, feedback, 0)
     expected = np.zeros(SIZE, bool)
     expected[64:128] = True
-    for total in totals:
-        np.testing.assert_array_equal(np.isnan(total), expected)
-    totals, feedback = run(_values(world_size), feedback, 1)
-    assert np.isfinite(totals).all()
-    assert all(np.isfinite(residual).all() for residual in feedback)
+    for bad in (np.nan, np.inf, -np.inf):
+        x = _values(world_size)
+        x[2, 100] = bad
+        totals, feedback = run(x, _no_feedback(compression, world_size), 0)
+        for total in totals:
+            np.testing.assert_array_equal(np.isnan(total), expected)
+        totals, feedback = run(_values(world_size), feedback, 1)
+        assert np.isfinite(totals).all()
+        assert all(np.isfinite(residual).all() for residual in feedback)
 
 
-@pytest.mark.parametrize("world_size", [2, 4, 8])
-@pytest.mark.parametrize("rounding", ["nearest", "stochastic"])
-@pytest.mark.parametrize("share_size", [64 * 3, 1_000])
+@pytest.mark.parametrize(
+    ("share_size", "rounding", "world_size"),
+    [
+        (64 * 3, "nearest", 2),
+        (64 * 3, "stochastic", 4),
+        (1_000, "stochastic", 2),
+        (1_000, "nearest", 4),
+        (64 * 3, "nearest", 8),
+        (1_000, "stochastic", 8),
+    ],
+)
 def test_psum_scatter_is_the_specification(world_size: int, rounding: str, share_size: int) -> None:
     compression = _compression(rounding=rounding)
     size = world_size * share_size

@@ -101,8 +101,8 @@ def _train(
     return _Trained(loss.item(), _digest(model.parameters()), state.step, state.wire)
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_trains_as_uncompressed_with_equal_parameters_on_all_ranks(world_size: int) -> None:
+def test_trains_as_uncompressed_with_equal_parameters_on_all_ranks() -> None:
+    world_size = 2
     compressed = ranks.run(_train, world_size, 60)
     plain = ranks.run(_train, world_size, 60, 0.2, None)
     assert len({rank.digest for rank in compressed}) == 1

@@ -19,6 +19,7 @@ import datetime
 import importlib
 import importlib.util
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pickle
 import sys
@@ -41,6 +42,16 @@ _GRACE_S = 10.0
 _PRELOADED = ["torch", "torch.distributed", "torch.nn.parallel", "torch._dynamo"]
 
 _Function = tuple[str, str, str]
+
+
+def preload(*modules: str) -> None:
+    """Makes processes start from one that has imported these modules, too.
+
+    To be called before the first run; later there is a server already.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([*_PRELOADED, *modules])
+    multiprocessing.forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -114,8 +125,8 @@ def outcomes(
 
     Once a rank has failed, the others have `grace_s` to end.
     """
+    preload()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
     named = (function.__module__, function.__code__.co_filename, function.__qualname__)
     with tempfile.TemporaryDirectory() as folder:
         processes: list[BaseProcess] = []

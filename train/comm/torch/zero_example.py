@@ -4,8 +4,6 @@ Importing this makes DeepSpeed start on the CPU without compiling or probing any
 """
 
 import logging
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import warnings
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ import torch
 from torch import nn
 
 from train.comm.compression import Compression
+from train.comm.torch import ranks
 from train.comm.torch.zero import ZeroCompression, compress_gradients
 
 # DeepSpeed compiles C++ for its shared-memory collectives at start-up; no training step needs it.
@@ -32,9 +31,7 @@ COMPRESSION = Compression(bucket_bytes=64 * 1024)
 
 def preload() -> None:
     """Makes test processes start from one that has imported DeepSpeed, which takes seconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    multiprocessing.forkserver.ensure_running()
+    ranks.preload(__name__)
 
 
 class Dot(nn.Module):
