@@ -24,10 +24,8 @@ def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("framework", "nproc", "number"),
     [
-        ("flax", 1, signal.SIGTERM),
-        ("torch", 1, signal.SIGHUP),
+        ("flax", 1, signal.SIGHUP),
         ("torch", 2, signal.SIGINT),
-        ("torch", 2, signal.SIGTERM),
     ],
 )
 def test_a_signal_ends_the_run_and_leaves_nothing(
@@ -38,15 +36,46 @@ def test_a_signal_ends_the_run_and_leaves_nothing(
         assert process.stdout.readline().startswith("step ")
         ranks = _ranks_of(process.pid)
         assert len(ranks) == (0 if nproc == 1 else nproc)
-        if number == signal.SIGTERM:
-            process.send_signal(number)
-        else:
-            os.killpg(process.pid, number)  # as a terminal does
+        os.killpg(process.pid, number)  # as a terminal does
         _, stderr = process.communicate()
     assert process.returncode == 128 + number
     assert stderr == "interrupted: nothing half-written was left\n"
     assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+# At the last step of publishing: the trainer is asked to end, and ends its ranks.
+_ASKED_TO_END_WHILE_PUBLISHING = """
+import multiprocessing, os, pathlib, signal, time
+
+rename = pathlib.Path.rename
+
+def rename_or_wait(path, target):
+    if pathlib.Path(target).name != "artifact":
+        return rename(path, target)
+    assert pathlib.Path(path).is_dir()
+    os.kill(multiprocessing.parent_process().pid, signal.SIGTERM)
+    while True:
+        time.sleep(1)
+
+pathlib.Path.rename = rename_or_wait
+"""
+
+
+def test_a_signal_while_a_rank_publishes_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_file(tmp_path, num_steps=1)
+    stubs = tmp_path / "stubs"
+    stubs.mkdir()
+    (stubs / "sitecustomize.py").write_text(_ASKED_TO_END_WHILE_PUBLISHING)
+    monkeypatch.setenv("PYTHONPATH", str(stubs), prepend=os.pathsep)
+    arguments = ("--config", config, "--nproc", 2, "--output", "artifact")
+    with trainer("torch", *arguments, cwd=tmp_path) as process:
+        _, stderr = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert stderr == "interrupted: nothing half-written was left\n"
+    assert sorted(tmp_path.iterdir()) == [config, stubs, tmp_path / "temporary"]
 
 
 @pytest.mark.parametrize("framework", MODULES)

@@ -9,29 +9,11 @@ from registry.artifact import load
 from train.trainer_programs import MODULES, config_file, run, trainer
 
 
-@pytest.mark.parametrize("framework", MODULES)
-def test_trains_and_publishes(framework: str, tmp_path: Path) -> None:
-    config_file(tmp_path, num_steps=3)
-    code, stdout, stderr = run(
-        framework, "--config", "run.yaml", "--output", "new/artifact", cwd=tmp_path
-    )
-    assert (code, stderr) == (0, "")
-    lines = stdout.splitlines()
-    assert [line.split("  ")[0] for line in lines[:4]] == [
-        "step 1/3",
-        "step 2/3",
-        "step 3/3",
-        "held-out",
-    ]
-    assert lines[4] == f"published digits 1.0.0 to {tmp_path / 'new/artifact'}"
-    assert load(tmp_path / "new/artifact").artifact.training_run.steps == 3
-
-
 def test_quiet_prints_nothing(tmp_path: Path) -> None:
-    config_file(tmp_path, num_steps=1)
-    result = run("flax", "--config", "run.yaml", "--output", "a", "--quiet", cwd=tmp_path)
+    config_file(tmp_path, num_steps=3)
+    result = run("torch", "--config", "run.yaml", "--output", "new/a", "--quiet", cwd=tmp_path)
     assert result == (0, "", "")
-    load(tmp_path / "a")
+    assert load(tmp_path / "new/a").artifact.training_run.steps == 3
 
 
 @pytest.mark.parametrize("framework", MODULES)
@@ -57,7 +39,8 @@ def test_two_ranks_compress_what_they_send(framework: str, tmp_path: Path) -> No
 
 
 def test_a_directory_taken_meanwhile_does_not_lose_the_training(tmp_path: Path) -> None:
-    config = config_file(tmp_path, num_steps=300)
+    # More lines than its pipe holds, so that it cannot end before its output was taken.
+    config = config_file(tmp_path, num_steps=150)
     arguments = ("--config", config, "--output", "a")
     with trainer("flax", *arguments, cwd=tmp_path) as process:
         assert process.stdout.readline().startswith("step ")

@@ -63,3 +63,13 @@ def test_gives_up_where_no_name_is_free(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ArtifactError, match="cannot publish to .*/out, nor to any of 99 names"):
         _publish(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_leaves_nothing_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _publish(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

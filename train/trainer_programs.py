@@ -12,6 +12,9 @@ import yaml
 
 from train.example import short_config
 
+# The least there is: a program that prints more goes no further than its reader.
+_PIPE_BYTES = 4096
+
 MODULES = {"flax": "train.main_flax", "torch": "train.main_torch"}
 
 
@@ -35,6 +38,7 @@ def trainer(framework: str, *arguments: object, cwd: Path) -> Iterator[subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        pipesize=_PIPE_BYTES,
         env=environment,
         start_new_session=True,
         preexec_fn=_hear_signals,
