@@ -24,7 +24,11 @@ class Case(NamedTuple):
     state_bits: int
 
 
-_CASES = [Case(*values) for values in itertools.product(ALGORITHMS, (1, 2, 3), (32, 8))]
+# Every algorithm under every stage, every second one of them with 8 bits.
+_CASES = [
+    Case(name, stage, state_bits=(32, 8)[(index + stage) % 2])
+    for (index, name), stage in itertools.product(enumerate(ALGORITHMS), (1, 2, 3))
+]
 
 
 def _start(rank: int, world_size: int, case: Case) -> tuple[deepspeed.DeepSpeedEngine, Optimizer]:

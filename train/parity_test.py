@@ -2,10 +2,9 @@
 
 Each is the other's oracle, from the data to the published artifact. DeepSpeed is held to it at
 every ZeRO stage, and both on any number of ranks. optimizer_parity_test.py does so for every
-optimizer.
+optimizer, compression_options_test.py for every way to compress.
 """
 
-import itertools
 from pathlib import Path
 
 import jax
@@ -30,7 +29,7 @@ from train.parity_runs import (
 )
 
 # Takes effect until JAX starts. A run uses as many as it is told.
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 2)
 
 # Measured with 8-bit gradients: up to 8e-4 in 20 steps, in both frameworks.
 COMPRESSED_LOSS_TOLERANCE = 4e-3
@@ -40,7 +39,6 @@ COMPRESSED_LOSS_TOLERANCE = 4e-3
 MAX_RATIO = 0.29
 
 _COMPRESSED = {"gradient_compression": {"enabled": True}}
-_NODES_OF_2 = {"gradient_compression": {"enabled": True, "ranks_per_node": 2}}
 
 # What PyTorch's two ranks do, one after the other.
 _TWO_RANKS = {
@@ -50,7 +48,6 @@ _TWO_RANKS = {
         f"stage {i}, offloaded": {"zero": {"stage": i, "offload_optimizer": True}}
         for i in (1, 2, 3)
     },
-    "one node": _NODES_OF_2,
 }
 
 
@@ -105,11 +102,12 @@ def test_flax_counts_what_it_sends_for_curvature(tmp_path: Path) -> None:
     assert run.communication is not None
     # Of two ranks each sends as many bytes as there are: half of them to be summed, half as sums.
     float32_bytes = sum(tensor.size * 4 for tensor in run.published.tensors.values())
-    exchanges = NUM_STEPS + 7  # in steps 0, 3, ..., 18
+    num_estimates = len(range(0, NUM_STEPS, 3))
+    exchanges = NUM_STEPS + num_estimates
     uncompressed = NUM_STEPS * run.communication.bytes_per_step / run.communication.ratio
     assert uncompressed == pytest.approx(exchanges * float32_bytes, rel=1e-9)
-    # All of the gradients in 8 bits, but none of the 7 estimates.
-    compressed = NUM_STEPS * run.communication.bytes_per_step - 7 * float32_bytes
+    # All of the gradients in 8 bits, but none of the estimates.
+    compressed = NUM_STEPS * run.communication.bytes_per_step - num_estimates * float32_bytes
     assert 0.25 < compressed / (NUM_STEPS * float32_bytes) < MAX_RATIO
 
 
@@ -150,30 +148,6 @@ def test_the_same_run_with_the_optimizer_offloaded(
     run = two_ranks[f"stage {stage}, offloaded"]
     np.testing.assert_allclose(run.losses, flax_run.losses, rtol=0, atol=LOSS_TOLERANCE)
     assert fraction_apart(run, flax_run) == 0.0
-
-
-def test_inside_a_node_nothing_is_compressed(
-    flax_run: Run, two_ranks: dict[str, Run], tmp_path: Path
-) -> None:
-    in_flax = run_flax(tmp_path / "flax", world_size=2, **_NODES_OF_2)
-    for run in (in_flax, two_ranks["one node"]):
-        assert_same_run(run, flax_run)
-        assert run.communication is not None
-        # Only what is never compressed, in rows of whole words.
-        assert 1.0 <= run.communication.ratio < 1.05
-
-
-def test_nodes_of_two_ranks_stay_close_in_both(flax_run: Run, tmp_path: Path) -> None:
-    in_flax = run_flax(tmp_path / "flax", world_size=4, **_NODES_OF_2)
-    (in_torch,) = run_torch(tmp_path / "torch", 4, [_NODES_OF_2])
-    for run, other in itertools.permutations((in_flax, in_torch)):
-        difference = np.abs(np.subtract(run.losses, flax_run.losses))
-        assert 0 < difference.max() < COMPRESSED_LOSS_TOLERANCE
-        assert run.communication is not None and other.communication is not None
-        # Half as much crosses between nodes, so what is never compressed weighs more.
-        assert 0.25 < run.communication.ratio < 0.36
-        assert "within nodes of 2" in run.communication.description
-        assert run.communication.ratio == pytest.approx(other.communication.ratio, rel=0.02)
 
 
 def test_training_learns(flax_run: Run) -> None:
@@ -218,5 +192,5 @@ def test_flax_with_accumulated_gradients_is_the_same_run(flax_run: Run, tmp_path
 def test_gradients_are_clipped(flax_run: Run, tmp_path: Path) -> None:
     # To less than the epsilon that AdamW divides by.
     run = run_flax(tmp_path / "flax", optimizer={"max_grad_norm": 1e-12})
-    assert flax_run.losses[-1] < 2.15
-    assert run.losses[-1] > 2.25
+    assert flax_run.losses[-1] < 2.25
+    assert run.losses[-1] > 2.30
