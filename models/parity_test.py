@@ -31,6 +31,7 @@ TOLERANCES = {"float32": 2e-5, "float64": 1e-13}
 # Rounding feeds back from step to step, but plain SGD does not amplify it much in so few.
 TRAINING_TOLERANCES = {"float32": 2e-5, "float64": 1e-13}
 NUM_STEPS = 10
+LEARNING_RATE = 0.05
 
 CONFIGS = {
     "digits": VisionTransformerConfig(
@@ -63,8 +64,19 @@ CONFIGS = {
         num_layers=2,
     ),
 }
-each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-each_dtype = pytest.mark.parametrize("dtype", TOLERANCES)
+# JAX compiles anew for each: every configuration has one of the dtypes, the first has both.
+each_case = pytest.mark.parametrize(
+    ("config", "dtype"),
+    [
+        pytest.param(CONFIGS[name], dtype, id=f"{name}-{dtype}")
+        for name, dtype in [
+            ("digits", "float32"),
+            ("digits", "float64"),
+            ("one token, one head", "float64"),
+            ("colour, odd sizes", "float32"),
+        ]
+    ],
+)
 
 
 def _weights(config: VisionTransformerConfig, dtype: str) -> Weights:
@@ -83,41 +95,52 @@ def _batch(config: VisionTransformerConfig, dtype: str) -> tuple[np.ndarray, np.
     return images, rng.integers(0, config.num_classes, 6)
 
 
-class _Evaluated(NamedTuple):
-    """Of one batch."""
+class _Run(NamedTuple):
+    """NUM_STEPS of training on one batch: of the first the logits and gradients, and the end."""
 
     logits: np.ndarray
     grads: Weights
+    trained: Weights
 
 
 @functools.cache
-def _of_torch(config: VisionTransformerConfig, dtype: str) -> _Evaluated:
-    images, labels = _batch(config, dtype)
+def _of_torch(config: VisionTransformerConfig, dtype: str) -> _Run:
+    images, labels = map(torch.tensor, _batch(config, dtype))
     model = torch_weights.from_canonical(config, _weights(config, dtype))
-    logits = model(torch.tensor(images))
-    F.cross_entropy(logits, torch.tensor(labels)).backward()
-    grads = {name: param.grad.numpy() for name, param in model.named_parameters()}
-    return _Evaluated(logits.detach().numpy(), grads)
+    sgd = torch.optim.SGD(model.parameters(), LEARNING_RATE)
+    steps = []
+    for _ in range(NUM_STEPS):
+        sgd.zero_grad()
+        logits = model(images)
+        F.cross_entropy(logits, labels).backward()
+        grads = {name: param.grad.numpy() for name, param in model.named_parameters()}
+        steps.append((logits.detach().numpy(), grads))
+        sgd.step()
+    return _Run(*steps[0], torch_weights.to_canonical(model))
 
 
 @functools.cache
-def _of_flax(config: VisionTransformerConfig, dtype: str) -> _Evaluated:
-    images, labels = _batch(config, dtype)
+def _of_flax(config: VisionTransformerConfig, dtype: str) -> _Run:
     with jax.enable_x64(dtype == "float64"):
+        images, labels = map(jnp.asarray, _batch(config, dtype))
         graph, params = nnx.split(flax_weights.from_canonical(config, _weights(config, dtype)))
+
+        def loss(params: nnx.State) -> tuple[jax.Array, jax.Array]:
+            logits = nnx.merge(graph, params)(images)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
+
         # One program: without `jit` JAX compiles every operation by itself.
-        grads, logits = jax.jit(jax.grad(_flax_loss(graph, images, labels), has_aux=True))(params)
-        return _Evaluated(np.asarray(logits), flax_weights.to_canonical(nnx.merge(graph, grads)))
+        @jax.jit
+        def update(params: nnx.State) -> tuple[nnx.State, nnx.State, jax.Array]:
+            grads, logits = jax.grad(loss, has_aux=True)(params)
+            trained = jax.tree.map(lambda p, grad: p - LEARNING_RATE * grad, params, grads)
+            return trained, grads, logits
 
-
-def _flax_loss(
-    graph: nnx.GraphDef, images: np.ndarray, labels: np.ndarray
-) -> Callable[[nnx.State], tuple[jax.Array, jax.Array]]:
-    def loss(params: nnx.State) -> tuple[jax.Array, jax.Array]:
-        logits = nnx.merge(graph, params)(jnp.asarray(images))
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), logits
-
-    return loss
+        params, grads, logits = update(params)
+        for _ in range(NUM_STEPS - 1):
+            params, _, _ = update(params)
+        first, trained = (flax_weights.to_canonical(nnx.merge(graph, x)) for x in (grads, params))
+        return _Run(np.asarray(logits), first, trained)
 
 
 def _assert_all_close(actual: Weights, expected: Weights, tolerance: float) -> None:
@@ -128,8 +151,7 @@ def _assert_all_close(actual: Weights, expected: Weights, tolerance: float) -> N
         )
 
 
-@each_dtype
-@each_config
+@each_case
 def test_same_logits(config: VisionTransformerConfig, dtype: str) -> None:
     ours, theirs = _of_flax(config, dtype).logits, _of_torch(config, dtype).logits
     assert ours.dtype == theirs.dtype == dtype
@@ -137,41 +159,16 @@ def test_same_logits(config: VisionTransformerConfig, dtype: str) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
-@each_dtype
-@each_config
+@each_case
 def test_same_gradients(config: VisionTransformerConfig, dtype: str) -> None:
     ours, theirs = _of_flax(config, dtype).grads, _of_torch(config, dtype).grads
     _assert_all_close(ours, theirs, TOLERANCES[dtype])
 
 
-@each_dtype
-def test_same_weights_after_training(dtype: str) -> None:
-    config = CONFIGS["digits"]
-    weights = _weights(config, dtype)
-    images, labels = _batch(config, dtype)
-    learning_rate = 0.05
-
-    model = torch_weights.from_canonical(config, weights)
-    sgd = torch.optim.SGD(model.parameters(), learning_rate)
-    for _ in range(NUM_STEPS):
-        sgd.zero_grad()
-        F.cross_entropy(model(torch.tensor(images)), torch.tensor(labels)).backward()
-        sgd.step()
-
-    with jax.enable_x64(dtype == "float64"):
-        graph, params = nnx.split(flax_weights.from_canonical(config, weights))
-        gradient = jax.grad(_flax_loss(graph, images, labels), has_aux=True)
-
-        @jax.jit
-        def update(params: nnx.State) -> nnx.State:
-            return jax.tree.map(
-                lambda p, grad: p - learning_rate * grad, params, gradient(params)[0]
-            )
-
-        for _ in range(NUM_STEPS):
-            params = update(params)
-        flax_trained = flax_weights.to_canonical(nnx.merge(graph, params))
-    _assert_all_close(flax_trained, torch_weights.to_canonical(model), TRAINING_TOLERANCES[dtype])
+@each_case
+def test_same_weights_after_training(config: VisionTransformerConfig, dtype: str) -> None:
+    ours, theirs = _of_flax(config, dtype).trained, _of_torch(config, dtype).trained
+    _assert_all_close(ours, theirs, TRAINING_TOLERANCES[dtype])
 
 
 @functools.cache

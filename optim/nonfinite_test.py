@@ -1,6 +1,6 @@
 """One gradient that is infinite or no number makes its weight so, from then on, and no other."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -60,10 +60,15 @@ def _follow_torch(rule: Algorithm, case: Case) -> list[np.ndarray]:
     return path
 
 
+@cache
+def _compiled(way: Any, rule: Algorithm) -> Any:
+    return jax.jit(partial(way, rule))
+
+
 def _follow_jax(way: Any, rule: Algorithm, case: Case) -> list[np.ndarray]:
     weight = jnp.zeros(_SIZE)
     state = transformation(rule).init(weight)
-    update = jax.jit(partial(way, rule))
+    update = _compiled(way, rule)
     path = []
     for step in range(_STEPS):
         grad, curvature = case.arrays(step)

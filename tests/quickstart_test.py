@@ -105,13 +105,12 @@ def test_a_signal_during_the_imports_ends_it(
     assert stderr == "interrupted: everything was shut down\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_training_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_while_training_leaves_nothing(tmp_path: Path) -> None:
     with _quickstart("--output", tmp_path / "run") as process:
         _lines_until(process, "^step ")
-        process.send_signal(number)
+        process.terminate()
         _, stderr = process.communicate()
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + signal.SIGTERM
     assert stderr == "interrupted: everything was shut down\n"
     assert list(tmp_path.iterdir()) == []
 

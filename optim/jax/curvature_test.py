@@ -25,7 +25,7 @@ def test_gauss_newton_bartlett_of_softmax_regression() -> None:
 
         return gauss_newton_bartlett(jax.grad(loss)(weight), len(inputs))
 
-    estimates = jax.vmap(estimate)(jax.random.split(jax.random.key(1), 4000))
+    estimates = jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.key(1), 4000))
     np.testing.assert_allclose(estimates.mean(0), exact, rtol=0.1)
 
 
@@ -52,6 +52,6 @@ def test_hutchinson_of_a_quadratic() -> None:
             lambda p: 0.5 * p["w"] @ hessian @ p["w"] + p["unused"].sum(), params, key
         )
 
-    estimates = jax.vmap(estimate)(jax.random.split(jax.random.key(1), 4000))
+    estimates = jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.key(1), 4000))
     np.testing.assert_allclose(estimates["w"].mean(0), jnp.diag(hessian), rtol=0.1)
     assert not estimates["unused"].any()

@@ -20,11 +20,15 @@ _GRADS = jax.tree.map(lambda x: 0.1 * x, _PARAMS)
 
 
 def _run(optimizer: Any, num_steps: int) -> Any:
+    @jax.jit
+    def advance(step: int, params: Any, state: Any) -> Any:
+        grads = jax.tree.map(lambda x: jnp.cos(step * x), params)
+        updates, state = optimizer.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
     params, state = _PARAMS, optimizer.init(_PARAMS)
     for step in range(num_steps):
-        grads = jax.tree.map(lambda x, step=step: jnp.cos(step * x), params)
-        updates, state = optimizer.update(grads, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = advance(step, params, state)
     return params
 
 
