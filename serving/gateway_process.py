@@ -1,9 +1,12 @@
 """A gateway as a child process, for tests."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -47,17 +50,46 @@ def start(
 
 @contextmanager
 def running(*arguments: object, env: Mapping[str, str] = MappingProxyType({})) -> Iterator[Gateway]:
-    """A gateway on a free port, ready; it is told to stop at the end. Arguments are as in start."""
+    """A gateway on a free port, ready. Arguments are as in start.
+
+    SIGTERM must end it without a word, unless a test has ended it before.
+    """
     process = start("--port", 0, *arguments, env=env)
     try:
         assert process.stdout is not None
         assert process.stderr is not None
         line = process.stdout.readline()
         assert line, process.stderr.read()
-        yield Gateway(process, line.split()[-1])
+        gateway = Gateway(process, line.split()[-1])
+        yield gateway
+        if process.poll() is None:
+            assert end_by_signal(gateway, signal.SIGTERM) == ""
     finally:
         process.terminate()
         process.communicate(timeout=STOP_S)
+
+
+def end_by_signal(gateway: Gateway, number: signal.Signals) -> str:
+    """Ends a gateway, checks that nothing of it is left, and returns what it printed."""
+    session = gateway.process.pid
+    commands = " ".join(processes_of(session).values())
+    (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))  # noqa: S108  nothing is written
+    # A terminal sends Ctrl-C to all processes, a supervisor its signal to one.
+    (os.killpg if number is signal.SIGINT else os.kill)(session, number)
+    stdout, stderr = gateway.process.communicate(timeout=STOP_S)
+    assert gateway.process.returncode == 0
+    assert "Traceback" not in stderr
+    wait_until(lambda: not processes_of(session))
+    assert not Path(ray_directory).exists()
+    return stdout
+
+
+def wait_until(holds: Callable[[], bool], timeout_s: float = STOP_S) -> None:
+    """Waits for what will hold at some time."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
 
 
 def processes_of(session: int) -> dict[int, str]:

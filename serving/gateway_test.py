@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import re
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,32 +24,35 @@ from serving.client import InferenceError
 from serving.environment import SETTINGS, isolate
 from serving.example import example_images, publish_example
 from serving.gateway import main
-from serving.gateway_process import START_S, STOP_S, Gateway, processes_of, running, start
+from serving.gateway_process import (
+    START_S,
+    Gateway,
+    end_by_signal,
+    processes_of,
+    running,
+    start,
+    wait_until,
+)
 
-# The same program on the same processor; threads may split the sums differently.
-FLOAT32_ATOL = 1e-5
-# In the other framework, which sums in another order.
+# The frameworks sum in different orders.
 CROSS_FRAMEWORK_ATOL = 1e-4
 
-LARGE_IMAGE = 64  # a batch of 64 such images is 1 MiB, which goes through shared memory
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = STOP_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.05)
+IMAGE_SIZE = 64  # a batch of 64 such images is 1 MiB, which goes through shared memory
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedArtifact:
-    return publish_example(tmp_path_factory.mktemp("registry") / "artifact")
+    return publish_example(tmp_path_factory.mktemp("registry") / "artifact", IMAGE_SIZE)
 
 
 @pytest.fixture(scope="module")
 def gateway(loaded: LoadedArtifact) -> Iterator[Gateway]:
-    """One whose user has a Ray elsewhere, and proxies that do not answer."""
-    with running("--artifact", loaded.directory, env=hostile_environment()) as gateway:
+    """One whose user has a Ray elsewhere, and proxies that do not answer.
+
+    It computes in the other framework; that of triton_client_test.py does in the first, twice.
+    """
+    arguments = ["--artifact", loaded.directory, "--framework", "torch"]
+    with running(*arguments, env=hostile_environment()) as gateway:
         yield gateway
 
 
@@ -73,29 +74,31 @@ def hostile_environment() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
-def test_answers_equal_the_model_in_process(
+def test_answers_equal_the_model_in_the_framework_that_trained_it(
     gateway: Gateway, loaded: LoadedArtifact, batch: int
 ) -> None:
-    images = example_images(batch)
+    images = example_images(batch, IMAGE_SIZE)
     with gateway.client() as client:
+        assert client.model_metadata("digits").platform == "torch_safetensors"
         logits = client.infer("digits", {"image": images})["logits"]
-    np.testing.assert_allclose(logits, predictor(loaded)(images), atol=FLOAT32_ATOL, rtol=0)
+    expected = predictor(loaded, "flax")(images)
+    np.testing.assert_allclose(logits, expected, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
 
 
 def test_concurrent_callers_get_their_own_answers(gateway: Gateway, loaded: LoadedArtifact) -> None:
-    images = example_images(48)
+    images = example_images(48, IMAGE_SIZE)
     with gateway.client() as client, ThreadPoolExecutor(12) as callers:
         answers = callers.map(
             lambda image: client.infer("digits", {"image": image[np.newaxis]})["logits"][0], images
         )
         logits = np.stack(list(answers))
     expected = predictor(loaded)(images)
-    assert len({row.tobytes() for row in expected}) == len(images)
-    np.testing.assert_allclose(logits, expected, atol=FLOAT32_ATOL, rtol=0)
+    assert len({row.tobytes() for row in expected.round(3)}) == len(images)
+    np.testing.assert_allclose(logits, expected, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
 
 
 def test_burst_is_answered_or_refused(gateway: Gateway) -> None:
-    images = example_images(1)
+    images = example_images(1, IMAGE_SIZE)
     request = oip.ModelInferRequest(model_name="digits", raw_input_contents=[images.tobytes()])
     request.inputs.add(name="image", datatype="FP32", shape=images.shape)
 
@@ -110,28 +113,16 @@ def test_burst_is_answered_or_refused(gateway: Gateway) -> None:
         assert client.infer("digits", {"image": images})["logits"].shape == (1, 10)
 
 
-def test_other_framework_replicas_and_large_batches_until_ctrl_c(tmp_path: Path) -> None:
-    loaded = publish_example(tmp_path / "artifact", LARGE_IMAGE)
-    images = example_images(64, LARGE_IMAGE)
-    arguments = ["--artifact", loaded.directory, "--framework", "torch", "--replicas", 2]
-    with running(*arguments) as gateway, gateway.client() as client:
-        commands = " ".join(processes_of(gateway.process.pid).values())
-        assert commands.count("ray::ServeReplica") == 2
-        assert client.model_metadata("digits").platform == "torch_safetensors"
-        logits = client.infer("digits", {"image": images})["logits"]
-        assert end_by_signal(gateway, signal.SIGINT) == ""
-    flax_logits = predictor(loaded, "flax")(images)
-    np.testing.assert_allclose(logits, flax_logits, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
-
-
 def test_killed_replica_comes_back(gateway: Gateway) -> None:
     processes = processes_of(gateway.process.pid).items()
     (replica,) = (pid for pid, command in processes if "ray::ServeReplica" in command)
     os.kill(replica, signal.SIGKILL)
 
+    image = example_images(1, IMAGE_SIZE)
+
     def answers() -> bool:
         try:
-            return client.infer("digits", {"image": example_images(1)})["logits"].size == 10
+            return client.infer("digits", {"image": image})["logits"].size == 10
         except InferenceError as error:
             if error.code is not grpc.StatusCode.UNAVAILABLE:
                 raise
@@ -149,28 +140,13 @@ def test_ray_of_the_environment_is_named_and_not_joined(address: str) -> None:
     assert isolate(environ) == []
 
 
-def end_by_signal(gateway: Gateway, number: signal.Signals) -> str:
-    """Ends a gateway, checks that nothing of it is left, and returns what it printed."""
-    session = gateway.process.pid
-    commands = " ".join(processes_of(session).values())
-    (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))
-    # A terminal sends Ctrl-C to all processes, a supervisor its signal to one.
-    (os.killpg if number is signal.SIGINT else os.kill)(session, number)
-    stdout, stderr = gateway.process.communicate(timeout=STOP_S)
-    assert gateway.process.returncode == 0
-    assert "Traceback" not in stderr
-    wait_until(lambda: not processes_of(session))
-    assert not Path(ray_directory).exists()
-    return stdout
-
-
 # The last to use the gateway that others share.
-def test_sigterm_ends_it_whoever_watches(gateway: Gateway) -> None:
+def test_ctrl_c_ends_it_whoever_watches(gateway: Gateway) -> None:
     with grpc.insecure_channel(gateway.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch
         statuses = watch(health_pb2.HealthCheckRequest())
         assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
-        stdout = end_by_signal(gateway, signal.SIGTERM)
+        stdout = end_by_signal(gateway, signal.SIGINT)
         rest = [response.status for response in statuses]
     assert rest == [health_pb2.HealthCheckResponse.NOT_SERVING]
     # All that Ray may say is that a test above killed the replica.

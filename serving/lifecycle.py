@@ -24,22 +24,24 @@ async def serve_until_signal(config: GatewayConfig, model: ServedModel) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        async with gateway(config, model) as address:
+        async with gateway(config, model, stop) as address:
             if not stop.is_set():
                 print(f"serving {model.name} {model.version} at {address}", flush=True)
             await stop.wait()
     except StartError:
-        # Told to stop in the midst of starting, Ray now and then reports that it could not start.
+        # Told to stop in the midst of starting: then nothing is deployed, if Ray started at all.
         if not stop.is_set():
             raise
 
 
 @asynccontextmanager
-async def gateway(config: GatewayConfig, model: ServedModel) -> AsyncIterator[str]:
+async def gateway(
+    config: GatewayConfig, model: ServedModel, stop: asyncio.Event
+) -> AsyncIterator[str]:
     """Serves a model while the context is open, and yields the address once it is ready.
 
     Raises:
-        StartError: as above; nothing is left running.
+        StartError: as above, or `stop` was set meanwhile; nothing is left running.
     """
     service = InferenceService(
         model, max_batch_size=config.max_batch_size, timeout_s=config.timeout_s
@@ -47,7 +49,7 @@ async def gateway(config: GatewayConfig, model: ServedModel) -> AsyncIterator[st
     server = GatewayServer(service, config.max_message_bytes)
     address = await server.start(config.host, config.port)
     try:
-        async with _replicas(config, model) as predict:
+        async with _replicas(config, model, stop) as predict:
             await _prove(predict, model, config.timeout_s)
             await server.open(predict)
             try:
@@ -68,7 +70,9 @@ async def _prove(predict: Predict, model: ServedModel, timeout_s: float) -> None
 
 
 @asynccontextmanager
-async def _replicas(config: GatewayConfig, model: ServedModel) -> AsyncIterator[Predict]:
+async def _replicas(
+    config: GatewayConfig, model: ServedModel, stop: asyncio.Event
+) -> AsyncIterator[Predict]:
     """Runs the model's replicas in a Ray of their own, and yields the function that calls them."""
     cluster = ExitStack()
 
@@ -78,6 +82,8 @@ async def _replicas(config: GatewayConfig, model: ServedModel) -> AsyncIterator[
         from serving.replica import deploy
 
         cluster.enter_context(local_cluster(num_cpus=config.replicas))
+        if stop.is_set():
+            raise StartError("told to stop")
         deploy(model.directory, model.digest, config.framework, config.replicas)
 
     loop = asyncio.get_running_loop()

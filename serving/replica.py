@@ -27,6 +27,9 @@ APPLICATION = "gateway"
 MAX_ONGOING_REQUESTS = 256
 MAX_QUEUED_REQUESTS = 256
 
+# A replica that has died is noticed, and another started, after this and not after Serve's 10 s.
+HEALTH_CHECK_PERIOD_S = 1.0
+
 # Above this size, writing to Ray's shared memory costs less than copying through a socket.
 BY_REFERENCE_MIN_BYTES = 2**20
 
@@ -67,6 +70,7 @@ def deploy(directory: Path, digest: str, framework: Framework | None, replicas: 
         num_replicas=replicas,
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
         ray_actor_options={"num_cpus": 1},
     )(Replica)
     application = deployment.bind(str(directory), digest, framework)

@@ -16,7 +16,7 @@ import pytest
 from registry.artifact import LoadedArtifact
 from registry.predictor import predictor
 from serving.example import example_images, publish_example
-from serving.gateway_process import START_S, running
+from serving.gateway_process import START_S, processes_of, running
 
 # The same program on the same processor; threads may split the sums differently.
 FLOAT32_ATOL = 1e-5
@@ -36,7 +36,9 @@ def seen(loaded: LoadedArtifact, tmp_path_factory: pytest.TempPathFactory) -> An
     np.save(images, example_images(BATCH))
     driver = shlex.split(os.environ["TRITON_CLIENT_DRIVER"])
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    with running("--artifact", loaded.directory) as gateway:
+    with running("--artifact", loaded.directory, "--replicas", 2) as gateway:
+        commands = " ".join(processes_of(gateway.process.pid).values())
+        assert commands.count("ray::ServeReplica") == 2
         result = subprocess.run(
             [*driver, gateway.address, "digits", images],
             capture_output=True,
