@@ -1,14 +1,11 @@
 """The attention benchmark as its users meet it, on problems that take no time."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import attention
+from benchmarks import attention, attention_run
 from benchmarks.attention_jax import jax_sides
 from benchmarks.attention_run import AGREEMENT, compare
 from benchmarks.attention_sides import ALL_FEATURES
@@ -19,27 +16,21 @@ _SHORT = ("--quick", "--lengths", "64", "--head-dims", "16", "--budget-s", "0.00
 _NO_WAIT = ("--grace-s", "0.001")
 
 
-def _run(*arguments: str, cwd: Path) -> tuple[int, str, str]:
-    environment = os.environ | {"BUILD_WORKING_DIRECTORY": str(cwd)}
-    environment.pop("BUILD_WORKSPACE_DIRECTORY", None)
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.attention", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    return result.returncode, result.stdout, result.stderr
-
-
-def test_every_feature_on_every_side(tmp_path: Path) -> None:
+# The first: it forks to measure memory, which a process that has computed could not.
+def test_every_feature_on_every_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Sides whose results differ are missing, so that nothing missing means that all agree.
 
     The numpy specification is a backend too; it is slow, and it is right.
     """
+    monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
+    monkeypatch.setitem(attention_run.MATMUL_SIZE, "cpu", 64)
     options = ("--features", *sorted(ALL_FEATURES), "--dtypes", "float32", "--out", "results")
     options += ("--backends", "reference")
-    code, stdout, stderr = _run(*_SHORT, *_NO_WAIT, *options, cwd=tmp_path)
-    assert code == 0, stdout + stderr
+    code = attention.main((*_SHORT, *_NO_WAIT, *options))
+    stdout, _ = capsys.readouterr()
+    assert code == 0, stdout
     files = sorted((tmp_path / "results").iterdir())
     assert [file.suffix for file in files] == [".json", ".md", ".png"]
     assert len({file.stem for file in files}) == 1 and files[0].stem.endswith("-attention-cpu")

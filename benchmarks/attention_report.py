@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks.attention_cases import DIRECTIONS, PLAIN, Case
-from benchmarks.attention_run import CEILING_TABLE, MEMORY_TABLE, TIME_TABLE, is_noisy
 from benchmarks.attention_sides import is_ours
+from benchmarks.attention_tables import CEILING_TABLE, MEMORY_TABLE, TIME_TABLE, is_noisy
 from benchmarks.machine import in_words
 from benchmarks.plot import Panel
 from benchmarks.record import Record, Row, fenced, finding_lines, table_line, table_lines

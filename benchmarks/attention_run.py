@@ -12,14 +12,11 @@ import torch
 from benchmarks import attention_jax, attention_torch
 from benchmarks.attention_cases import Case, Inputs, make_inputs, operations
 from benchmarks.attention_sides import Side, UnavailableError, is_ours
+from benchmarks.attention_tables import CEILING_TABLE, MEMORY_TABLE, TIME_TABLE
 from benchmarks.load import Grace, OtherLoad, quiet_cores
 from benchmarks.measure import SLOW_S, Step, Timing, measure_in_turns, run_once
 from benchmarks.memory import MemoryUnknownError, peak_bytes_in_child
 from benchmarks.record import Row
-
-CEILING_TABLE = "ceiling"
-MEMORY_TABLE = "memory"
-TIME_TABLE = "time"
 
 # The edge of the square matrices whose product is the ceiling.
 MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
@@ -79,11 +76,6 @@ class Forecast:
 def applicable(sides: Mapping[str, Side], case: Case) -> dict[str, Side]:
     """Returns the sides that a case is timed on."""
     return {name: side for name, side in sides.items() if case.feature in side.features}
-
-
-def is_noisy(row: Row) -> bool:
-    """Whether others were busy while this was timed."""
-    return row.metrics.get("others_cores", 0.0) > quiet_cores()
 
 
 def measure_ceilings(settings: Settings, dtypes: Sequence[str]) -> Iterator[Row]:

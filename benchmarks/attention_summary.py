@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.attention_cases import DIRECTIONS, PLAIN
-from benchmarks.attention_run import MEMORY_TABLE, TIME_TABLE, is_noisy
 from benchmarks.attention_sides import JAX_NN, OURS_JAX, OURS_TORCH, SDPA, XLA, is_ours
+from benchmarks.attention_tables import MEMORY_TABLE, TIME_TABLE, is_noisy
 from benchmarks.record import Finding, Row
 
 Where = Callable[[Row], bool]

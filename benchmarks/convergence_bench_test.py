@@ -15,12 +15,23 @@ from benchmarks.convergence_variants import VARIANTS
 from benchmarks.record import Record
 
 
-@pytest.mark.parametrize(("task", "world_size"), [("digits", 2), ("bytes", 4)])
+@pytest.mark.parametrize(
+    ("task", "world_size", "chosen", "variants"),
+    [
+        ("digits", 2, (), VARIANT_NAMES),
+        ("bytes", 4, ("--variants", FOUR_BITS, INT8), (FLOAT32, INT8, FOUR_BITS)),
+    ],
+)
 def test_every_variant(
-    task: str, world_size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    task: str,
+    world_size: int,
+    chosen: tuple[str, ...],
+    variants: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     sizes = ("--world-sizes", str(world_size), "--seeds", "2", "--steps", "4")
-    code = convergence.main(("--tasks", task, *sizes, "--out", str(tmp_path)))
+    code = convergence.main(("--tasks", task, *sizes, *chosen, "--out", str(tmp_path)))
     assert code in (0, convergence_measure.EXIT_DIFFERS)
     stdout, _ = capsys.readouterr()
     assert f"{task}, {world_size} ranks, 2 seeds: held-out loss, margin" in stdout
@@ -28,14 +39,14 @@ def test_every_variant(
     assert [file.suffix for file in files] == [".json", ".md", ".png"]
     record = Record.model_validate_json(files[0].read_text())
     runs = [row for row in record.rows if row.table == "run"]
-    assert [row.side for row in runs] == 2 * list(VARIANT_NAMES)
+    assert [row.side for row in runs] == 2 * list(variants)
     assert {row.case["seed"] for row in runs} == {0, 1}
     counted = {row.side for row in runs if "bytes_over_float32" in row.metrics}
     assert INT8 in counted and FOUR_BITS not in counted
     by_side = {row.side: row.metrics for row in runs if row.case["seed"] == 1}
     assert by_side[FLOAT32]["held_out_loss"] != by_side[FOUR_BITS]["held_out_loss"]
     comparisons = [row for row in record.rows if row.table == "comparison"]
-    assert len(comparisons) == 3 * len(VARIANT_NAMES)
+    assert len(comparisons) == 3 * len(variants)
     assert f"sha256_of_{task}" in record.settings
     assert f"]({files[2].name})" in files[1].read_text()
     assert files[2].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")

@@ -63,19 +63,14 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, str]]:
     """The (importer, imported) pairs of rooms that Bazel refuses."""
     root = tmp_path_factory.mktemp("workspace")
     _make_workspace(root)
-    bazel = [
-        str(root / "bazelw"),
-        f"--output_user_root={os.environ['TEST_TMPDIR']}/bazel",
-        "--max_idle_secs=5",
-    ]
+    user_root = f"--output_user_root={os.environ['TEST_TMPDIR']}/bazel"
     done = subprocess.run(
-        [*bazel, "build", "--nobuild", "--keep_going", "//..."],
+        [root / "bazelw", "--batch", user_root, "build", "--nobuild", "--keep_going", "//..."],
         cwd=root,
         capture_output=True,
         text=True,
         check=False,
     )
-    subprocess.run([*bazel, "shutdown"], cwd=root, capture_output=True, check=False)
     assert "Analyzed" in done.stderr or "visib" in done.stderr, done.stderr
     pattern = r"target '//(\w+):library' is not visible from target '//(\w+):imports_\1'"
     return {(importer, imported) for imported, importer in re.findall(pattern, done.stderr)}
