@@ -5,12 +5,15 @@ averaged gradients were.
 """
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from kernels.quantize.contract import codec
+from train.comm.compression import Compression
 from train.comm.torch import ranks, zero_example
 from train.comm.torch.zero_simulation import (
     COMPRESSION,
@@ -31,6 +34,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "predivide": {"gradient_predivide_factor": 4.0, "zero": {"reduce_scatter": False}},
     "bf16": {"bf16": {"enabled": True}},
     "clipping": {"gradient_clipping": 0.5},
+    "stochastic": {},
 }
 CASES = [
     (stage, variant)
@@ -39,19 +43,27 @@ CASES = [
     if not (stage == 3 and variant in ("full reduction", "predivide"))
 ]
 
+# The noise of a value is that of its place in the model, whoever quantizes it.
+_STOCHASTIC = replace(COMPRESSION, codec=codec(rounding="stochastic"), seed=5)
+
 # The norm is a float32 sum over partitions, in an order that is DeepSpeed's.
 _CLIPPING_TOLERANCE = 1e-5
 
 
 def _run_all(rank: int, world_size: int) -> dict[tuple[int, str], list[Floats]]:
-    return {case: _run(rank, world_size, case[0], VARIANTS[case[1]]) for case in CASES}
+    return {case: _run(rank, world_size, *case) for case in CASES}
 
 
-def _run(rank: int, world_size: int, stage: int, config: dict[str, Any]) -> list[Floats]:
+def _compression(variant: str) -> Compression:
+    return _STOCHASTIC if variant == "stochastic" else COMPRESSION
+
+
+def _run(rank: int, world_size: int, stage: int, variant: str) -> list[Floats]:
+    config = VARIANTS[variant]
     model = zero_example.Dot(SHAPES)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     engine = zero_example.start(model, optimizer, rank, world_size, stage, config)
-    zero_example.compressed(engine, COMPRESSION)
+    zero_example.compressed(engine, _compression(variant))
     dtype = torch.bfloat16 if "bf16" in config else torch.float32
     for i in range(_NUM_STEPS * engine.gradient_accumulation_steps()):
         engine.backward(engine(*gradients(rank, i, dtype)))
@@ -69,7 +81,7 @@ def _simulate(world_size: int, stage: int, variant: str) -> list[Floats]:
     config = VARIANTS[variant]
     dtype = torch.bfloat16 if "bf16" in config else torch.float32
     micro_batches = config.get("gradient_accumulation_steps", 1)
-    averages = [Average(world_size, stage, p) for p in range(len(SHAPES))]
+    averages = [Average(world_size, stage, p, _compression(variant)) for p in range(len(SHAPES))]
     weights = [np.zeros(shape, np.float32).ravel() for shape in SHAPES]
     for step in range(_NUM_STEPS):
         batches = range(step * micro_batches, (step + 1) * micro_batches)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kernels.quantize import reference
 from kernels.quantize.contract import Layout
-from train.comm.compression import Compression
+from train.comm.compression import Compression, quantization_seed
 
 Floats = NDArray[np.float32]
 
@@ -38,15 +38,21 @@ def round_to(x: Floats, dtype: torch.dtype) -> Floats:
 class Average:
     """The mean over ranks of one parameter's gradients, with its residuals."""
 
-    def __init__(self, world_size: int, stage: int, param: int) -> None:
+    def __init__(
+        self, world_size: int, stage: int, param: int, compression: Compression = COMPRESSION
+    ) -> None:
         """Starts without residuals.
 
         Args:
             world_size: Number of ranks.
             stage: Of ZeRO.
             param: Index of the parameter.
+            compression: Its codec and seed count.
         """
         size = int(np.prod(SHAPES[param]))
+        self._compression = compression
+        self._begin = sum(int(np.prod(shape)) for shape in SHAPES[:param])
+        self._calls = 0
         self._local = np.zeros((world_size, size), np.float32)
         self._owned = np.zeros(size, np.float32)
         self._spans = _spans(world_size, stage, param)
@@ -63,21 +69,35 @@ class Average:
         multiplier = np.float32(1 / len(gradients))
         if not self._compressed:
             return functools.reduce(np.add, gradients) * multiplier
-        codec = COMPRESSION.codec
+        codec = self._compression.codec
+        seed = functools.partial(quantization_seed, self._compression, self._calls)
+        self._calls += 1
         mean = np.empty_like(gradients[0])
         for start, stop in self._spans:
             part, layout = slice(start, stop), Layout(stop - start, 1, stop - start)
             payloads = []
             for rank, gradient in enumerate(gradients):
                 quantized = reference.quantize(
-                    gradient[part], codec, layout, residual=self._local[rank, part]
+                    gradient[part],
+                    codec,
+                    layout,
+                    residual=self._local[rank, part],
+                    seed=seed(0, rank),
+                    offset=self._begin + start,
                 )
                 self._local[rank, part] = quantized.residual
                 payloads.append(quantized.payload)
             rows = np.concatenate(payloads)
             mean[part] = reference.reduce(rows, codec, stop - start, multiplier=float(multiplier))
             if self._twice:
-                again = reference.quantize(mean[part], codec, layout, residual=self._owned[part])
+                again = reference.quantize(
+                    mean[part],
+                    codec,
+                    layout,
+                    residual=self._owned[part],
+                    seed=seed(1, 0),
+                    offset=self._begin + start,
+                )
                 self._owned[part] = again.residual
                 mean[part] = reference.dequantize(again.payload, codec, layout)
         return mean
