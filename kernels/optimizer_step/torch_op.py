@@ -103,7 +103,8 @@ class Batch:
 
         Args:
           grads: of each tensor that was taken. But for the places of these in memory, they and all
-            other tensors must be as they were then, which the caller has seen to.
+            other tensors must be as they were then, and their storages as large, which the caller
+            has seen to.
         """
         addresses = [*map(_ADDRESS, grads)]
         # Some have no memory any more, or never had any.

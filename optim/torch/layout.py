@@ -5,6 +5,7 @@ about tensors once holds for as long as `Seen` finds them the same.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from operator import is_
 
 import torch
@@ -14,6 +15,8 @@ import torch
 _Guards = torch._C._dynamo.guards.TensorGuards
 
 _ADDRESS = torch.Tensor.data_ptr
+_OFFSET = torch.Tensor.storage_offset
+_STORAGE = torch.Tensor.untyped_storage
 
 
 class Seen:
@@ -28,6 +31,8 @@ class Seen:
         self._kept = kept
         self._addresses = [*map(_ADDRESS, kept)]
         self._num_grads = len(grads)
+        self._sizes = _storage_sizes(kept, grads)
+        self._offsets = [*map(_OFFSET, grads)]
         shapes, strides = ([list(f(x)) for x in (*kept, *grads)] for f in (_shape, _stride))
         self._guards = _Guards(
             *kept, *grads, dynamic_dims_sizes=shapes, dynamic_dims_strides=strides
@@ -41,6 +46,9 @@ class Seen:
             and all(map(is_, kept, self._kept))
             and self._guards.check(*kept, *grads)
             and [*map(_ADDRESS, self._kept)] == self._addresses
+            # Storages may be freed, cut, or made again at the same address.
+            and _storage_sizes(self._kept, grads) == self._sizes
+            and [*map(_OFFSET, grads)] == self._offsets
         )
 
 
@@ -64,6 +72,10 @@ def is_allocated(x: torch.Tensor) -> bool:
     last = sum(stride * (size - 1) for stride, size in zip(x.stride(), x.shape, strict=True))
     end = (x.storage_offset() + last + 1) * x.element_size()
     return x.untyped_storage().nbytes() >= end
+
+
+def _storage_sizes(*tensors: Sequence[torch.Tensor]) -> list[int]:
+    return [*map(len, map(_STORAGE, chain(*tensors)))]  # in bytes
 
 
 def _shape(x: torch.Tensor) -> torch.Size:

@@ -15,7 +15,7 @@ have other keys besides. DeepSpeed takes it as a client optimizer under every st
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -30,7 +30,10 @@ from optim.torch.groups import (
     to_group,
 )
 from optim.torch.slots import local, local_slot, new_slot, read, write
-from optim.torch.update import Held, Item, Updater
+from optim.torch.update import Held, Item, Updater, to_item
+
+# Of a parameter.
+_State: TypeAlias = dict[str, torch.Tensor]
 
 
 class Optimizer(torch.optim.Optimizer):
@@ -94,13 +97,13 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = self._work()
+        work, new = self._work()
         if self._estimate is None:
             plans = [
                 self._updater.plan(number, algorithm, items)
                 for number, (algorithm, items) in enumerate(work)
             ]
-            self._keep_state(work)
+            self.state.update(new)
             for plan in plans:
                 plan.run()
         else:
@@ -109,7 +112,7 @@ class Optimizer(torch.optim.Optimizer):
                 for algorithm, items in work
                 for item in items
             ]
-            self._keep_state(work)
+            self.state.update(new)
             for algorithm, item, own in held:
                 self._update_curvature(algorithm, self._estimate, item, own)
         return loss
@@ -237,32 +240,23 @@ class Optimizer(torch.optim.Optimizer):
         kind = type(self._algorithm)
         return [to_algorithm(kind, group, i) for i, group in enumerate(self.param_groups)]
 
-    def _work(self) -> list[tuple[Algorithm, list[Item]]]:
-        """Returns the parameters that have gradients, by groups."""
-        numbers = count()
+    def _work(self) -> tuple[list[tuple[Algorithm, list[Item]]], dict[torch.Tensor, _State]]:
+        """Returns the parameters that have gradients, by groups, and the state that is new."""
+        numbers, state_of = count(), self.state.get
+        new: dict[torch.Tensor, _State] = {}
         work = []
         for algorithm, group in zip(self._algorithms(), self.param_groups, strict=True):
-            items = [
-                Item(place, param, param.grad, self._state(algorithm, param))
-                for param, place in zip(group["params"], numbers, strict=False)
-                if param.grad is not None
-            ]
-            work.append((algorithm, items))
-        return work
-
-    def _state(self, algorithm: Algorithm, param: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Returns what is kept for a parameter, or what `_keep_state` may keep from now on."""
-        state = self.state.get(param)
-        if state:
-            return state
-        slots = {slot: new_slot(param, algorithm.state_bits) for slot in algorithm.slots}
-        return {"step": torch.zeros((), dtype=torch.float32), **slots}
-
-    def _keep_state(self, work: list[tuple[Algorithm, list[Item]]]) -> None:
-        """Keeps what was made for the parameters that had none."""
-        for _, items in work:
-            for item in items:
-                self.state[item.param] = item.state
+            rows = []
+            for param, place in zip(group["params"], numbers, strict=False):
+                grad = param.grad
+                if grad is None:
+                    continue
+                state = state_of(param)
+                if not state:
+                    state = new[param] = _new_state(algorithm, param)
+                rows.append((place, param, grad, state))
+            work.append((algorithm, [*map(to_item, rows)]))
+        return work, new
 
     def _update_curvature(
         self,
@@ -284,6 +278,12 @@ class Optimizer(torch.optim.Optimizer):
         new = algorithm.new_curvature(old, estimated)
         seed = contract.seed(int(item.state["step"]), item.place, index)
         write(slot, new, is_square=False, seed=seed)
+
+
+def _new_state(algorithm: Algorithm, param: torch.Tensor) -> _State:
+    """Returns what is kept for a parameter from its first step on."""
+    slots = {slot: new_slot(param, algorithm.state_bits) for slot in algorithm.slots}
+    return {"step": torch.zeros((), dtype=torch.float32), **slots}
 
 
 def decay_groups(model: nn.Module) -> list[dict[str, Any]]:

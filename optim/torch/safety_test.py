@@ -136,6 +136,10 @@ def _free_grad(param: torch.Tensor, _: Any) -> None:
     param.grad.untyped_storage().resize_(0)
 
 
+def _cut_grad(param: torch.Tensor, _: Any) -> None:
+    param.grad.untyped_storage().resize_(40)
+
+
 _OTHER_STATE = "has state of shape"
 _OTHER_GRAD = "has a gradient of shape"
 _NO_MEMORY = "not in memory of its own"
@@ -163,6 +167,7 @@ _CHANGES: dict[str, tuple[Callable[..., None], type[Exception], str]] = {
         _set_keeping_the_gradient(lambda x: x[:1]), ValueError, _OTHER_GRAD
     ),
     "gradient freed": (_free_grad, ValueError, "gradient whose memory was freed"),
+    "gradient cut short": (_cut_grad, ValueError, "gradient whose memory was freed or cut"),
     "state smaller": (_state("momentum", lambda x: x[:5]), ValueError, _OTHER_STATE),
     "state larger": (_state("momentum", lambda x: torch.cat([x, x])), ValueError, _OTHER_STATE),
     "state resized in place": (_resize_state, ValueError, _OTHER_STATE),
@@ -197,6 +202,16 @@ def test_what_changed_is_refused_and_no_group_touched(
     params, optimizer = _started(_SHAPE, _SHAPE, state_bits=state_bits)
     change(params[1], optimizer.state[params[1]])
     _assert_refused(optimizer, error, message)
+
+
+@pytest.mark.parametrize("what", ["param", "momentum"])
+def test_a_storage_made_again_and_smaller_is_refused(what: str) -> None:
+    """Mostly it is at the same address."""
+    (param, _), optimizer = _started((1000,), (3,))
+    storage = {"param": param, **optimizer.state[param]}[what].untyped_storage()
+    for size in (0, 3900):
+        storage.resize_(size)
+    _assert_refused(optimizer, ValueError, _NO_MEMORY)
 
 
 @pytest.mark.parametrize("backend", _BACKENDS)
