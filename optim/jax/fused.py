@@ -28,7 +28,14 @@ from kernels.optimizer_step import contract, jax_op
 from optim.algorithm import Algorithm
 from optim.jax.gradients import flat
 from optim.jax.rates import rate_at
-from optim.jax.transformation import Mask, State, decays, transformation, with_curvature
+from optim.jax.transformation import (
+    Mask,
+    State,
+    columns_of,
+    decays,
+    transformation,
+    with_curvature,
+)
 
 
 def step(
@@ -73,7 +80,7 @@ def step(
     scalars = algorithm.scalars(jnp, count)
     names = contract.RULES[algorithm.name]
 
-    columns = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
+    columns = columns_of(algorithm, state, structure)
     new_params, new_slots = jax_op.step(
         algorithm.name,
         leaves,

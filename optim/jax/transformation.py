@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from optim.algorithm import Algorithm
@@ -68,9 +69,10 @@ def transformation(
 
     Raises (of `init` and `update`):
       TypeError: Parameters, gradients or curvature are complex or not floating-point; gradients or
-        curvature are sparse or missing; or the algorithm has no curvature.
+        curvature are sparse or missing; the algorithm has no curvature; or the mask has something
+        else than a bool.
       ValueError: `update` was not given the parameters, or gradients, curvature or state have other
-        shapes than these.
+        shapes than these, or the state is of another algorithm.
     """
     if learning_rate is not None and not callable(learning_rate):
         checked(learning_rate)
@@ -103,7 +105,7 @@ def transformation(
         scalars = algorithm.scalars(jnp, count)
 
         leaves, structure = jax.tree.flatten(params)
-        slots = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
+        slots = columns_of(algorithm, state, structure)
         changes, new = [], []
         for index, (param, grad, decay, *old) in enumerate(
             zip(leaves, grads, decays(mask, params), *slots, strict=True)
@@ -141,7 +143,7 @@ def matrices(params: optax.Params) -> optax.Params:
 def clipped_fraction(algorithm: Sophia, state: State, params: optax.Params) -> jax.Array:
     """Returns the fraction of weights that Sophia's last step clipped, float32 [] and not exact."""
     leaves, structure = jax.tree.flatten(params)
-    columns = [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
+    columns = columns_of(algorithm, state, structure)
     clipped = [
         algorithm.is_clipped(jnp, *(read(slot, param, is_square=False) for slot in slots))
         for param, *slots in zip(leaves, *columns, strict=True)
@@ -159,7 +161,7 @@ def with_curvature(
     Raises:
       TypeError: The algorithm has no curvature, or the estimate is no dense array of real
         floating-point numbers.
-      ValueError: Shapes are not the parameters'.
+      ValueError: Shapes are not the parameters', or the state is of another algorithm.
     """
     if not isinstance(algorithm, Sophia):
         raise TypeError(f"{type(algorithm).__name__} has no curvature; Sophia does")
@@ -168,12 +170,28 @@ def with_curvature(
     leaves, structure = jax.tree.flatten(params)
     new = []
     for index, (param, slot, estimate) in enumerate(
-        zip(leaves, structure.flatten_up_to(state.slots["curvature"]), estimates, strict=True)
+        zip(leaves, columns_of(algorithm, state, structure)[place], estimates, strict=True)
     ):
         old = read(slot, param, is_square=False)
         value = algorithm.new_curvature(old, estimate.astype(old.dtype))
         new.append(_written(algorithm, slot, place, value, state.count, index))
     return State(state.count, state.slots | {"curvature": structure.unflatten(new)})
+
+
+def columns_of(
+    algorithm: Algorithm, state: State, structure: jax.tree_util.PyTreeDef
+) -> list[list[jax.Array]]:
+    """Returns each of the algorithm's slots as a list, in the order of the parameters' leaves.
+
+    Raises:
+      ValueError: The state is of another algorithm.
+    """
+    if state.slots.keys() != {*algorithm.slots}:
+        raise ValueError(
+            f"expected state of {type(algorithm).__name__}, which is "
+            f"{', '.join(sorted(algorithm.slots))}; got {', '.join(sorted(state.slots))}"
+        )
+    return [structure.flatten_up_to(state.slots[slot]) for slot in algorithm.slots]
 
 
 def _written(
@@ -192,20 +210,30 @@ def decays(mask: Mask | None, params: optax.Params) -> list[bool]:
     """Returns for each parameter, in the order of the leaves, whether it decays.
 
     Raises:
-      ValueError: The mask says nothing of one, or something of what is no parameter.
+      TypeError: The mask has something else than a bool.
+      ValueError: It says nothing of a parameter, or something of what is none.
     """
     leaves, _ = jax.tree_util.tree_flatten_with_path(params)
     if mask is None:
         return [True] * len(leaves)
     flat_marks, _ = jax.tree_util.tree_flatten_with_path(mask(params) if callable(mask) else mask)
-    marks = dict(flat_marks)
+    marks = {path: _checked_mark(path, mark) for path, mark in flat_marks}
     # By paths and not by structure: optax puts nodes of its own for parameters that it hides.
     chosen = [_path_of_mark(path, marks) for path, _ in leaves]
     _check_strays(marks.keys() - set(chosen), params)
-    return [bool(marks[path]) for path in chosen]
+    return [marks[path] for path in chosen]
 
 
-def _path_of_mark(path: _Path, marks: Mapping[_Path, Any]) -> _Path:
+def _checked_mark(path: _Path, mark: object) -> bool:
+    if not isinstance(mark, bool | np.bool_):
+        raise TypeError(
+            f"the mask has {mark!r} for {jax.tree_util.keystr(path) or 'all parameters'}; "
+            "accepted: bool, numpy.bool_"
+        )
+    return bool(mark)
+
+
+def _path_of_mark(path: _Path, marks: Mapping[_Path, bool]) -> _Path:
     for length in range(len(path) + 1):
         if path[:length] in marks:
             return path[:length]

@@ -11,6 +11,7 @@ import pytest
 
 from optim.adamw import AdamW
 from optim.jax.transformation import clipped_fraction, matrices, transformation
+from optim.jax.ways import WAYS
 from optim.lion import Lion
 from optim.registry import ALGORITHMS, algorithm
 from optim.sophia import Sophia
@@ -146,3 +147,24 @@ def test_refuses_what_it_cannot_do() -> None:
         optimizer.update(_GRADS, state)
     with pytest.raises(TypeError, match="Lion has no curvature"):
         optimizer.update(_GRADS, state, _PARAMS, curvature=_GRADS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("ours", "theirs"), [("lion", "adamw"), ("adamw", "lion")])
+def test_state_of_another_algorithm_is_refused(way: Any, ours: str, theirs: str) -> None:
+    state = transformation(algorithm(theirs)).init(_PARAMS)
+    slots = "; got ".join(", ".join(ALGORITHMS[name].slots) for name in (ours, theirs))
+    with pytest.raises(ValueError, match=f"expected state of .*, which is {slots}"):
+        way(algorithm(ours), _PARAMS, state, _GRADS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mark", ["no", 0.5, float("nan"), 1, np.ones(2, bool), jnp.array(False)])
+def test_a_mask_has_nothing_but_bools(way: Any, mark: Any) -> None:
+    state = transformation(Lion()).init(_PARAMS)
+    step = partial(way, Lion(), _PARAMS, state, _GRADS)
+    with pytest.raises(TypeError, match=r"for \['bias'\]; accepted: bool, numpy.bool_"):
+        step(mask={"kernel": True, "bias": mark, "scale": np.False_})
+    for mask in (mark, lambda _: mark):
+        with pytest.raises(TypeError, match="for all parameters; accepted: bool, numpy.bool_"):
+            step(mask=mask)
