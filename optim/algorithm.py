@@ -105,6 +105,19 @@ class Algorithm(BaseModel, ABC):
         return change / (1.0 + rate * weight_decay) if self.decay_is_proximal else change
 
 
+def require_algorithm(value: object) -> None:
+    """Refuses what is no algorithm, such as the name or the class of one.
+
+    Raises:
+      TypeError: It is none.
+    """
+    if not isinstance(value, Algorithm):
+        raise TypeError(
+            f"expected an algorithm with its hyperparameters, such as Lion(), got {value!r}; "
+            "optim.registry.algorithm takes a name"
+        )
+
+
 def debias(xp: ModuleType, beta: float, step: Scalar) -> Scalar:
     """Returns `1 / (1 - beta**step)`: what makes a moving average from zero unbiased.
 
@@ -115,4 +128,5 @@ def debias(xp: ModuleType, beta: float, step: Scalar) -> Scalar:
 
 def _plain(value: Any) -> Any:
     is_array_of_one = hasattr(value, "item") and math.prod(value.shape) == 1
-    return value.item() if is_array_of_one else value
+    has_no_memory = getattr(value, "is_meta", False)
+    return value.item() if is_array_of_one and not has_no_memory else value

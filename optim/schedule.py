@@ -3,6 +3,8 @@
 All rise linearly from `peak / warmup_steps` at step 0, never zero, to `peak`; they differ in how
 they fall. Steps are counted from 0, and steps after `num_steps` keep the final rate. optax, which
 traces the step, takes them from `optim.jax.schedule.tabulate`.
+
+All raise a ValueError for what is out of its range.
 """
 
 import math
@@ -23,6 +25,7 @@ def warmup_cosine(
     Reference: Loshchilov and Hutter, "SGDR", https://arxiv.org/abs/1608.03983; warm-up as in
     Goyal et al., https://arxiv.org/abs/1706.02677.
     """
+    _check(step, peak, num_steps, warmup_steps, final_fraction)
     if step < warmup_steps:
         return _warmup(step, peak, warmup_steps)
     cosine = 0.5 * (1.0 + math.cos(math.pi * _progress(step, warmup_steps, num_steps)))
@@ -48,6 +51,8 @@ def warmup_polynomial(
         final_fraction: Final rate / peak.
         power: > 0; 1 falls linearly.
     """
+    _check(step, peak, num_steps, warmup_steps, final_fraction)
+    _require(0.0 < power < math.inf, "a power above 0", power)
     if step < warmup_steps:
         return _warmup(step, peak, warmup_steps)
     left = (1.0 - _progress(step, warmup_steps, num_steps)) ** power
@@ -75,12 +80,33 @@ def warmup_stable_decay(
 
     Reference: Hu et al., "MiniCPM", https://arxiv.org/abs/2404.06395.
     """
+    _check(step, peak, num_steps, warmup_steps, final_fraction)
+    most = num_steps - warmup_steps
+    _require(1 <= decay_steps <= most, f"decay_steps from 1 to {most}", decay_steps)
     if step < warmup_steps:
         return _warmup(step, peak, warmup_steps)
     start = num_steps - decay_steps
     if step < start:
         return peak
     return peak * (1.0 - (1.0 - final_fraction) * _progress(step, start, num_steps))
+
+
+def _check(
+    step: int, peak: float, num_steps: int, warmup_steps: int, final_fraction: float
+) -> None:
+    _require(step >= 0, "a step from 0 up", step)
+    _require(0.0 <= peak < math.inf, "a finite peak from 0 up", peak)
+    _require(
+        0 <= warmup_steps < num_steps,
+        f"warmup_steps from 0 up and less than num_steps ({num_steps})",
+        warmup_steps,
+    )
+    _require(0.0 <= final_fraction < math.inf, "a finite final_fraction from 0 up", final_fraction)
+
+
+def _require(holds: bool, what: str, value: float) -> None:
+    if not holds:
+        raise ValueError(f"expected {what}, got {value}")
 
 
 def _warmup(step: int, peak: float, warmup_steps: int) -> float:

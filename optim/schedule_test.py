@@ -1,6 +1,9 @@
 """The schedule has the values of its formula, and optax agrees."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import optax
 import pytest
@@ -100,3 +103,35 @@ def test_stays_before_it_decays(step: int, expected: float) -> None:
         final_fraction=FINAL_FRACTION,
     )
     assert rate == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": -3}, "a step from 0 up, got -3"),
+        ({"peak": math.nan}, "a finite peak from 0 up, got nan"),
+        ({"peak": -0.1}, "a finite peak from 0 up, got -0.1"),
+        ({"warmup_steps": NUM_STEPS}, r"less than num_steps \(110\), got 110"),
+        ({"warmup_steps": -1}, "warmup_steps from 0 up"),
+        ({"final_fraction": math.inf}, "a finite final_fraction from 0 up, got inf"),
+    ],
+)
+@pytest.mark.parametrize(
+    "schedule",
+    [warmup_cosine, warmup_polynomial, partial(warmup_stable_decay, decay_steps=20)],
+)
+def test_refuses_what_is_out_of_range(
+    schedule: Callable[..., float], change: dict[str, float], message: str
+) -> None:
+    settings = {"step": 5, "peak": PEAK, "num_steps": NUM_STEPS, "warmup_steps": WARMUP_STEPS}
+    with pytest.raises(ValueError, match=message):
+        schedule(**{**settings, **change})
+
+
+def test_refuses_falls_that_are_none() -> None:
+    settings: dict[str, Any] = {"step": 5, "peak": PEAK, "num_steps": 50, "warmup_steps": 10}
+    with pytest.raises(ValueError, match="a power above 0, got -1"):
+        warmup_polynomial(**settings, power=-1.0)
+    for decay_steps in (0, 41):
+        with pytest.raises(ValueError, match=f"decay_steps from 1 to 40, got {decay_steps}"):
+            warmup_stable_decay(**settings, decay_steps=decay_steps)

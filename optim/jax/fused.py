@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from kernels.optimizer_step import contract, jax_op
-from optim.algorithm import Algorithm
+from optim.algorithm import Algorithm, require_algorithm
 from optim.jax.gradients import flat
 from optim.jax.rates import rate_at
 from optim.jax.transformation import (
@@ -67,6 +67,7 @@ def step(
       ValueError: Likewise; or a kernel would have to round a gradient, or `HPC_KERNEL_BACKEND` is
         no backend's name.
     """
+    require_algorithm(algorithm)
     flat_grads = flat(grads, params)
     leaves, structure = jax.tree.flatten(params)
     if not leaves or not all(map(jax_op.has_kernel, leaves)):

@@ -30,18 +30,21 @@ def rate_at(
 
 def checked(rate: jax.typing.ArrayLike) -> jax.typing.ArrayLike:
     """Returns a learning rate that is one; raises as `rate_at`."""
-    is_number = isinstance(rate, int | float | np.generic | np.ndarray | jax.Array)
-    if (
-        not is_number
-        or isinstance(rate, bool)
-        or math.prod(np.shape(rate)) != 1
-        or not _is_real(jnp.result_type(rate))
-    ):
+    if not _is_real(rate) or math.prod(np.shape(rate)) != 1:
         raise ValueError(f"expected one real number as learning_rate, got {rate!r}")
-    if not isinstance(rate, jax.core.Tracer) and not 0.0 <= float(np.ravel(rate)[0]) < math.inf:
-        raise ValueError(f"expected a learning_rate from 0 up and finite, got {rate}")
+    if not isinstance(rate, jax.core.Tracer) and not 0.0 <= _as_float(rate) < math.inf:
+        raise ValueError(f"expected a learning_rate from 0 up and finite, got {_as_float(rate)}")
     return rate if np.ndim(rate) == 0 else jnp.reshape(rate, ())
 
 
-def _is_real(dtype: jnp.dtype) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+def _is_real(rate: object) -> bool:
+    if isinstance(rate, np.generic | np.ndarray | jax.Array):
+        return jnp.issubdtype(rate.dtype, jnp.floating) or jnp.issubdtype(rate.dtype, jnp.integer)
+    return isinstance(rate, int | float) and not isinstance(rate, bool)
+
+
+def _as_float(rate: jax.typing.ArrayLike) -> float:
+    try:
+        return float(np.ravel(rate)[0])
+    except OverflowError:  # an integer of Python's
+        return math.inf

@@ -16,6 +16,7 @@ _PARAMS = {"w": jnp.zeros(2)}
 _GRADS = {"w": jnp.ones(2)}
 
 _BAD = [-1, -1e-3, math.nan, math.inf, -math.inf, True, "0.1", 1j, [0.1]]
+_BAD += [10**400, np.str_("0.1"), np.array("0.1"), np.array(None)]
 _BAD += [np.float32(-1), np.bool_(True), np.ones(2), jnp.float32(math.nan), jnp.ones(2)]
 
 

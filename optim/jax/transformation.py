@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optim.algorithm import Algorithm
+from optim.algorithm import Algorithm, require_algorithm
 from optim.jax.gradients import flat
 from optim.jax.rates import checked, rate_at
 from optim.jax.slots import arithmetic_dtype, new_slot, read, seed_of, written
@@ -64,6 +64,7 @@ def transformation(
     state is dropped, and the estimate with it.
 
     Raises:
+      TypeError: `algorithm` is none.
       ValueError: The learning rate is no number, negative or not finite. That of a schedule is
         checked by `update`, where it is known.
 
@@ -74,6 +75,7 @@ def transformation(
       ValueError: `update` was not given the parameters, or gradients, curvature or state have other
         shapes than these, or the state is of another algorithm.
     """
+    require_algorithm(algorithm)
     if learning_rate is not None and not callable(learning_rate):
         checked(learning_rate)
 

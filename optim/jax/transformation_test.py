@@ -159,6 +159,15 @@ def test_state_of_another_algorithm_is_refused(way: Any, ours: str, theirs: str)
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("given", ["lion", Lion, None])
+def test_refuses_what_is_no_algorithm(way: Any, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"such as Lion\(\), got"):
+        transformation(given)
+    with pytest.raises(TypeError, match=r"such as Lion\(\), got"):
+        way(given, _PARAMS, transformation(Lion()).init(_PARAMS), _GRADS)
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("mark", ["no", 0.5, float("nan"), 1, np.ones(2, bool), jnp.array(False)])
 def test_a_mask_has_nothing_but_bools(way: Any, mark: Any) -> None:
     state = transformation(Lion()).init(_PARAMS)

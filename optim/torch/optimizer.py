@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from kernels.optimizer_step import contract
-from optim.algorithm import Algorithm
+from optim.algorithm import Algorithm, require_algorithm
 from optim.sophia import Sophia
 from optim.torch.groups import (
     check_new_keys,
@@ -48,11 +48,12 @@ class Optimizer(torch.optim.Optimizer):
     `state_bits=8`, for parameters that are not small, its bytes; see `optim.torch.slots`.
 
     Raises:
-      TypeError: A parameter is complex or no floating-point tensor.
+      TypeError: A parameter is complex or no floating-point tensor, or `algorithm` is none.
       ValueError: A group has a hyperparameter that is unknown or out of range.
     """
 
     def __init__(self, params: Iterable[Any], algorithm: Algorithm):
+        require_algorithm(algorithm)
         self._algorithm = algorithm
         self._estimate: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._updater = Updater()

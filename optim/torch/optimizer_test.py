@@ -337,6 +337,8 @@ def test_no_backend_has_such_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"betas": (0.9, 0.99)}, ValueError, r"unknown keys \['betas'\]; accepted: beta1, "),
         ({"beta1": 1.0}, ValueError, "less than 1"),
         ({"lr": -1.0}, ValueError, "greater than or equal to 0"),
+        ({"lr": 10**400}, ValueError, "valid number"),
+        ({"lr": torch.tensor(1.0, device="meta")}, ValueError, "bad lr, tensor.* valid number"),
     ],
 )
 def test_refuses_a_bad_group(group: dict, error: type[Exception], message: str) -> None:
@@ -349,3 +351,9 @@ def test_refuses_a_bad_group(group: dict, error: type[Exception], message: str) 
 def test_refuses_parameters_that_are_not_real(make: Callable[[], torch.Tensor]) -> None:
     with pytest.raises(TypeError, match="real floating-point parameters, got torch.complex64"):
         Optimizer([make().requires_grad_()], AdamW())
+
+
+@pytest.mark.parametrize("given", ["lion", Lion, None])
+def test_refuses_what_is_no_algorithm(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"such as Lion\(\), got"):
+        Optimizer([torch.ones(1, requires_grad=True)], given)
