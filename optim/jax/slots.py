@@ -37,7 +37,7 @@ def read(slot: jax.Array, param: jax.Array, *, is_square: bool) -> jax.Array:
     """Returns the values of a slot, like the parameter.
 
     Raises:
-      ValueError: The slot is of another shape.
+      ValueError: The slot is of another shape; or, as bytes, of another number of blocks.
     """
     is_payload = slot.dtype == jnp.uint8
     shape = (_CODEC.payload_bytes(param.size),) if is_payload else param.shape

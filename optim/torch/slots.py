@@ -71,7 +71,8 @@ def check(slot: torch.Tensor, param: torch.Tensor, name: str) -> None:
       name: The parameter's, for messages.
 
     Raises:
-      ValueError: It is of another shape, dtype or on another device.
+      ValueError: It is of another shape, or as bytes of another number of blocks; of another dtype
+        or on another device.
     """
     is_payload = slot.dtype == torch.uint8
     shape = (_CODEC.payload_bytes(param.numel()),) if is_payload else tuple(param.shape)
