@@ -30,7 +30,7 @@ from optim.torch.groups import (
     to_group,
 )
 from optim.torch.slots import local, local_slot, new_slot, read, write
-from optim.torch.update import Held, Item, Updater, to_item
+from optim.torch.update import Held, Item, Row, Updater
 
 # Of a parameter.
 _State: TypeAlias = dict[str, torch.Tensor]
@@ -101,8 +101,8 @@ class Optimizer(torch.optim.Optimizer):
         work, new = self._work()
         if self._estimate is None:
             plans = [
-                self._updater.plan(number, algorithm, items)
-                for number, (algorithm, items) in enumerate(work)
+                self._updater.plan(number, algorithm, rows)
+                for number, (algorithm, rows) in enumerate(work)
             ]
             self.state.update(new)
             for plan in plans:
@@ -110,8 +110,8 @@ class Optimizer(torch.optim.Optimizer):
         else:
             held = [
                 (algorithm, item, self._updater.held(algorithm, item))
-                for algorithm, items in work
-                for item in items
+                for algorithm, rows in work
+                for item in map(Item._make, rows)
             ]
             self.state.update(new)
             for algorithm, item, own in held:
@@ -241,7 +241,7 @@ class Optimizer(torch.optim.Optimizer):
         kind = type(self._algorithm)
         return [to_algorithm(kind, group, i) for i, group in enumerate(self.param_groups)]
 
-    def _work(self) -> tuple[list[tuple[Algorithm, list[Item]]], dict[torch.Tensor, _State]]:
+    def _work(self) -> tuple[list[tuple[Algorithm, list[Row]]], dict[torch.Tensor, _State]]:
         """Returns the parameters that have gradients, by groups, and the state that is new."""
         numbers, state_of = count(), self.state.get
         new: dict[torch.Tensor, _State] = {}
@@ -256,7 +256,7 @@ class Optimizer(torch.optim.Optimizer):
                 if not state:
                     state = new[param] = _new_state(algorithm, param)
                 rows.append((place, param, grad, state))
-            work.append((algorithm, [*map(to_item, rows)]))
+            work.append((algorithm, rows))
         return work, new
 
     def _update_curvature(

@@ -3,11 +3,10 @@
 What is to be updated is checked first, all of it, so that what is refused leaves nothing changed.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import chain
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -36,8 +35,8 @@ class Item(NamedTuple):
     state: dict[str, torch.Tensor]
 
 
-# Of its four values in a tuple, in a third of the time that `Item` itself takes.
-to_item: Callable[[tuple[Any, ...]], Item] = partial(tuple.__new__, Item)
+# An item as a plain tuple, which is made in a tenth of the time.
+Row: TypeAlias = tuple[int, torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]
 
 
 class Held(NamedTuple):
@@ -116,19 +115,19 @@ class Updater:
         """As a new one: addresses and weak references are of this process."""
         return Updater, ()
 
-    def plan(self, number: int, algorithm: Algorithm, items: Sequence[Item]) -> Plan:
+    def plan(self, number: int, algorithm: Algorithm, rows: Sequence[Row]) -> Plan:
         """Returns the update of a group's parameters, and changes nothing.
 
         Args:
           number: Of the group.
           algorithm: The group's.
-          items: Its parameters that have gradients.
+          rows: Its parameters that have gradients.
 
         Raises:
           TypeError: As of `held`.
           ValueError: Likewise.
         """
-        _, params, grads, states = zip(*items, strict=True) if items else [()] * 4
+        _, params, grads, states = zip(*rows, strict=True) if rows else [()] * 4
         kept = [*params, *_tensors_of(algorithm, states)]
         last = self._last.pop(number, None)
         if last is not None and last.seen.are(kept, grads):
@@ -137,6 +136,7 @@ class Updater:
                 self._last[number] = last
                 return Plan(algorithm, last.counters, [_Part(step + 1, [last.batch], [])])
 
+        items = [*map(Item._make, rows)]
         of_rank = [self.held(algorithm, item) for item in items]
         counters = fused.Counters([item.state["step"] for item in items])
         by_step: dict[int, list[Held]] = {}
