@@ -85,5 +85,6 @@ def _powers(q: jax.Array, decay: jax.Array | None, options: Options) -> tuple[ja
 def _features(x: jax.Array, options: Options) -> jax.Array:
     name = FEATURE_MAPS[options.feature_map]
     if name == "elu":
-        return jnp.where(x > 0, x + 1, jnp.exp(jnp.minimum(x, 0.0)))
+        # Not jnp.minimum, whose derivative at 0 is a half.
+        return jnp.where(x > 0, x + 1, jnp.exp(jnp.where(x > 0, 0.0, x)))
     return jax.nn.relu(x) if name == "relu" else x

@@ -63,6 +63,22 @@ def test_steps() -> None:
     check_grads(step, _inputs(), order=2, eps=1e-5, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_forward_mode_at_zero_is_the_kernels_gradient(options: dict[str, Any]) -> None:
+    """Where feature maps have their corners; masks and padding make such tokens."""
+    q, k, v, *_ = _inputs()
+    q, k = q.at[:, 1].set(0.0), k.at[:, 2].set(0.0)
+
+    def run(q: jax.Array, k: jax.Array) -> jax.Array:
+        out = linear_attention(q, k, v, **options)
+        assert isinstance(out, jax.Array)
+        return out
+
+    forwards, backwards = (f(run, argnums=(0, 1))(q, k) for f in (jax.jacfwd, jax.jacrev))
+    for have, want in zip(forwards, backwards, strict=True):
+        np.testing.assert_allclose(have, want, rtol=1e-12, atol=1e-12)
+
+
 def test_first_gradients_are_the_kernels() -> None:
     """Nothing but native calls in what XLA compiles for gradients, mapped ones too."""
     q, k, v, decay, *_ = _inputs()
