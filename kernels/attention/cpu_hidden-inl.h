@@ -8,17 +8,10 @@
 #define KERNELS_ATTENTION_CPU_HIDDEN_INL_H_
 
 #include "kernels/attention/cpu_scores-inl.h"
+#include "kernels/native/tiles-inl.h"
 
 namespace kernels::attention {
 namespace KERNELS_ISA {
-
-// Of `count` rows of a tile, `stride` apart and padded to that.
-template <typename T>
-bool AllFinite(const T* rows, int64_t count, int64_t stride) {
-  Vec<T> sum{};
-  for (int64_t i = 0; i < count * stride; i += kLanes<T>) sum += Load(rows + i) * T{0};
-  return !Any(sum != sum);
-}
 
 // Calls add(first, number) for the runs of finite rows and add_one(row) for each other row.
 template <typename T, typename Add, typename AddOne>

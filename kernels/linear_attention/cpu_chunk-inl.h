@@ -197,12 +197,21 @@ void DecayWeights(int64_t count, const T* powers, T* weights) {
 }
 
 // out[i] += sum over j <= i of weights[j][i] in[j].
+//
+// A product gives later tokens a weight of 0, and 0 times infinity is NaN. So where a part is not
+// finite, its tokens are added one by one, to those alone that see them; likewise below.
 template <typename T>
 void AddPast(int64_t count, const T* weights, const T* in, int64_t stride, T* out) {
   for (int64_t i = 0; i < count; i += kPart) {
-    Multiply<Previous::kAdd, T>({weights + i, 1, kChunk}, Min(kPart, count - i),
-                                Min(i + kPart, count), in, stride, stride / kLanes<T>,
-                                out + i * stride, stride);
+    const int64_t end = Min(i + kPart, count);
+    const bool is_finite = AllFinite(in + i * stride, end - i, stride);
+    Multiply<Previous::kAdd, T>({weights + i, 1, kChunk}, end - i, is_finite ? end : i, in, stride,
+                                stride / kLanes<T>, out + i * stride, stride);
+    for (int64_t r = i; !is_finite && r < end; ++r) {
+      for (int64_t j = i; j <= r; ++j) {
+        AddRow(weights[j * kChunk + r], in + j * stride, stride, out + r * stride);
+      }
+    }
   }
 }
 
@@ -210,9 +219,17 @@ void AddPast(int64_t count, const T* weights, const T* in, int64_t stride, T* ou
 template <typename T>
 void AddFuture(int64_t count, const T* weights, const T* in, int64_t stride, T* out) {
   for (int64_t j = 0; j < count; j += kPart) {
-    Multiply<Previous::kAdd, T>({weights + j * kChunk + j, kChunk, 1}, Min(kPart, count - j),
-                                count - j, in + j * stride, stride, stride / kLanes<T>,
-                                out + j * stride, stride);
+    const int64_t end = Min(j + kPart, count);
+    const bool is_finite = AllFinite(in + j * stride, end - j, stride);
+    for (int64_t r = j; !is_finite && r < end; ++r) {
+      for (int64_t i = r; i < end; ++i) {
+        AddRow(weights[r * kChunk + i], in + i * stride, stride, out + r * stride);
+      }
+    }
+    const int64_t first = is_finite ? j : end;
+    Multiply<Previous::kAdd, T>({weights + j * kChunk + first, kChunk, 1}, end - j, count - first,
+                                in + first * stride, stride, stride / kLanes<T>, out + j * stride,
+                                stride);
   }
 }
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from kernels.linear_attention import _native, equality
+from kernels.linear_attention.contract import CHUNK
 from kernels.linear_attention.shapes import INTERPRETER_SIZES, TEST_SIZES
 
 # (size, features, dtype). Of the interpreter few: it takes a third of a second for each.
@@ -65,3 +66,43 @@ def test_matches_float64(
     table.compare(found, bars)
     for name, error in found.items():
         assert error <= bars[name], f"{name} is off by {error}, not {bars[name]}"
+
+
+# What is not finite in one token, and the results of the tokens that it does not concern: those
+# before a key, those after a query.
+ODD = {
+    "k": (float("inf"), ("out", "grad_q")),
+    "v": (float("-inf"), ("out", "grad_q")),
+    "q": (float("nan"), ("grad_k", "grad_v")),
+    "grad_out": (float("inf"), ("grad_k", "grad_v")),
+}
+
+
+@pytest.mark.parametrize("where", ODD)
+def test_odd_token_shows_where_it_is_seen_and_only_there(where: str) -> None:
+    """In the Triton kernels, in all of its chunk."""
+    token, features = 70, equality.FEATURES["elu"]
+    case = equality.make_case(INTERPRETER_SIZES["three chunks"], features, torch.float32)
+    arrays = (*case.inputs[:3], case.grads[0])
+    leaves = {
+        n: x.float()
+        for n, x in zip(("q", "k", "v", "grad_out"), arrays, strict=True)
+        if x is not None
+    }
+
+    def run() -> dict[str, torch.Tensor]:
+        *inputs, grad_out = leaves.values()
+        results = equality.through_torch((*inputs, None, None, None), (grad_out,), features)
+        return {n: x for n, x in zip(equality.NAMES, results, strict=True) if x is not None}
+
+    want = run()
+    value, names = ODD[where]
+    leaves[where][0, token, 0, 3] = value
+    got = run()
+    in_chunks = BACKEND == "triton interpreter"
+    before = slice(0, CHUNK if in_chunks else token)
+    after = slice(2 * CHUNK if in_chunks else token + 1, None)
+    unseen = before if "out" in names else after
+    for name in names:
+        assert torch.equal(got[name][:, unseen], want[name][:, unseen]), name
+    assert not got["grad_v" if where == "grad_out" else "out"][:, token].isfinite().all()

@@ -254,6 +254,23 @@ void TransposeTile(const T* in, int64_t in_stride, int64_t rows, int64_t columns
   }
 }
 
+// Of `count` rows of a tile, `stride` apart and padded to that. In several sums, for each addition
+// waits for the one before it.
+template <typename T>
+bool AllFinite(const T* rows, int64_t count, int64_t stride) {
+  constexpr int kSums = 4;
+  const int64_t size = count * stride;
+  Vec<T> sums[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums * kLanes<T> <= size; i += kSums * kLanes<T>) {
+#pragma GCC unroll 4
+    for (int s = 0; s < kSums; ++s) sums[s] += Load(rows + i + s * kLanes<T>) * T{0};
+  }
+  for (; i < size; i += kLanes<T>) sums[0] += Load(rows + i) * T{0};
+  const Vec<T> sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+  return !Any(sum != sum);
+}
+
 }  // namespace KERNELS_ISA
 }  // namespace kernels
 
