@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from kernels import arguments
 from kernels.attention import jax_op as attention_jax
@@ -342,3 +343,67 @@ def test_long_values_are_cut_in_messages() -> None:
     with pytest.raises(TypeError) as error:
         arguments.integer("size", "x" * 10_000)
     assert len(str(error.value)) < 100
+
+
+def _freed(x: torch.Tensor, left: int = 0) -> torch.Tensor:
+    """The same tensor with so many bytes of memory left."""
+    x.untyped_storage().resize_(left)
+    return x
+
+
+_X = torch.ones(1, 2, 2, 4)
+_STATE = State(torch.ones(1, 2, 4, 4), torch.ones(1, 2, 4))
+WITHOUT_MEMORY: dict[str, Callable[[], Any]] = {
+    "q": lambda: attention_torch.attention(_freed(_X.clone()), _X, _X),
+    "v": lambda: attention_torch.attention(_X, _X, _freed(torch.ones(1, 2, 4, 4)[:, :, ::2], 96)),
+    "k": lambda: torch.vmap(lambda k: linear_torch.linear_attention(_X, k, _X))(
+        _freed(_X[None].clone())
+    ),
+    "alibi_slopes": lambda: attention_torch.attention(
+        _X, _X, _X, alibi_slopes=_freed(torch.ones(1, 2))
+    ),
+    "segment_ids": lambda: attention_torch.attention(
+        _X, _X, _X, segment_ids=_freed(torch.ones(1, 2, dtype=torch.int32))
+    ),
+    "dropout_seed": lambda: attention_torch.attention(
+        _X, _X, _X, dropout_rate=0.5, dropout_seed=_freed(torch.ones(1, dtype=torch.int64))
+    ),
+    "decay": lambda: linear_torch.linear_attention(_X, _X, _X, decay=_freed(torch.ones(1, 2))),
+    "the state's k_sum": lambda: linear_torch.linear_attention(
+        _X, _X, _X, initial_state=_STATE._replace(k_sum=_freed(_STATE.k_sum.clone()))
+    ),
+    "x": lambda: quantize_torch.quantize(_freed(torch.ones(96), 380)),
+    "residual": lambda: quantize_torch.quantize(torch.ones(96), residual=_freed(torch.ones(96))),
+    "payload": lambda: quantize_torch.dequantize(
+        _freed(quantize_torch.quantize(torch.ones(96))), 96
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_MEMORY)
+def test_memory_that_is_gone_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} of shape .* freed or cut"):
+        WITHOUT_MEMORY[name]()
+
+
+@pytest.mark.parametrize("run", [attention_torch.attention, linear_torch.linear_attention])
+def test_memory_that_is_gone_before_the_backward_pass_is_named(run: Callable[..., Any]) -> None:
+    k = _X.clone().requires_grad_()
+    out = run(_X, k, _X)
+    _freed(k)
+    with pytest.raises(ValueError, match="^k of shape"):
+        out.sum().backward()
+
+
+def test_no_memory_is_missed_where_there_is_none_to_be() -> None:
+    """Views, tensors of no elements, and those that torch.func and torch.compile trace."""
+    wide = torch.ones(1, 2, 2, 8)
+    views = (wide[..., 4:], _X[:, :1].expand(1, 2, 2, 4), _X.transpose(1, 2))
+    empty = torch.empty(0, 2, 2, 4)
+    attention_torch.attention(empty, empty, empty)
+    for run in (attention_torch.attention, linear_torch.linear_attention):
+        torch.func.vmap(torch.func.grad(lambda q, run=run: run(q, *views[1:]).sum()))(
+            views[0][None]
+        )
+        with FakeTensorMode() as mode:
+            assert run(*map(mode.from_tensor, views)).shape == _X.shape

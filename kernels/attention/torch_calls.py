@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from kernels import cubin_loader, torch_derivatives
+from kernels import cubin_loader, torch_arguments, torch_derivatives
 from kernels.attention import _native, contract, formula_torch, reference, rope, torch_segments
 from kernels.attention.contract import Extras, Options, Sizes
 
@@ -159,7 +159,10 @@ def _backward(
     rotary_interleaved: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the gradients of q, k, v and the slopes [batch, num_heads] (zeros unless wanted)."""
-    q, k, v, out, lse, grad_out = map(_prepare, (q, k, v, out, lse, grad_out))
+    given = {"q": q, "k": k, "v": v, "out": out, "lse": lse, "the gradient of out": grad_out}
+    for name, x in given.items():  # Time has passed since the results were computed.
+        torch_arguments.memory(name, x)
+    q, k, v, out, lse, grad_out = map(_prepare, given.values())
     extras = _prepare_all(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
     options = Options(
         softmax_scale,

@@ -214,6 +214,7 @@ def _seeds(
     if seed is None:
         return None
     if isinstance(seed, torch.Tensor):
+        torch_arguments.tensor("dropout_seed", seed)
         arguments.integer_dtype("dropout_seed", dtype_name(seed))
         seeds = seed.to(q.device, torch.int64)
     else:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from kernels import cubin_loader, torch_derivatives
+from kernels import cubin_loader, torch_arguments, torch_derivatives
 from kernels.linear_attention import _native, contract, formula_torch, reference
 from kernels.linear_attention.contract import Extras, Options, Sizes, State
 
@@ -119,6 +119,8 @@ def _backward(
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the gradients of q, k, v, decay and the initial state (empty unless wanted)."""
+    for name, x in (("q", q), ("k", k), ("v", v), ("out", out), ("the gradient of out", grad_out)):
+        torch_arguments.memory(name, x)  # Time has passed since the results were computed.
     given = (q, k, v, decay, initial_kv, initial_k_sum, out, factor, grad_out)
     inputs = tuple(map(_prepare, (*given, grad_final_kv, grad_final_k_sum)))
     grads = _empty_gradients(q, k, v, wants_decay, wants_initial)
