@@ -270,6 +270,13 @@ def _fold(
             return None
         return x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)
 
+    if not size:  # Shapes are those of one element, which still depends on what is mapped.
+        ones = [
+            x if x is None or dim is None else _one(x.movedim(dim, 0))
+            for x, dim in zip(tensors, in_dims, strict=True)
+        ]
+        outputs, dims = _fold(run, 1, [None if d is None else 0 for d in in_dims], ones, unbatched)
+        return tuple(x[:0] for x in outputs), dims
     if any(in_dims[i] is not None for i in unbatched):
         mapped = [front(x, dim) for x, dim in zip(tensors, in_dims, strict=True)]
         rows = [run(*(None if x is None else x[i] for x in mapped)) for i in range(size)]
@@ -280,6 +287,11 @@ def _fold(
     ]
     outputs = run(*folded)
     return _all_mapped(tuple(x.reshape(size, x.shape[0] // size, *x.shape[1:]) for x in outputs))
+
+
+def _one(none: torch.Tensor) -> torch.Tensor:
+    """Makes one element of zeros out of no elements."""
+    return torch.cat((none, none.new_zeros((1, *none.shape[1:]))))
 
 
 def _all_mapped(

@@ -142,6 +142,15 @@ def test_maps_over_what_is_not_q(values: torch.Tensor, option: Callable[..., Any
     torch.testing.assert_close(torch.vmap(grad)(values), expected)
 
 
+def test_vmap_over_nothing_gives_nothing() -> None:
+    """Over tables of RoPE too, which are no part of the batch."""
+    q = torch.ones(1, 2, 2, 4)
+    out = torch.vmap(lambda k: attention(q, k, q))(torch.ones(0, 1, 2, 2, 4))
+    assert out.shape == (0, *q.shape)
+    out = torch.vmap(lambda t: attention(q, q, q, rope=RopeTables(t, t)))(torch.ones(0, 2, 2))
+    assert out.shape == (0, *q.shape)
+
+
 def test_first_gradients_are_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """No formula where a kernel fits, under torch.func too."""
 

@@ -97,6 +97,14 @@ def test_per_sample_gradients_are_the_kernels(monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(have, torch.stack(want))
 
 
+def test_vmap_over_nothing_gives_nothing() -> None:
+    q, k, v = _tensors((0, 2, 4, 2, 3), (2, 4, 1, 3), (2, 4, 1, 2))
+    q.requires_grad_()
+    out = torch.vmap(lambda q: linear_attention(q, k, v))(q)
+    assert out.shape == (0, 2, 4, 2, 2)
+    assert torch.autograd.grad(out.sum(), q)[0].shape == q.shape
+
+
 def test_autocast() -> None:
     q, k, v = (x.float() for x in _tensors((1, 3, 2, 4), (1, 3, 2, 4), (1, 3, 2, 4)))
     with torch.autocast("cpu", torch.bfloat16):

@@ -43,6 +43,9 @@ ROUNDINGS = ("nearest", "stochastic")
 
 BLOCK_SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
 
+# What the fields of a Codec may be.
+_CODEC_VALUES = range(len(FORMATS)), range(len(ROUNDINGS)), BLOCK_SIZES
+
 # The least scale of a block that is not all zeros, the smallest normal float32: neither a scale nor
 # its inverse leaves the normal numbers. Codes of smaller blocks do not reach the largest value.
 MIN_SCALE = 2.0**-126
@@ -157,9 +160,15 @@ class Layout(NamedTuple):
 
 
 def check_codec(codec: Codec) -> None:
-    """Raises TypeError unless it is a codec."""
+    """Raises TypeError or ValueError unless it is a codec, made by `codec` or as if it were."""
     if not isinstance(codec, Codec):
         raise TypeError(f"codec must be a Codec, got {arguments.given(codec)}")
+    for name, value, accepted in zip(Codec._fields, codec, _CODEC_VALUES, strict=True):
+        # Each compared by itself: torch.compile finds no symbolic number by `in`.
+        if all(value != x for x in accepted):
+            raise ValueError(
+                f"{name} of a Codec must be one of {', '.join(map(str, accepted))}, got {value!r}"
+            )
 
 
 def check_seed(seed: int) -> int:

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from kernels.dispatch import UnsupportedKernelError
 from kernels.quantize import contract, equality, jax_op
-from kernels.quantize.contract import DEFAULT_CODEC
+from kernels.quantize.contract import DEFAULT_CODEC, Codec
 from kernels.quantize.equality_jax import through_jax
 from kernels.quantize.shapes import TEST_SHAPES
 
@@ -198,6 +198,12 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         jax.jit(lambda x: jax_op.quantize(x, **arguments))(_x(100))
+
+
+def test_bad_codecs_are_named() -> None:
+    for name, made in (("block_size", Codec(0, 0, 0)), ("rounding", Codec(0, 7, 256))):
+        with pytest.raises(ValueError, match=f"{name} of a Codec must be one of"):
+            jax_op.quantize(_x(5), made)
 
 
 def test_bad_payloads_are_named() -> None:

@@ -62,6 +62,12 @@ def test_compiles_into_one_graph(backend: str, dynamic: bool) -> None:
         assert torch.equal(residual, other)
 
 
+def test_a_codec_may_be_an_argument_of_what_is_compiled() -> None:
+    x, codec = _x(96), contract.codec(block_size=64)
+    run = torch.compile(torch_op.quantize, dynamic=True, fullgraph=True, backend="eager")
+    assert torch.equal(run(x, codec), torch_op.quantize(x, codec))
+
+
 def test_outputs_may_be_given() -> None:
     x = _x(20, 50)
     payload = torch.full((4, DEFAULT_CODEC.payload_bytes(256)), 9, dtype=torch.uint8)
@@ -78,6 +84,19 @@ def test_outputs_may_be_given() -> None:
     again = torch.empty_like(terms[:1])
     assert torch_op.reduce_quantize(terms, 1000, multiplier=0.5, out=again) is again
     torch.testing.assert_close(torch_op.dequantize(again, 1000), out, rtol=0, atol=2.0**-20)
+
+
+def test_negative_views() -> None:
+    x, residual = _x(96), _x(96)
+    payload = torch_op.quantize(-x)
+    assert torch.equal(torch_op.quantize(torch._neg_view(x)), payload)
+    plain, view = -residual, torch._neg_view(residual)
+    expected = torch_op.quantize(x, residual=plain)
+    assert torch.equal(torch_op.quantize(x, residual=view), expected)
+    assert torch.equal(view, plain)
+    out = torch._neg_view(torch.empty(96))
+    torch_op.dequantize(payload, 96, out=out)
+    assert torch.equal(out, torch_op.dequantize(payload, 96))
 
 
 def test_any_layout_of_the_input() -> None:
@@ -205,6 +224,9 @@ def test_bad_codecs_are_named() -> None:
         contract.codec("int4")
     with pytest.raises(ValueError, match="rounding must be one of nearest, stochastic"):
         contract.codec(rounding="up")
+    for name, made in (("block_size", Codec(0, 0, 0)), ("rounding", Codec(0, 7, 256))):
+        with pytest.raises(ValueError, match=f"{name} of a Codec must be one of"):
+            torch_op.quantize(_x(5), made)
 
 
 def test_unsupported_dtypes_are_named() -> None:

@@ -63,7 +63,9 @@ def quantize(
     seed, offset = contract.check_seed(seed), contract.check_offset(offset)
     _check_residual(residual, layout.size, x.device)
     out = _payload_out(out, codec, layout, x.device)
-    torch_calls.quantize(x.detach(), residual, out, *codec, *layout[1:], seed, offset)
+    x, *plain = _plain(x.detach(), residual, out)
+    torch_calls.quantize(x, *plain, *codec, *layout[1:], seed, offset)
+    _write_back(plain, residual, out)
     return out
 
 
@@ -95,7 +97,9 @@ def dequantize(
     """
     layout = _layout(payload, size, codec, chunk_size)
     out = _values_out(out, layout.size, dtype, payload.device)
-    torch_calls.dequantize(payload, out, *codec, layout.chunk_size)
+    plain = _plain(out)
+    torch_calls.dequantize(payload, *plain, *codec, layout.chunk_size)
+    _write_back(plain, out)
     return out
 
 
@@ -129,7 +133,9 @@ def reduce(
     size = contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size).size
     multiplier = contract.check_multiplier(multiplier)
     out = _values_out(out, size, dtype, payloads.device)
-    torch_calls.reduce(payloads, out, *codec, multiplier)
+    plain = _plain(out)
+    torch_calls.reduce(payloads, *plain, *codec, multiplier)
+    _write_back(plain, out)
     return out
 
 
@@ -168,7 +174,9 @@ def reduce_quantize(
     seed, offset = contract.check_seed(seed), contract.check_offset(offset)
     _check_residual(residual, size, payloads.device)
     out = _payload_out(out, codec, Layout(size, 1, size), payloads.device)
-    torch_calls.reduce_quantize(payloads, residual, out, *codec, size, multiplier, seed, offset)
+    payloads, *plain = _plain(payloads, residual, out)
+    torch_calls.reduce_quantize(payloads, *plain, *codec, size, multiplier, seed, offset)
+    _write_back(plain, residual, out)
     return out
 
 
@@ -246,6 +254,19 @@ def _check_residual(residual: MaybeTensor, size: int, device: torch.device) -> N
         torch_arguments.tensor("residual", residual, or_else=" or None")
         contract.check_residual(tuple(residual.shape), dtype_name(residual), size)
         _check_written("residual", residual, device)
+
+
+def _plain(*given: MaybeTensor) -> list[Any]:
+    """Copies negative views: with one PyTorch calls no operator that takes or returns None."""
+    if torch.compiler.is_compiling():
+        return list(given)
+    return [None if x is None else x.resolve_neg() for x in given]
+
+
+def _write_back(plain: list[Any], *written: MaybeTensor) -> None:
+    for x, done in zip(written, plain, strict=True):
+        if x is not None and x is not done:
+            x.copy_(done)
 
 
 def _check_written(name: str, x: torch.Tensor, device: torch.device) -> None:
