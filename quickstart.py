@@ -24,12 +24,12 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from base.interrupts import status_of
 from data import digits
 from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
 from train.cli import EXIT_BAD_INPUT, output_path, unique_name
 from train.config import ConfigError, load_config
-from train.interrupts import status_of
 from train.meter import TrainingError
 from train.preflight import check_run
 from train.progress import show_progress

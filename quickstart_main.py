@@ -1,6 +1,6 @@
 """`//:quickstart`, the program: hears signals from the first import on; see quickstart.py."""
 
-from train.interrupts import exit_when_interrupted
+from base.interrupts import exit_when_interrupted
 
 
 def main() -> None:

@@ -15,13 +15,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from base.interrupts import raise_on_signals
 from base.options import Parser, directory_name, positive_float, positive_int
 from benchmarks import program
 from benchmarks.attention_cases import DTYPES, FEATURES
 from benchmarks.machine import find_gpus
 from benchmarks.program import BadInputError, Results
 from kernels.dispatch import BACKENDS
-from train.interrupts import raise_on_signals
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,12 +15,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from base.interrupts import raise_on_signals
 from base.options import Parser, directory_name, positive_float, positive_int
 from benchmarks import program
 from benchmarks.compression_network import NetworkError, check_tools, remove_abandoned
 from benchmarks.compression_presets import DEFAULT, QUICK, Preset
 from benchmarks.program import BadInputError, Results
-from train.interrupts import raise_on_signals
 
 # One veth pair or one bridge: more ranks than this on one machine measure only the machine.
 _MAX_WORLD_SIZE = 8

@@ -16,11 +16,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from base.interrupts import raise_on_signals
 from base.options import Parser, directory_name, positive_int
 from benchmarks import program
 from benchmarks.convergence_names import TASK_NAMES, VARIANT_NAMES
 from benchmarks.program import Results
-from train.interrupts import raise_on_signals
 
 _DEFAULT_TASKS = ("digits", "bytes")
 

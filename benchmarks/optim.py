@@ -12,11 +12,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from base.interrupts import raise_on_signals
 from base.options import Parser, directory_name, positive_float
 from benchmarks import program
 from benchmarks.program import Results
 from optim.registry import ALGORITHMS
-from train.interrupts import raise_on_signals
 
 FRAMEWORKS = ("torch", "jax")
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from base.interrupts import status_of
 from base.options import EXIT_BAD_INPUT, Parser
 from benchmarks.result_files import require_writable, results_directory, write_new
-from train.interrupts import status_of
 
 EXIT_FAILED = 1
 

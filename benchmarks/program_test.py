@@ -16,7 +16,7 @@ _PROGRAM = """
 import sys, time
 from base.options import Parser, directory_name
 from benchmarks import program, result_files
-from train.interrupts import raise_on_signals
+from base.interrupts import raise_on_signals
 
 def wait(*arguments):
     print("waiting", flush=True)

@@ -12,10 +12,10 @@ from typing import Annotated, Protocol
 import typer
 from rich.console import Console
 
+from base.interrupts import NOTHING_LEFT, status_of
 from registry.artifact import ArtifactError
 from train.callbacks import Callback
 from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
-from train.interrupts import NOTHING_LEFT, status_of
 from train.launcher import RankError
 from train.meter import TrainingError
 from train.preflight import Framework, check_run

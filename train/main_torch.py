@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from train.interrupts import NOTHING_LEFT, exit_when_interrupted
+from base.interrupts import NOTHING_LEFT, exit_when_interrupted
 
 if TYPE_CHECKING:
     from train.cli import Train

@@ -8,7 +8,7 @@ import pytest
 
 _PROGRAM = """
 import signal, sys
-from train.interrupts import raise_on_signals, status_of
+from base.interrupts import raise_on_signals, status_of
 
 ignored, *numbers = map(int, sys.argv[1:])
 if ignored:
@@ -29,7 +29,7 @@ sys.exit(status)
 
 _IMPORTING = """
 import signal, sys
-from train.interrupts import exit_when_interrupted
+from base.interrupts import exit_when_interrupted
 
 with exit_when_interrupted("interrupted: all is well"):
     signal.raise_signal(int(sys.argv[1]))
