@@ -24,7 +24,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from base.interrupts import status_of
+from base.interrupts import Interrupted, take
 from data import digits
 from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
@@ -77,9 +77,6 @@ def main(
     except (QuickstartError, TrainingError, InferenceError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_FAILED) from error
-    except KeyboardInterrupt as interrupt:
-        typer.echo("interrupted: everything was shut down", err=True)
-        raise typer.Exit(status_of(interrupt)) from None
 
 
 def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> None:
@@ -193,7 +190,8 @@ def _wait_for_interrupt(console: Console, address: str, model: str, samples: Pat
     )
     try:
         signal.pause()
-    except KeyboardInterrupt:
+    except Interrupted:
+        take()
         console.print("stopping")
 
 

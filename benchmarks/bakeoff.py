@@ -15,7 +15,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from base.interrupts import raise_on_signals
+from base.interrupts import NOTHING_WRITTEN, exit_when_interrupted, hear_signals_in_imports
+
+if __name__ == "__main__":
+    hear_signals_in_imports(NOTHING_WRITTEN)
+
 from base.options import Parser, directory_name, positive_int
 from benchmarks import program
 from benchmarks.convergence_names import TASK_NAMES
@@ -48,5 +52,5 @@ def _measure(args: argparse.Namespace, command: str) -> Results:
 
 
 if __name__ == "__main__":
-    raise_on_signals()
-    sys.exit(main(sys.argv[1:]))
+    with exit_when_interrupted(NOTHING_WRITTEN):
+        sys.exit(main(sys.argv[1:]))

@@ -8,13 +8,10 @@ several send to gets no more than it.
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 INTERFACE = "hpc0"
@@ -131,20 +128,19 @@ def check_tools() -> None:
 
 @contextmanager
 def network(plan: Plan) -> Iterator[None]:
-    """Makes what is planned, and removes it however the block ends, SIGTERM included.
+    """Makes what is planned, and removes it however the block ends.
 
     Raises:
       NetworkError: a command failed.
     """
-    with _terminated_as_interrupted():
-        try:
-            for command in make_commands(plan):
+    try:
+        for command in make_commands(plan):
+            run(command)
+        yield
+    finally:
+        for command in remove_commands(plan.namespaces):
+            with suppress(NetworkError):  # it was not made, or is gone
                 run(command)
-            yield
-        finally:
-            for command in remove_commands(plan.namespaces):
-                with suppress(NetworkError):  # it was not made, or is gone
-                    run(command)
 
 
 def remove_abandoned() -> None:
@@ -184,15 +180,3 @@ def run(command: Command) -> str:
 
 def _ends(plan: Plan) -> list[End]:
     return [end for link in plan.links for end in link]
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        sys.exit(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

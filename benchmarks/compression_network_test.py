@@ -110,17 +110,19 @@ def test_removed_when_making_fails(
 def test_removed_when_terminated(tmp_path: Path) -> None:
     log = _iproute2(tmp_path)
     program = (
-        "import os, signal\n"
+        "import signal\n"
+        "from base.interrupts import NOTHING_WRITTEN, exit_when_interrupted\n"
         "from benchmarks.compression_network import network, plan_network\n"
-        f"with network(plan_network(2, {_PID})):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    signal.pause()\n"
+        f"with exit_when_interrupted(NOTHING_WRITTEN), network(plan_network(2, {_PID})):\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
     )
     environment = os.environ | {
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
-    subprocess.run([sys.executable, "-c", program], env=environment, check=False)
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (143, "interrupted: nothing was written\n")
     assert log.read_text().count("netns delete") == 2
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from base.interrupts import status_of
 from base.options import EXIT_BAD_INPUT, Parser
 from benchmarks.result_files import require_writable, results_directory, write_new
 
@@ -70,9 +69,6 @@ def run(
     try:
         results = measure(args, command)
         _write(results, directory)
-    except KeyboardInterrupt as interrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
-        return status_of(interrupt)
     except BadInputError as error:
         return _report(str(error), EXIT_BAD_INPUT)
     except FailedError as error:

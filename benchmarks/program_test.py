@@ -16,7 +16,7 @@ _PROGRAM = """
 import sys, time
 from base.options import Parser, directory_name
 from benchmarks import program, result_files
-from base.interrupts import raise_on_signals
+from base.interrupts import NOTHING_WRITTEN, exit_when_interrupted
 
 def wait(*arguments):
     print("waiting", flush=True)
@@ -31,8 +31,8 @@ def measure(args, command):
 parser = Parser("An example.")
 parser.add_argument("--during")
 parser.add_argument("--out", type=directory_name)
-raise_on_signals()
-sys.exit(program.run(parser, "//:example", sys.argv[1:], measure))
+with exit_when_interrupted(NOTHING_WRITTEN):
+    sys.exit(program.run(parser, "//:example", sys.argv[1:], measure))
 """
 
 

@@ -12,7 +12,6 @@ from typing import Annotated, Protocol
 import typer
 from rich.console import Console
 
-from base.interrupts import NOTHING_LEFT, status_of
 from registry.artifact import ArtifactError
 from train.callbacks import Callback
 from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
@@ -79,9 +78,6 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
         except RankError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(EXIT_FAILED) from error
-        except KeyboardInterrupt as interrupt:
-            typer.echo(NOTHING_LEFT, err=True)
-            raise typer.Exit(status_of(interrupt)) from None
 
     app()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from base.interrupts import NOTHING_LEFT, exit_when_interrupted
+from base.interrupts import exit_when_interrupted
 
 if TYPE_CHECKING:
     from train.cli import Train
@@ -27,5 +27,5 @@ def _load() -> Train:
 
 
 if __name__ == "__main__":
-    with exit_when_interrupted(NOTHING_LEFT):
+    with exit_when_interrupted("interrupted: nothing half-written was left"):
         main()
