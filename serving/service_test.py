@@ -5,7 +5,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import grpc
@@ -337,6 +337,65 @@ def test_idle_watchers_do_not_hold_up_a_shutdown() -> None:
         assert [[response.status for response in watch] for watch in watches] == [
             [NOT_SERVING]
         ] * 20
+
+
+def _silent(address: str) -> socket.socket:
+    host, port = address.split(":")
+    return socket.create_connection((host, int(port)))
+
+
+def _half_a_preface(address: str) -> socket.socket:
+    connection = _silent(address)
+    connection.sendall(b"PRI * HTTP/2.0\r\n")
+    return connection
+
+
+def _acknowledging_nothing(address: str) -> socket.socket:
+    connection = _silent(address)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    assert connection.recv(1)
+    return connection
+
+
+@pytest.mark.parametrize("connect", [_silent, _half_a_preface, _acknowledging_nothing])
+def test_connections_that_say_nothing_do_not_hold_up_a_shutdown(
+    connect: Callable[[str], socket.socket],
+) -> None:
+    with running_server(mean_of_each_row) as (address, server, loop), connect(address):
+        assert stub(address).ModelInfer(request()).outputs
+        asyncio.run_coroutine_threadsafe(server.drain(grace_s=FOREVER_S), loop).result(WAIT_S)
+
+
+def test_a_call_whose_request_never_comes_does_not_hold_up_a_shutdown() -> None:
+    end = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        end.wait()
+        yield b""
+
+    with running_server(mean_of_each_row) as (address, server, loop), ExitStack() as stack:
+        channel = stack.enter_context(grpc.insecure_channel(address))
+        stack.callback(end.set)
+        call = channel.stream_unary(f"/{SERVICE_NAME}/ModelInfer").future(never())
+        # Of the same connection: when this is answered, the other has come as far.
+        assert oip_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request()).outputs
+        asyncio.run_coroutine_threadsafe(server.drain(grace_s=FOREVER_S), loop).result(WAIT_S)
+        assert call.code() is not grpc.StatusCode.OK
+
+
+def test_calls_that_outlast_the_grace_are_cut_off() -> None:
+    started = threading.Event()
+
+    async def predict(batch: np.ndarray) -> np.ndarray:
+        started.set()
+        await asyncio.Event().wait()
+        return batch
+
+    with running_server(predict) as (address, server, loop):
+        call = stub(address).ModelInfer.future(request())
+        assert started.wait(WAIT_S)
+        asyncio.run_coroutine_threadsafe(server.drain(grace_s=0.1), loop).result(WAIT_S)
+        assert call.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_watch_follows_readiness() -> None:
