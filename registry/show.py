@@ -7,6 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated
 
+from base.interrupts import exit_when_interrupted, hear_signals_in_imports
+
+if __name__ == "__main__":
+    hear_signals_in_imports("interrupted")
+
 import typer
 from hpc.artifact.v1 import artifact_pb2
 from rich.console import Console
@@ -94,4 +99,5 @@ def _printable(text: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(show)
+    with exit_when_interrupted("interrupted"):
+        typer.run(show)

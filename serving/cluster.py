@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ def local_cluster(num_cpus: int) -> Iterator[None]:
     Raises:
         StartError: Ray could not start.
     """
+    # What a terminal that closes sends to all is for this process to act on; children inherit this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     # Unix socket paths are limited to 107 bytes, and TMPDIR can be longer than that.
     directory = tempfile.mkdtemp(prefix="hpc-", dir="/tmp")
     # RAY_AUTH_MODE is unset (environment.py), which means to authenticate a new cluster by token.

@@ -3,7 +3,7 @@
 bazel run //serving:gateway -- --artifact DIRECTORY
 
 Prints one line when it is ready to answer, `serving digits 1.0.0 at 127.0.0.1:8001`, and drains on
-SIGINT or SIGTERM. What it can refuse it refuses before Ray is imported.
+SIGINT, SIGTERM or SIGHUP. What it can refuse it refuses before Ray is imported.
 
 Each gateway runs a Ray of its own on this machine, reachable on loopback only, and joins no other:
 RAY_ADDRESS and its like are named in a warning and not used, and neither are the proxies of the
@@ -14,6 +14,11 @@ import asyncio
 import logging
 import os
 from typing import Annotated, NoReturn
+
+from base.interrupts import exit_when_interrupted, hear_signals_in_imports
+
+if __name__ == "__main__":
+    hear_signals_in_imports("interrupted: nothing was started")
 
 import typer
 from pydantic import ValidationError
@@ -82,4 +87,5 @@ def _refuse(reason: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with exit_when_interrupted("interrupted: nothing was started"):
+        typer.run(main)

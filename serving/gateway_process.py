@@ -63,7 +63,7 @@ def running(*arguments: object, env: Mapping[str, str] = MappingProxyType({})) -
         gateway = Gateway(process, line.split()[-1])
         yield gateway
         if process.poll() is None:
-            assert end_by_signal(gateway, signal.SIGTERM) == ""
+            assert end_by_signal(gateway, signal.SIGHUP) == ""
     finally:
         process.terminate()
         process.communicate(timeout=STOP_S)
@@ -74,8 +74,8 @@ def end_by_signal(gateway: Gateway, number: signal.Signals) -> str:
     session = gateway.process.pid
     commands = " ".join(processes_of(session).values())
     (ray_directory,) = set(re.findall(r"/tmp/hpc-\w+", commands))  # noqa: S108  nothing is written
-    # A terminal sends Ctrl-C to all processes, a supervisor its signal to one.
-    (os.killpg if number is signal.SIGINT else os.kill)(session, number)
+    # A terminal sends its signals to all processes, a supervisor its own to one.
+    (os.kill if number is signal.SIGTERM else os.killpg)(session, number)
     stdout, stderr = gateway.process.communicate(timeout=STOP_S)
     assert gateway.process.returncode == 0
     assert "Traceback" not in stderr

@@ -1,11 +1,11 @@
 """The life of a gateway: listen, start the replicas, answer, drain, stop."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 
+from base.interrupts import asked_to_end
 from serving.config import GatewayConfig
 from serving.errors import StartError
 from serving.model import ServedModel
@@ -15,13 +15,13 @@ from serving.tensors import zeros
 
 
 async def serve_until_signal(config: GatewayConfig, model: ServedModel) -> None:
-    """Serves until SIGINT or SIGTERM, then drains; a further signal does not cut that short.
+    """Serves until SIGINT, SIGTERM or SIGHUP, then drains; further ones do not cut it short.
 
     Raises:
         StartError: the address cannot be listened on, or a replica could not start.
     """
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in asked_to_end():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
         async with gateway(config, model, stop) as address:
@@ -76,14 +76,19 @@ async def _replicas(
     """Runs the model's replicas in a Ray of their own, and yields the function that calls them."""
     cluster = ExitStack()
 
+    def go_on() -> None:
+        if stop.is_set():
+            raise StartError("told to stop")
+
     def start() -> None:
+        go_on()
         # Importing Ray takes seconds; a port that is taken was refused before.
         from serving.cluster import local_cluster
         from serving.replica import deploy
 
+        go_on()
         cluster.enter_context(local_cluster(num_cpus=config.replicas))
-        if stop.is_set():
-            raise StartError("told to stop")
+        go_on()
         deploy(model.directory, model.digest, config.framework, config.replicas)
 
     loop = asyncio.get_running_loop()
