@@ -1,6 +1,7 @@
 """Options are checked, and help is printed, before anything that takes long is imported."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,7 @@ BAD = {
     ("--repeat", "1"): ("from 2 to 1000000, got '1'", OF_KERNELS),
     ("--device", "cuda:7"): ("invalid choice: 'cuda:7'", OF_KERNELS),
     ("--threads", "0"): ("from 1 to 1000000, got '0'", ("kernels.quantize.quantize_bench",)),
+    ("--threads", "1000000"): ("this process may use", ("kernels.quantize.quantize_bench",)),
     ("--mib", "1000000"): ("--mib 1000000: takes", ("kernels.quantize.quantize_bench",)),
 }
 
@@ -71,6 +73,31 @@ def test_a_bad_option_comes_before_heavy_imports(
     # Nor by a case before this one.
     assert not HEAVY & set(sys.modules)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("program", OF_KERNELS)
+def test_a_missing_gpu_is_one_line(program: str) -> None:
+    command = [sys.executable, "-m", program, "--device", "cuda"]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "error: --device cuda: PyTorch finds no GPU here; --help lists the options\n"
+    )
+
+
+@pytest.mark.parametrize("program", BENCHMARKS + OF_KERNELS)
+def test_a_signal_as_it_starts_is_one_line(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the place of the first library that is imported; every program reads options.
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "options.py").write_text("import signal; signal.raise_signal(15)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    command = [sys.executable, "-m", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (143, "")
+    assert ended.stderr == "interrupted: nothing was written\n"
 
 
 @pytest.mark.parametrize("program", BENCHMARKS + OF_KERNELS)

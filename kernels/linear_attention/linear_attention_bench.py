@@ -10,6 +10,11 @@ GFLOP/s are ours through torch, for 2 * B * H * S * (Dk + Dv) * 64 / 2 + 4 * B *
 operations of the forward pass and 2.5 times as many of the backward pass.
 """
 
+from base.interrupts import NOTHING_WRITTEN, exit_when_interrupted, hear_signals_in_imports
+
+if __name__ == "__main__":
+    hear_signals_in_imports(NOTHING_WRITTEN)
+
 from base.options import Parser, count_from_two
 from kernels.linear_attention.shapes import BENCHMARK_SIZES
 
@@ -24,10 +29,16 @@ def main() -> None:
     add("--repeat", type=count_from_two, default=7, help="timed runs of each step")
     add("--sizes", nargs="+", choices=list(BENCHMARK_SIZES), default=list(BENCHMARK_SIZES))
     args = parser.parse_args()
+    if args.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("--device cuda: PyTorch finds no GPU here")
     from kernels.linear_attention.linear_attention_bench_steps import print_table
 
     print_table(args)
 
 
 if __name__ == "__main__":
-    main()
+    with exit_when_interrupted(NOTHING_WRITTEN):
+        main()

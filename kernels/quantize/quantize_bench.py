@@ -13,6 +13,11 @@ column is the copy's median time over ours: 1 is the speed of memory.
 
 import os
 
+from base.interrupts import NOTHING_WRITTEN, exit_when_interrupted, hear_signals_in_imports
+
+if __name__ == "__main__":
+    hear_signals_in_imports(NOTHING_WRITTEN)
+
 from base.options import Parser, count_from_two, positive_int
 from kernels.quantize import contract
 
@@ -23,23 +28,32 @@ BYTES_A_BYTE = 6
 def main() -> None:
     """Prints one table."""
     parser = Parser(__doc__)
+    cores = len(os.sched_getaffinity(0))
     add = parser.add_argument
     add("--format", default="int8", choices=contract.FORMAT_NAMES)
     add("--rounding", default="nearest", choices=contract.ROUNDINGS)
     add("--block-size", type=positive_int, default=256, choices=contract.BLOCK_SIZES, metavar="N")
     add("--device", default="cpu", choices=["cpu", "cuda"])
-    add("--threads", type=positive_int, default=len(os.sched_getaffinity(0)))
+    add("--threads", type=positive_int, default=cores)
     add("--mib", type=positive_int, default=64, help="of the gradient in float32")
     add("--repeat", type=count_from_two, default=15, help="timed runs of each step")
     args = parser.parse_args()
+    if args.threads > cores:
+        parser.error(f"--threads {args.threads}: this process may use {cores} cores")
     needed = args.mib * BYTES_A_BYTE
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     if needed > present:
         parser.error(f"--mib {args.mib}: takes {needed} MiB of memory, and there are {present}")
+    if args.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            parser.error("--device cuda: PyTorch finds no GPU here")
     from kernels.quantize.quantize_bench_steps import print_table
 
     print_table(args)
 
 
 if __name__ == "__main__":
-    main()
+    with exit_when_interrupted(NOTHING_WRITTEN):
+        main()
