@@ -17,6 +17,7 @@ from hpc.artifact.v1 import artifact_pb2
 from rich.console import Console
 from rich.text import Text
 
+from base.text import printable
 from registry.artifact import ArtifactError, LoadedArtifact, load
 from registry.paths import from_user
 
@@ -89,13 +90,8 @@ def _shape(tensor: artifact_pb2.TensorSpec) -> str:
 def _add_section(text: Text, title: str, facts: Mapping[str, str]) -> None:
     text.append(f"\n{title}\n", style="bold cyan")
     for key, value in facts.items():
-        text.append(f"  {_printable(key):<{KEY_WIDTH}} ", style="dim")
-        text.append(f"{_printable(value)}\n")
-
-
-def _printable(text: str) -> str:
-    """A publisher's text without line breaks, a terminal's commands and what has no encoding."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        text.append(f"  {printable(key):<{KEY_WIDTH}} ", style="dim")
+        text.append(f"{printable(value)}\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import typer
 from inference import grpc_service_pb2 as oip
 from inference import grpc_service_pb2_grpc as oip_grpc
 
+from base.text import printable
 from serving.elements import DTYPES
 from serving.errors import TensorContentError
 from serving.replies import decode_outputs
@@ -185,9 +186,9 @@ def infer_command(
             raise ValueError(f"model {model!r} has {len(inputs)} inputs ({names}); one can be sent")
         outputs = client.infer(model, {inputs[0].name: batch})
     for name, output in outputs.items():
-        typer.echo(f"{name} {output.dtype} {list(output.shape)}")
+        typer.echo(f"{printable(name)} {output.dtype} {list(output.shape)}")
         typer.echo(np.array2string(output, precision=3, suppress_small=True, threshold=100))
-        if name == "logits" and output.ndim:
+        if name == "logits" and output.ndim and output.shape[-1]:
             typer.echo(f"classes {' '.join(map(str, output.argmax(axis=-1)))}")
 
 

@@ -301,6 +301,20 @@ def test_command_refuses_a_model_of_several_inputs(tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (2, message)
 
 
+def test_command_prints_what_a_strange_server_answers(tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(npy(np.zeros(1)))
+    reply = oip.ModelInferResponse()
+    for name, shape in {"logits": [3, 0], "a\x1b[31m\n": [0]}.items():
+        reply.outputs.add(name=name, datatype="FP32", shape=shape)
+    with canned(reply) as address:
+        result = run("infer", "--address", address, "--model", "m", "--input", tmp_path / "x.npy")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "logits float32 [3, 0]"
+    assert r"a\x1b[31m\n float32 [0]" in lines
+    assert not any(line.startswith("classes") for line in lines)
+
+
 @pytest.mark.parametrize("command", ["metadata", "ready"])
 def test_empty_model_is_not_the_server(address: str, command: str) -> None:
     result = run(command, "--address", address, "--model", "")

@@ -40,3 +40,19 @@ def test_while_it_is_imported(number: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", _SIGNALS)
 def test_before_ray_is_started(number: int, tmp_path: Path) -> None:
     assert _end_within("serving.cluster", tmp_path, number) == (0, "", "")
+
+
+def test_a_relative_path_in_a_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    program = (
+        "import os, runpy, sys\n"
+        f"os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd())\n"
+        "sys.argv = ['gateway', '--artifact', 'x']\n"
+        "runpy.run_module('serving.gateway', run_name='__main__', alter_sys=True)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: the current directory, where x was to be, is gone")
+    assert ended.stderr.count("\n") == 1

@@ -12,7 +12,7 @@ from hpc.artifact.v1 import artifact_pb2
 
 from base.files import rehearse_directory
 from models.config import VisionTransformerConfig
-from registry.artifact import ArtifactError, PlaceTakenError, publish, require_free
+from registry.artifact import DIGEST, ArtifactError, PlaceTakenError, publish, require_free
 from train.config import TrainConfig
 from train.provenance import host, library_versions, source_state
 
@@ -43,7 +43,7 @@ def require_vacant(directory: Path) -> None:
         require_free(directory)
         # Longer than the name itself, as that which the artifact is assembled under.
         trial = directory.absolute().with_name(f".{directory.name}.{secrets.token_hex(8)}")
-        rehearse_directory(trial)
+        rehearse_directory(trial / DIGEST)  # the longest name of a file in it
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ArtifactError(

@@ -10,7 +10,7 @@ import pytest
 from models.weights import init_weights
 from registry.artifact import ArtifactError, load
 from train.example import short_config
-from train.publication import Publication, publish_model
+from train.publication import Publication, publish_model, require_vacant
 
 
 def _publish(directory: Path) -> Publication:
@@ -38,6 +38,26 @@ def _refuse_renames_to(refused: Path | None, monkeypatch: pytest.MonkeyPatch) ->
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", busy)
+
+
+def _parent_of_length(length: int, root: Path) -> Path:
+    parent = root
+    while (left := length - len(str(parent)) - 1) > 0:
+        parent = parent / ("d" * (left if left <= 200 else 100))
+    parent.mkdir(parents=True)
+    return parent
+
+
+@pytest.mark.parametrize("length", [4050, 4054, 4058])
+def test_a_path_too_deep_for_an_artifact_is_refused(length: int, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="File name too long"):
+        require_vacant(_parent_of_length(length, tmp_path) / "a")
+
+
+def test_a_path_as_deep_as_is_not_refused_can_be_published_to(tmp_path: Path) -> None:
+    out = _parent_of_length(4030, tmp_path) / "a"
+    require_vacant(out)
+    load(_publish(out).directory)
 
 
 def test_what_became_a_link_is_passed_over(tmp_path: Path) -> None:
