@@ -17,6 +17,7 @@ from train.callbacks import Callback
 from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
 from train.launcher import RankError
 from train.meter import TrainingError
+from train.output import Output
 from train.preflight import Framework, check_run
 from train.progress import show_progress
 from train.publication import Publication
@@ -114,7 +115,8 @@ def _new_run_dir(artifact: ArtifactConfig) -> Path:
 
 
 def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet: bool) -> None:
-    console = Console(quiet=quiet)
+    output = Output() if sys.stdout else None
+    console = Console(quiet=quiet, file=output)
     progress = nullcontext() if quiet else show_progress(console, config.run.num_steps)
     with progress as callback:
         directory, artifact = train(
@@ -128,3 +130,7 @@ def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet:
         soft_wrap=True,
         highlight=False,
     )
+    if output and output.lost:
+        reason = output.lost.strerror
+        typer.echo(f"error: published to {directory}, but output was lost: {reason}", err=True)
+        raise typer.Exit(EXIT_FAILED)

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hpc.artifact.v1 import artifact_pb2
 
 from models.weights import init_weights
 from train import cli
+from train.callbacks import Callback
 from train.capacity import available_bytes, least_need
-from train.config import ConfigError
+from train.config import ConfigError, TrainConfig
 from train.example import short_config
-from train.publication import require_vacant
+from train.publication import Publication, require_vacant
 from train.trainer_programs import MODULES, config_file
 
 HEAVY = ["torch", "jax", "flax", "optax", "deepspeed", "sklearn", "scipy", "ray", "triton"]
@@ -226,3 +228,33 @@ def test_a_vacant_directory_is_left_as_it_was(tmp_path: Path) -> None:
 
 def test_default_directories_of_one_second_differ() -> None:
     assert len({cli.unique_name() for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize("kind", ["full", "unread"])
+def test_output_that_is_lost_does_not_lose_the_training(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = []
+
+    def train(
+        config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback], *, world_size: int
+    ) -> Publication:
+        for _ in range(3):
+            for callback in callbacks:
+                callback.on_evaluation({"accuracy": 0.5})
+        trained.append(output_dir)
+        return Publication(output_dir, artifact_pb2.Artifact(name="a", version="1.0.0"))
+
+    config, out = config_file(tmp_path, num_steps=1), tmp_path / "\u00fc"
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open("/dev/full" if kind == "full" else writer, "w", encoding="ascii") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        monkeypatch.setattr(sys, "argv", ["train", "--config", f"{config}", "--output", f"{out}"])
+        with pytest.raises(SystemExit) as ended:
+            cli.main("flax", lambda: train)
+    if kind == "full":
+        os.close(writer)
+    assert (ended.value.code, trained) == (1, [out])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: published to {out}, but output was lost: ")
