@@ -19,7 +19,7 @@ class Output(io.TextIOBase):
             self._stream.reconfigure(errors="backslashreplace")
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has an attribute
         """Of standard output."""
         return self._stream.encoding
 
