@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import numpy as np
+from inference import grpc_service_pb2 as oip
+from inference import grpc_service_pb2_grpc as oip_grpc
 
 from models.config import parse_model
 from models.weights import weight_shapes
@@ -50,6 +53,32 @@ def publish_example(directory: Path, image_size: int = 8) -> LoadedArtifact:
     weights = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
     publish(directory, artifact, {n: w.astype(np.float32) for n, w in weights.items()})
     return load(directory)
+
+
+async def mean_of_each_row(batch: np.ndarray) -> np.ndarray:
+    """A model that can be checked by hand: logits[i] = mean(image) + i."""
+    means = batch.reshape(len(batch), -1).mean(axis=1, keepdims=True)
+    return (means + np.arange(10)).astype(np.float32)
+
+
+def stub(address: str) -> oip_grpc.GRPCInferenceServiceStub:
+    """A client of a server at an address."""
+    return oip_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(address))
+
+
+def request(
+    batch: int = 1, *, request_id: str = "", model_version: str = ""
+) -> oip.ModelInferRequest:
+    """Asks the example model about random images."""
+    images = example_images(batch)
+    message = oip.ModelInferRequest(
+        model_name="digits",
+        model_version=model_version,
+        id=request_id,
+        raw_input_contents=[images.tobytes()],
+    )
+    message.inputs.add(name="image", datatype="FP32", shape=images.shape)
+    return message
 
 
 @contextmanager

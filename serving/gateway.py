@@ -52,7 +52,7 @@ def main(
     try:
         config = GatewayConfig.model_validate(
             {
-                "artifact": from_user(artifact).absolute(),
+                "artifact": from_user(artifact),
                 "host": host,
                 "port": port,
                 "framework": framework,
@@ -63,10 +63,6 @@ def main(
         loaded = load(config.artifact)
         check_model(loaded)
         model = served_model(loaded, config.framework)
-    except FileNotFoundError:  # of the directory that a relative path starts from
-        _refuse(
-            f"the current directory, where {artifact} was to be, is gone; name an absolute path"
-        )
     except ValidationError as error:
         _refuse("; ".join(explain(error, GatewayConfig)))
     except (ArtifactError, ModelConfigError, WeightsError) as error:

@@ -63,7 +63,7 @@ def running(*arguments: object, env: Mapping[str, str] = MappingProxyType({})) -
         gateway = Gateway(process, line.split()[-1])
         yield gateway
         if process.poll() is None:
-            assert end_by_signal(gateway, signal.SIGHUP) == ""
+            assert end_by_signal(gateway, signal.SIGTERM) == ""
     finally:
         process.terminate()
         process.communicate(timeout=STOP_S)

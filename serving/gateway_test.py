@@ -153,10 +153,10 @@ def test_ctrl_c_ends_it_whoever_watches(gateway: Gateway) -> None:
     assert all("A worker died or was killed" in line for line in stdout.splitlines())
 
 
-def test_signal_while_starting_leaves_nothing(loaded: LoadedArtifact) -> None:
+def test_hangup_while_starting_leaves_nothing(loaded: LoadedArtifact) -> None:
     process = start("--artifact", loaded.directory, "--port", 0)
     wait_until(lambda: "raylet" in " ".join(processes_of(process.pid).values()), START_S)
-    process.terminate()
+    os.killpg(process.pid, signal.SIGHUP)  # as a terminal that is closed
     stdout, stderr = process.communicate(timeout=START_S)
     assert process.returncode == 0, stderr
     assert stdout == ""
