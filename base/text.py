@@ -2,5 +2,5 @@
 
 
 def printable(text: str) -> str:
-    """A publisher's text without line breaks, a terminal's commands and what has no encoding."""
+    """Returns text without line breaks, a terminal's commands and what has no encoding."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -43,13 +43,17 @@ def memory(name: str, x: torch.Tensor) -> None:
         return  # As nearly all are; the rest takes a microsecond.
     if type(x) not in _TYPES_WITH_STORAGE or not x.numel():
         return
-    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    needs = (x.storage_offset() + last + 1) * x.itemsize
-    if has < needs:
+    if has < (needs := needed_bytes(x)):
         raise ValueError(
             f"{name} of shape {tuple(x.shape)} needs {needs} bytes of memory, but its storage has "
             f"{has}: it was freed or cut, as by untyped_storage().resize_"
         )
+
+
+def needed_bytes(x: torch.Tensor) -> int:
+    """Returns where, in its storage, the memory of a tensor with elements ends."""
+    last = sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True))
+    return (x.storage_offset() + last + 1) * x.itemsize
 
 
 def real_tensor(name: str, value: Any, *, or_else: str = "") -> torch.Tensor:

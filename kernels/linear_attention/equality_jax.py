@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import torch
 
+from kernels.jax_arrays import to_jax, to_torch
 from kernels.linear_attention import jax_op
 from kernels.linear_attention.contract import State
 from kernels.linear_attention.equality import Features
@@ -29,18 +28,7 @@ def through_jax(
         results, gradients = jax.vjp(run, *arrays)
         return *results, *gradients(cotangents)
 
-    arrays = [None if x is None else _to_jax(x) for x in inputs]
-    found = step(arrays, tuple(None if g is None else _to_jax(g) for g in grads))
+    arrays = [None if x is None else to_jax(x) for x in inputs]
+    found = step(arrays, tuple(None if g is None else to_jax(g) for g in grads))
     device = next(x for x in inputs if x is not None).device
-    return [None if x is None else _to_torch(x).to(device) for x in found]
-
-
-def _to_jax(x: torch.Tensor) -> jax.Array:
-    # Through float32, which holds every bfloat16, because numpy has none of its own.
-    wide = x.float() if x.dtype == torch.bfloat16 else x
-    return jnp.asarray(wide.cpu().numpy(), dtype=str(x.dtype).removeprefix("torch."))
-
-
-def _to_torch(x: jax.Array) -> torch.Tensor:
-    wide = x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
-    return torch.from_numpy(np.array(wide)).to(getattr(torch, x.dtype.name))
+    return [None if x is None else to_torch(x).to(device) for x in found]

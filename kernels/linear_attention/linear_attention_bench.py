@@ -16,6 +16,7 @@ if __name__ == "__main__":
     hear_signals_in_imports(NOTHING_WRITTEN)
 
 from base.options import Parser, count_from_two
+from kernels import benchmark_device
 from kernels.linear_attention.shapes import BENCHMARK_SIZES
 
 
@@ -29,11 +30,7 @@ def main() -> None:
     add("--repeat", type=count_from_two, default=7, help="timed runs of each step")
     add("--sizes", nargs="+", choices=list(BENCHMARK_SIZES), default=list(BENCHMARK_SIZES))
     args = parser.parse_args()
-    if args.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            parser.error("--device cuda: PyTorch finds no GPU here")
+    benchmark_device.require(parser, args.device)
     from kernels.linear_attention.linear_attention_bench_steps import print_table
 
     print_table(args)

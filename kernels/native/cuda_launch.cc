@@ -84,7 +84,8 @@ const KernelInfo& BestKernel(const std::string& name, int capability) {
   }
   if (best == nullptr) {
     throw Error("kernel " + name + " is not compiled for this GPU, sm_" +
-                std::to_string(capability) + "; it is for " + (archs.empty() ? "none" : archs));
+                std::to_string(capability) + "; it is for " + (archs.empty() ? "none" : archs) +
+                ". Bazel's --config=cuda and infra/gpu/run.sh compile all kernels");
   }
   return *best;
 }

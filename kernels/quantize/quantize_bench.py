@@ -19,6 +19,7 @@ if __name__ == "__main__":
     hear_signals_in_imports(NOTHING_WRITTEN)
 
 from base.options import Parser, count_from_two, positive_int
+from kernels import benchmark_device
 from kernels.quantize import contract
 
 # Of memory for each byte of the gradient: itself, a residual, the payloads and what is copied.
@@ -44,11 +45,7 @@ def main() -> None:
     present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     if needed > present:
         parser.error(f"--mib {args.mib}: takes {needed} MiB of memory, and there are {present}")
-    if args.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            parser.error("--device cuda: PyTorch finds no GPU here")
+    benchmark_device.require(parser, args.device)
     from kernels.quantize.quantize_bench_steps import print_table
 
     print_table(args)

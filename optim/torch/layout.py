@@ -10,6 +10,8 @@ from operator import is_
 
 import torch
 
+from kernels.torch_arguments import needed_bytes
+
 # Compares type, dtype, device, shape, strides and the bit of a negative view of many tensors in one
 # call: what torch.compile guards its own code by. One by one that takes ten times as long.
 _Guards = torch._C._dynamo.guards.TensorGuards
@@ -69,9 +71,7 @@ def is_allocated(x: torch.Tensor) -> bool:
     """Whether a tensor's memory holds all its elements, and was not freed or cut short."""
     if not x.numel() or x.is_meta:
         return True
-    last = sum(stride * (size - 1) for stride, size in zip(x.stride(), x.shape, strict=True))
-    end = (x.storage_offset() + last + 1) * x.element_size()
-    return x.untyped_storage().nbytes() >= end
+    return x.untyped_storage().nbytes() >= needed_bytes(x)
 
 
 def _storage_sizes(*tensors: Sequence[torch.Tensor]) -> list[int]:
