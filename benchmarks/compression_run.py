@@ -19,7 +19,7 @@ from benchmarks.compression_sides import FLOAT32, NOTHING, OURS
 from benchmarks.load import Grace, OtherLoad, quiet_cores
 from benchmarks.measure import Timing, summarize
 from benchmarks.record import Row, Scalar
-from train.comm.wire import all_reduce_bytes
+from comm.wire import all_reduce_bytes
 
 ERROR_TABLE = "error"
 LINK_TABLE = "link"

@@ -8,10 +8,10 @@ from torch import distributed
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from comm.compression import Compression
+from comm.torch.ddp import CompressionHook, compressed_hook
+from comm.wire import Wire
 from kernels.quantize.contract import codec
-from train.comm.compression import Compression
-from train.comm.torch.ddp import CompressionHook, compressed_hook
-from train.comm.wire import Wire
 
 NOTHING = "no exchange"
 FLOAT32 = "float32"

@@ -21,7 +21,7 @@ from torch import distributed
 from benchmarks.compression_link import Ring, sent_bytes
 from benchmarks.compression_sides import WARM_UP_STEPS, register
 from benchmarks.compression_step import SHAPES, Exchange, make_gradients
-from train.comm.wire import Wire
+from comm.wire import Wire
 
 # Of rank 0; the addresses are nobody else's.
 _RING_PORT = 29500

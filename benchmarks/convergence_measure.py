@@ -25,8 +25,8 @@ from benchmarks.convergence_tasks import data_digests
 from benchmarks.machine import describe_machine
 from benchmarks.program import BadInputError, FailedError, Results
 from benchmarks.record import Record, finding_lines
+from comm.torch import ranks
 from data.stdlib_text import StdlibNotFoundError
-from train.comm.torch import ranks
 
 EXIT_DIFFERS = 1
 

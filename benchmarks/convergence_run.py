@@ -13,9 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.convergence_tasks import TASKS, Examples, Task
 from benchmarks.convergence_variants import VARIANTS
+from comm.torch import ranks
 from optim.adamw import AdamW
 from optim.torch.optimizer import decay_groups
-from train.comm.torch import ranks
 
 # The training loss of a run is the mean over so many of its last steps.
 LAST_STEPS = 50

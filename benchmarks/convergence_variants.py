@@ -19,10 +19,10 @@ from benchmarks.convergence_names import (
     INT8_WITHOUT_FEEDBACK,
     POWER_SGD,
 )
+from comm.compression import Compression, compresses
+from comm.torch.ddp import CompressionHook, compressed_hook
+from comm.wire import Wire
 from kernels.quantize.contract import codec
-from train.comm.compression import Compression, compresses
-from train.comm.torch.ddp import CompressionHook, compressed_hook
-from train.comm.wire import Wire
 
 # PowerSGD begins after a tenth of the steps, as its documentation advises where its default of 1000
 # is too many; at the earliest when DDP has arranged its buckets for good.

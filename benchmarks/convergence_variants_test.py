@@ -4,7 +4,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.convergence_variants import FourBits, round_to_four_bits
-from train.comm.torch import ranks
+from comm.torch import ranks
 
 _BLOCK_SIZE = 256
 

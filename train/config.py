@@ -158,7 +158,7 @@ class ScheduleConfig(_Section):
 
 
 class GradientCompressionConfig(_Section):
-    """How gradients travel between ranks, see `train.comm.compression.Compression`."""
+    """How gradients travel between ranks, see `comm.compression.Compression`."""
 
     enabled: bool = False
     format: Literal["int8", "float8_e4m3fn", "float8_e5m2"] = "int8"

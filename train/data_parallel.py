@@ -1,10 +1,10 @@
 """What training on several ranks asks of a configuration, the same for both frameworks."""
 
 from base.seeds import seed_of
+from comm.compression import Compression
+from comm.wire import Wire
 from kernels.quantize import contract
 from train.callbacks import CommunicationReport
-from train.comm.compression import Compression
-from train.comm.wire import Wire
 from train.config import ConfigError, GradientCompressionConfig, TrainConfig
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from base.seeds import seed_of
+from comm.compression import Compression
+from comm.wire import Wire
 from kernels.quantize import contract
-from train.comm.compression import Compression
-from train.comm.wire import Wire
 from train.config import ConfigError, GradientCompressionConfig
 from train.data_parallel import (
     check_world_size,

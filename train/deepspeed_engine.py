@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import distributed, nn
 
+from comm.wire import Wire
 from models.torch.weights import to_canonical
 from models.weights import Weights
 from optim.torch.curvature import gauss_newton_bartlett, sample_labels
 from optim.torch.optimizer import Optimizer
-from train.comm.wire import Wire
 from train.config import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of
 
@@ -24,7 +24,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else
 import deepspeed
 from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
-from train.comm.torch import zero
+from comm.torch import zero
 
 # Deprecations inside DeepSpeed are its own business, and stage 3 would print one a collective.
 warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)

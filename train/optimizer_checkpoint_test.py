@@ -7,11 +7,11 @@ import deepspeed
 import numpy as np
 import pytest
 
+from comm.torch import ranks, zero_example
 from optim.registry import ALGORITHMS, algorithm
 from optim.sophia import Sophia
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
-from train.comm.torch import ranks, zero_example
 
 _STEPS = 2
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from comm.torch import ranks, zero_example
 from registry.artifact import LoadedArtifact, load
 from train import train_flax, train_torch
 from train.callbacks import CommunicationReport, StepReport
 from train.cli import Train
-from train.comm.torch import ranks, zero_example
 from train.example import short_config
 
 NUM_STEPS = 12

@@ -22,6 +22,9 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from comm.compression import Compression
+from comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
+from comm.wire import Wire
 from data import digits
 from models.flax.predict import predict_fn
 from models.flax.vit import VisionTransformer
@@ -32,9 +35,6 @@ from optim.jax.fused import step as fused_step
 from optim.jax.transformation import State, clipped_fraction, matrices, transformation
 from optim.sophia import Sophia
 from train.callbacks import Callback
-from train.comm.compression import Compression
-from train.comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
-from train.comm.wire import Wire
 from train.config import ConfigError, TrainConfig
 from train.data_parallel import communication_report, compression_of, ranks_per_node
 from train.evaluation import evaluate

@@ -10,13 +10,14 @@ MAY_IMPORT = {
     "proto": [],
     "kernels": ["base"],
     "optim": ["base", "kernels"],
+    "comm": ["base", "kernels"],
     "models": ["base", "kernels"],
     "data": ["base"],
     "registry": ["base", "proto", "models"],
-    "train": ["base", "proto", "kernels", "optim", "models", "data", "registry"],
+    "train": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry"],
     "serving": ["base", "proto", "registry", "models"],
-    "benchmarks": ["base", "proto", "kernels", "optim", "models", "data", "registry", "train", "serving"],
-    "tests": ["base", "proto", "kernels", "optim", "models", "data", "registry", "train", "serving", "benchmarks"],
+    "benchmarks": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving"],
+    "tests": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving", "benchmarks"],
 }
 
 # //:quickstart is the one program above all rooms.

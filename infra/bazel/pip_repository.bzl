@@ -19,6 +19,7 @@ wherever the user's own pip configuration says. What is done here in Starlark is
 RESERVED_MODULES = [
     "base",
     "benchmarks",
+    "comm",
     "config",
     "data",
     "hpc",
