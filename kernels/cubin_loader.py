@@ -13,12 +13,12 @@ from types import ModuleType
 from typing import Any
 
 # Triton's kernels, which every operation has, and those in CUDA C++ for Hopper, which some have.
-FOLDERS = ("cubins", "sm90_cubins")
+FOLDERS = ("triton_cubins", "cuda_cubins")
 
 METADATA_FILE = "metadata.json"
 
 
-def directory(package: str, folder: str = "cubins") -> Path:
+def directory(package: str, folder: str = "triton_cubins") -> Path:
     """Returns one of `FOLDERS` of an operation, such as "kernels.attention".
 
     Raises:

@@ -1,8 +1,8 @@
 """`cuda_cubin`: CUDA C++ kernels compiled ahead of time by the CUDA 13.0 of infra/python/cuda.lock; no GPU is needed.
 
     cuda_cubin(
-        name = "sm90_cubins",
-        src = "sm90.cu",
+        name = "cuda_cubins",
+        src = "cuda.cu",
         archs = ["90a"],
         deps = [":sm90_device"],
     )

@@ -1,6 +1,6 @@
 """Compiles CUDA C++ kernels ahead of time to cubins, without a GPU.
 
-    cuda_cubin.py --src kernels/attention/sm90.cu --arch 90a --out DIR
+    cuda_cubin.py --src kernels/attention/cuda.cu --arch 90a --out DIR
 
 Each kernel is `extern "C"`, takes one struct and says how it is launched: its launch bounds are the
 threads, and integers beside it, named after it, are constants for the launcher, of which

@@ -3,7 +3,7 @@
     load("//infra/bazel:triton_kernels.bzl", "GPU_ARCHS", "triton_kernels")
 
     triton_kernels(
-        name = "cubins",
+        name = "triton_cubins",
         src = "triton_kernels.py",
         archs = GPU_ARCHS,
         imports = ["triton_tiles.py"],

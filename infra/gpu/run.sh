@@ -103,27 +103,27 @@ build_extension() { # build_extension PACKAGE
   mv "$out/$package/_native.so.new" "$out/$package/_native.so"
 }
 
-# Compiles PACKAGE/triton_kernels.py to PACKAGE/cubins.
-build_cubins() { # build_cubins PACKAGE
-  local package="$1" stamp="$out/$1/cubins/metadata.json" source="$1/triton_kernels.py" arch
-  local compiler=infra/bazel/triton_compile.py built="$out/$1/cubins.archs"
+# Compiles PACKAGE/triton_kernels.py to PACKAGE/triton_cubins.
+build_triton_cubins() { # build_triton_cubins PACKAGE
+  local package="$1" stamp="$out/$1/triton_cubins/metadata.json" source="$1/triton_kernels.py" arch
+  local compiler=infra/bazel/triton_compile.py built="$out/$1/triton_cubins.archs"
   [[ -f "$source" ]] || return 0
   if [[ -f "$stamp" && "$(cat "$built" 2>/dev/null)" == "$archs" &&
     -z "$(find kernels/*/triton_*.py "$compiler" -newer "$stamp")" ]]; then
     return 0
   fi
-  rm -rf "$out/$package/cubins"
-  "$python" "$compiler" --src "$source" --out "$out/$package/cubins" ${archs_flags[@]+"${archs_flags[@]}"}
+  rm -rf "$out/$package/triton_cubins"
+  "$python" "$compiler" --src "$source" --out "$out/$package/triton_cubins" ${archs_flags[@]+"${archs_flags[@]}"}
   echo "$archs" >"$built"
 }
 
-# Compiles PACKAGE/sm90.cu to PACKAGE/sm90_cubins, for Hopper.
-build_sm90_cubins() { # build_sm90_cubins PACKAGE
-  local source="$1/sm90.cu" out_dir="$out/$1/sm90_cubins" compiler=infra/bazel/cuda_cubin.py
+# Compiles PACKAGE/cuda.cu to PACKAGE/cuda_cubins, for Hopper.
+build_cuda_cubins() { # build_cuda_cubins PACKAGE
+  local source="$1/cuda.cu" out_dir="$out/$1/cuda_cubins" compiler=infra/bazel/cuda_cubin.py
   [[ -f "$source" && " $archs " == *" 90 "* ]] || return 0
   command -v nvcc >/dev/null || fail "nvcc not found, for $source"
   if [[ -f "$out_dir/metadata.json" &&
-    -z "$(find "$1"/sm90* "$compiler" -newer "$out_dir/metadata.json")" ]]; then
+    -z "$(find "$source" "$1/sm90" "$compiler" -newer "$out_dir/metadata.json")" ]]; then
     return 0
   fi
   "$python" "$compiler" --src "$source" --arch 90a --option=-I. --out "$out_dir"
@@ -142,8 +142,8 @@ mkdir -p "$out/objects"
 for package in "${packages[@]}"; do
   mkdir -p "$out/$package"
   build_extension "$package"
-  build_cubins "$package"
-  build_sm90_cubins "$package"
+  build_triton_cubins "$package"
+  build_cuda_cubins "$package"
 done
 "$build_only" && exit 0
 

@@ -27,6 +27,22 @@ def exp2_cpu(input: int, count: int, output: int) -> None:
 def tanh_cpu(input: int, count: int, output: int) -> None:
     """The softcap's own tanh on `count` float32 values, for tests of its accuracy."""
 
+def forward_triton(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
+    tensors: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def backward_triton(
+    dtype: str,
+    sizes: Sequence[int],
+    options: Sequence[float],
+    tensors: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
 def forward_cuda(
     dtype: str,
     sizes: Sequence[int],
@@ -36,22 +52,6 @@ def forward_cuda(
     stream: int,
 ) -> None: ...
 def backward_cuda(
-    dtype: str,
-    sizes: Sequence[int],
-    options: Sequence[float],
-    tensors: Sequence[int],
-    device: int,
-    stream: int,
-) -> None: ...
-def forward_sm90(
-    dtype: str,
-    sizes: Sequence[int],
-    options: Sequence[float],
-    tensors: Sequence[int],
-    device: int,
-    stream: int,
-) -> None: ...
-def backward_sm90(
     dtype: str,
     sizes: Sequence[int],
     options: Sequence[float],

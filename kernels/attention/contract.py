@@ -11,11 +11,11 @@ from kernels import arguments
 from kernels.attention.rope import Rope, RopeTables
 from kernels.dispatch import Support, UnsupportedKernelError, explain_backends, select_backend
 
-# Limits of the kernels for CUDA: a program holds a whole head in registers, and reads it in vectors
+# Limits of the Triton kernels: a program holds a whole head in registers, and reads it in vectors
 # of 16 bytes.
-CUDA_MAX_HEAD_DIM = 256
-CUDA_HEAD_DIM_MULTIPLE = 8
-HOPPER_HEAD_DIMS = (64, 128)
+TRITON_MAX_HEAD_DIM = 256
+TRITON_HEAD_DIM_MULTIPLE = 8
+CUDA_HEAD_DIMS = (64, 128)
 
 # The devices and dtypes of each backend.
 SUPPORT: Support = {
@@ -37,7 +37,7 @@ Window = tuple[int | None, int | None]
 # become part of the batch.
 SEED_STEP = 0x85EBCA6B
 
-# Fewer queries than these are one block, in which the forward kernel for CUDA turns q and k as it
+# Fewer queries than these are one block, in which the Triton forward kernel turns q and k as it
 # reads them. From here on each block would turn each key again: RoPE is a pass of its own. So the
 # blocks are cut; where the crossover is has not yet been measured on a GPU.
 ROTATE_FIRST_QUERIES = 17
@@ -312,12 +312,12 @@ def select(device: str, dtype: str, head_dim: int) -> str:
     """Returns the backend for a problem; see `kernels.dispatch.select_backend`.
 
     Raises:
-      UnsupportedKernelError: no backend serves it; `check_hopper` has to be asked too.
+      UnsupportedKernelError: no backend serves it; `check_cuda` has to be asked too.
     """
     backend = select_backend("attention", SUPPORT, device=device, dtype=dtype)
-    if backend == "triton" and head_dim > CUDA_MAX_HEAD_DIM:
+    if backend == "triton" and head_dim > TRITON_MAX_HEAD_DIM:
         raise UnsupportedKernelError(
-            f"attention's triton backend supports head_dim up to {CUDA_MAX_HEAD_DIM}, "
+            f"attention's triton backend supports head_dim up to {TRITON_MAX_HEAD_DIM}, "
             f"got {head_dim}"
         )
     return backend
@@ -340,10 +340,10 @@ def explain(device: str, dtype: str, head_dim: int, native: str) -> str:
     return text.replace("chosen", f"chosen, with {native}", 1) if backend == "cpu" else text
 
 
-def check_hopper(sizes: Sizes, options: Options, extras: Extras) -> None:
-    """Raises UnsupportedKernelError unless the "cuda" backend serves it: ServedBySm90 of sm90.h."""
+def check_cuda(sizes: Sizes, options: Options, extras: Extras) -> None:
+    """Raises UnsupportedKernelError unless the "cuda" backend serves it: ServedByCuda of cuda.h."""
     asked = {
-        f"head_dim {sizes.head_dim}": sizes.head_dim not in HOPPER_HEAD_DIMS,
+        f"head_dim {sizes.head_dim}": sizes.head_dim not in CUDA_HEAD_DIMS,
         "softcap": options.softcap > 0,
         "dropout": options.dropout_rate > 0,
         "rope": options.rotary_dim > 0,
@@ -360,7 +360,7 @@ def check_hopper(sizes: Sizes, options: Options, extras: Extras) -> None:
 
 def head_padding(backend: str, head_dim: int) -> int:
     """Returns how many zeros the backend needs at the end of each head; they change no result."""
-    return -head_dim % CUDA_HEAD_DIM_MULTIPLE if backend == "triton" else 0
+    return -head_dim % TRITON_HEAD_DIM_MULTIPLE if backend == "triton" else 0
 
 
 def rotates_first(direction: str, sizes: Sizes, options: Options) -> bool:

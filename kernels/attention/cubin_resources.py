@@ -3,8 +3,8 @@ r"""What the cubins of attention take of a GPU, in cubin_resources.json, so that
     python -m kernels.attention.cubin_resources \
         --cubins DIR --write kernels/attention/cubin_resources.json
 
-DIR is the output of infra/bazel/triton_compile.py or of the target //kernels/attention:cubins.
-attention_cuda_test.py fails where a cubin spills more than the file says.
+DIR is the output of infra/bazel/triton_compile.py or of //kernels/attention:triton_cubins.
+attention_triton_cubins_test.py fails where a cubin spills more than the file says.
 """
 
 import argparse

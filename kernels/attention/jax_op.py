@@ -138,7 +138,7 @@ def attention(
         _seeds(dropout_rate, dropout_seed, sizes),
     )
     if backend == "cuda":
-        contract.check_hopper(sizes, options, extras)
+        contract.check_cuda(sizes, options, extras)
     q, k, v, extras = jax_calls.vary_alike((q, k, v, extras))
     padding = contract.head_padding(backend, sizes.head_dim)
     if padding:
@@ -321,7 +321,7 @@ def _backward(
 
 def _target_of(direction: str, backend: str) -> str:
     """The name of the native call; that of most backends is the same for every platform."""
-    return f"hpc_attention_{direction}{'_sm90' if backend == 'cuda' else ''}"
+    return f"hpc_attention_{direction}{'_cuda' if backend == 'cuda' else ''}"
 
 
 def _given(extras: tuple[np.ndarray, ...]) -> Extras:

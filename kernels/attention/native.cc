@@ -12,7 +12,7 @@
 #include "kernels/attention/cpu.h"
 #include "kernels/attention/cuda.h"
 #include "kernels/attention/problem.h"
-#include "kernels/attention/sm90.h"
+#include "kernels/attention/triton.h"
 #include "kernels/attention/xla_handlers.h"
 #include "kernels/native/cpu_isa.h"
 #include "kernels/native/python_module.h"
@@ -92,14 +92,14 @@ void BindCpu(py::module_& m) {
   elementwise("tanh_cpu", TanhCpu);
 }
 
-// The calls of one of the backends for CUDA, as forward_NAME and backward_NAME.
+// The calls of one of the backends that queue what they do, as forward_NAME and backward_NAME.
 template <typename Forward, typename Backward>
 void BindQueued(py::module_& m, const std::string& name, Forward forward, Backward backward) {
   m.def(("forward_" + name).c_str(),
         [forward](const std::string& dtype, const Sizes& sizes, const Options& options,
                   const ForwardAddresses& tensors, int device, uintptr_t stream) {
           forward(ToDType(dtype), ToProblem(sizes, options), ToTensors(tensors),
-                  Queue{device, reinterpret_cast<cuda::Stream>(stream)});
+                  cuda::Queue{device, reinterpret_cast<cuda::Stream>(stream)});
         },
         py::arg("dtype"), py::arg("sizes"), py::arg("options"), py::arg("tensors"),
         py::arg("device"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
@@ -107,15 +107,15 @@ void BindQueued(py::module_& m, const std::string& name, Forward forward, Backwa
         [backward](const std::string& dtype, const Sizes& sizes, const Options& options,
                    const BackwardAddresses& tensors, int device, uintptr_t stream) {
           backward(ToDType(dtype), ToProblem(sizes, options), ToTensors(tensors),
-                   Queue{device, reinterpret_cast<cuda::Stream>(stream)});
+                   cuda::Queue{device, reinterpret_cast<cuda::Stream>(stream)});
         },
         py::arg("dtype"), py::arg("sizes"), py::arg("options"), py::arg("tensors"),
         py::arg("device"), py::arg("stream"), py::call_guard<py::gil_scoped_release>());
 }
 
-void BindCuda(py::module_& m) {
+void BindQueuedBackends(py::module_& m) {
+  BindQueued(m, "triton", ForwardTriton, BackwardTriton);
   BindQueued(m, "cuda", ForwardCuda, BackwardCuda);
-  BindQueued(m, "sm90", ForwardSm90, BackwardSm90);
 }
 
 // (target, platform, handler) of each XLA FFI handler.
@@ -126,10 +126,10 @@ py::list XlaHandlers() {
   };
   add("hpc_attention_forward", "cpu", HpcAttentionForwardCpu);
   add("hpc_attention_backward", "cpu", HpcAttentionBackwardCpu);
-  add("hpc_attention_forward", "CUDA", HpcAttentionForwardCuda);
-  add("hpc_attention_backward", "CUDA", HpcAttentionBackwardCuda);
-  add("hpc_attention_forward_sm90", "CUDA", HpcAttentionForwardSm90);
-  add("hpc_attention_backward_sm90", "CUDA", HpcAttentionBackwardSm90);
+  add("hpc_attention_forward", "CUDA", HpcAttentionForwardTriton);
+  add("hpc_attention_backward", "CUDA", HpcAttentionBackwardTriton);
+  add("hpc_attention_forward_cuda", "CUDA", HpcAttentionForwardCuda);
+  add("hpc_attention_backward_cuda", "CUDA", HpcAttentionBackwardCuda);
   return handlers;
 }
 
@@ -140,7 +140,7 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Fused attention in C++, for PyTorch and JAX.";
   kernels::DefineCommon(m);
   kernels::attention::BindCpu(m);
-  kernels::attention::BindCuda(m);
+  kernels::attention::BindQueuedBackends(m);
   m.def("xla_handlers", &kernels::attention::XlaHandlers);
   m.def("matrix_isa", [] { return kernels::MatrixIsaName(kernels::SelectedMatrixIsa()); });
 }

@@ -234,7 +234,7 @@ def _run(
         run(dtype, sizes, options, _addresses(*tensors, None, None, *extras))
     elif q.device.type == "cuda":
         cubin_loader.ensure_registered(_native)
-        run = getattr(_native, f"{direction}_{'sm90' if backend == 'cuda' else 'cuda'}")
+        run = getattr(_native, f"{direction}_{backend}")
         rotated = _rotated(direction, q, k, sizes, options)
         stream = torch.cuda.current_stream(q.device).cuda_stream
         addresses = _addresses(*tensors, *rotated, *extras)

@@ -134,7 +134,7 @@ def attention(
         _seeds(q, dropout_rate, dropout_seed, sizes),
     )
     if backend == "cuda":
-        contract.check_hopper(sizes, options, extras)
+        contract.check_cuda(sizes, options, extras)
     if padding := contract.head_padding(backend, sizes.head_dim):
         q, k, v = (torch.nn.functional.pad(x, (0, padding)) for x in (q, k, v))
     out, lse = torch_calls.attention(q, k, v, extras, options)

@@ -2,7 +2,7 @@
 
 For tests and for work on the kernels: with TRITON_INTERPRET=1 on CPU tensors, otherwise compiled
 just in time for CUDA tensors. `torch_op` and `jax_op` launch the same variants from cubins, and
-cuda.cc does in C++ what is done here.
+triton.cc does in C++ what is done here.
 """
 
 from typing import Any, NamedTuple

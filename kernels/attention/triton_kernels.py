@@ -15,7 +15,7 @@ that there are for its dtype and BLOCK_D, the least of 32, 64, 128 and 256 that 
     full     segments, softcap, dropout                    all
     decode   up to DECODE_QUERIES queries; fused RoPE      all
 
-`choose_flavour` here and ChooseFlavour in cuda.cc are that rule.
+`choose_flavour` here and ChooseFlavour in triton.cc are that rule.
 
 Reference of the blocks: PyTorch's FlexAttention (torch/_inductor/template_heuristics) and
 FlashAttention (hopper/tile_size.h) for the first choice; then the largest that spill no registers.

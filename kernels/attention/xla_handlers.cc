@@ -6,7 +6,7 @@
 #include "kernels/attention/cpu.h"
 #include "kernels/attention/cuda.h"
 #include "kernels/attention/problem.h"
-#include "kernels/attention/sm90.h"
+#include "kernels/attention/triton.h"
 #include "kernels/native/xla_calls.h"
 
 namespace kernels::attention {
@@ -85,8 +85,8 @@ ffi::Error BackwardOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dict
   return Backward(in, out, attributes, BackwardCpu);
 }
 
-using QueuedForward = void (*)(DType, const Problem&, const ForwardTensors&, Queue);
-using QueuedBackward = void (*)(DType, const Problem&, const BackwardTensors&, Queue);
+using QueuedForward = void (*)(DType, const Problem&, const ForwardTensors&, cuda::Queue);
+using QueuedBackward = void (*)(DType, const Problem&, const BackwardTensors&, cuda::Queue);
 
 template <QueuedForward kForward>
 ffi::Error ForwardOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
@@ -112,15 +112,15 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardCpu, kernels::attention::Forwar
                               kernels::CpuBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionBackwardCpu, kernels::attention::BackwardOnCpu,
                               kernels::CpuBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardTriton,
+                              kernels::attention::ForwardOnCuda<kernels::attention::ForwardTriton>,
+                              kernels::CudaBinding());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(
+    HpcAttentionBackwardTriton,
+    kernels::attention::BackwardOnCuda<kernels::attention::BackwardTriton>, kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardCuda,
                               kernels::attention::ForwardOnCuda<kernels::attention::ForwardCuda>,
                               kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionBackwardCuda,
                               kernels::attention::BackwardOnCuda<kernels::attention::BackwardCuda>,
-                              kernels::CudaBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionForwardSm90,
-                              kernels::attention::ForwardOnCuda<kernels::attention::ForwardSm90>,
-                              kernels::CudaBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcAttentionBackwardSm90,
-                              kernels::attention::BackwardOnCuda<kernels::attention::BackwardSm90>,
                               kernels::CudaBinding());

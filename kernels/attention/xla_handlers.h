@@ -13,10 +13,10 @@
 extern "C" {
 XLA_FFI_Error* HpcAttentionForwardCpu(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcAttentionBackwardCpu(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcAttentionForwardTriton(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcAttentionBackwardTriton(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcAttentionForwardCuda(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcAttentionBackwardCuda(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcAttentionForwardSm90(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcAttentionBackwardSm90(XLA_FFI_CallFrame* call_frame);
 }
 
 #endif  // KERNELS_ATTENTION_XLA_HANDLERS_H_

@@ -21,7 +21,7 @@ def backward_cpu(
     # workspace
     tensors: Sequence[int],
 ) -> None: ...
-def forward_cuda(
+def forward_triton(
     dtype: str,
     sizes: Sequence[int],
     options: Sequence[float],
@@ -29,7 +29,7 @@ def forward_cuda(
     device: int,
     stream: int,
 ) -> None: ...
-def backward_cuda(
+def backward_triton(
     dtype: str,
     sizes: Sequence[int],
     options: Sequence[float],

@@ -10,8 +10,8 @@
 #include <tuple>
 
 #include "kernels/linear_attention/cpu.h"
-#include "kernels/linear_attention/cuda.h"
 #include "kernels/linear_attention/problem.h"
+#include "kernels/linear_attention/triton.h"
 #include "kernels/linear_attention/xla_handlers.h"
 #include "kernels/native/python_module.h"
 
@@ -64,21 +64,21 @@ void BindCpu(py::module_& m) {
         py::arg("tensors"), py::call_guard<py::gil_scoped_release>());
 }
 
-void BindCuda(py::module_& m) {
+void BindTriton(py::module_& m) {
   const auto forward = [](const std::string& dtype, const Sizes& sizes, const Options& options,
                           const ForwardAddresses& tensors, int device, uintptr_t stream) {
-    ForwardCuda(ToDType(dtype), ToProblem(sizes, options), ToTensors<ForwardTensors>(tensors),
-                {device, reinterpret_cast<cuda::Stream>(stream)});
+    ForwardTriton(ToDType(dtype), ToProblem(sizes, options), ToTensors<ForwardTensors>(tensors),
+                  {device, reinterpret_cast<cuda::Stream>(stream)});
   };
   const auto backward = [](const std::string& dtype, const Sizes& sizes, const Options& options,
                            const BackwardAddresses& tensors, int device, uintptr_t stream) {
-    BackwardCuda(ToDType(dtype), ToProblem(sizes, options), ToTensors<BackwardTensors>(tensors),
-                 {device, reinterpret_cast<cuda::Stream>(stream)});
+    BackwardTriton(ToDType(dtype), ToProblem(sizes, options), ToTensors<BackwardTensors>(tensors),
+                   {device, reinterpret_cast<cuda::Stream>(stream)});
   };
-  m.def("forward_cuda", forward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
+  m.def("forward_triton", forward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
         py::arg("tensors"), py::arg("device"), py::arg("stream"),
         py::call_guard<py::gil_scoped_release>());
-  m.def("backward_cuda", backward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
+  m.def("backward_triton", backward, py::arg("dtype"), py::arg("sizes"), py::arg("options"),
         py::arg("tensors"), py::arg("device"), py::arg("stream"),
         py::call_guard<py::gil_scoped_release>());
 }
@@ -90,8 +90,8 @@ py::list XlaHandlers() {
   py::list handlers;
   handlers.append(py::make_tuple(kForward, "cpu", XlaCapsule(HpcLinearAttentionForwardCpu)));
   handlers.append(py::make_tuple(kBackward, "cpu", XlaCapsule(HpcLinearAttentionBackwardCpu)));
-  handlers.append(py::make_tuple(kForward, "CUDA", XlaCapsule(HpcLinearAttentionForwardCuda)));
-  handlers.append(py::make_tuple(kBackward, "CUDA", XlaCapsule(HpcLinearAttentionBackwardCuda)));
+  handlers.append(py::make_tuple(kForward, "CUDA", XlaCapsule(HpcLinearAttentionForwardTriton)));
+  handlers.append(py::make_tuple(kBackward, "CUDA", XlaCapsule(HpcLinearAttentionBackwardTriton)));
   return handlers;
 }
 
@@ -102,6 +102,6 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Linear attention in C++, for PyTorch and JAX.";
   kernels::DefineCommon(m);
   kernels::linear_attention::BindCpu(m);
-  kernels::linear_attention::BindCuda(m);
+  kernels::linear_attention::BindTriton(m);
   m.def("xla_handlers", &kernels::linear_attention::XlaHandlers);
 }

@@ -211,7 +211,7 @@ def _run(direction: str, tensors: tuple[Any, ...], options: Options) -> None:
         getattr(_native, f"{direction}_cpu")(dtype, sizes, options, _addresses(*tensors, None))
     elif backend == "triton" and q.device.type == "cuda":
         cubin_loader.ensure_registered(_native)
-        run = getattr(_native, f"{direction}_cuda")
+        run = getattr(_native, f"{direction}_triton")
         addresses = _addresses(*tensors, _workspace(direction, q, sizes))
         stream = torch.cuda.current_stream(q.device).cuda_stream
         run(dtype, sizes, options, addresses, q.device.index, stream)

@@ -5,8 +5,8 @@
 #include <tuple>
 
 #include "kernels/linear_attention/cpu.h"
-#include "kernels/linear_attention/cuda.h"
 #include "kernels/linear_attention/problem.h"
+#include "kernels/linear_attention/triton.h"
 #include "kernels/native/xla_calls.h"
 
 namespace kernels::linear_attention {
@@ -84,7 +84,7 @@ ffi::Error BackwardOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out, ffi::Dict
 ffi::Error ForwardOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
                          ffi::Dictionary attributes) {
   return Forward(in, out, attributes, [&](DType dtype, const Problem& p, const ForwardTensors& t) {
-    ForwardCuda(dtype, p, t, {device, stream});
+    ForwardTriton(dtype, p, t, {device, stream});
   });
 }
 
@@ -92,7 +92,7 @@ ffi::Error BackwardOnCuda(cuda::Stream stream, int32_t device, Arrays in, Output
                           ffi::Dictionary attributes) {
   return Backward(in, out, attributes,
                   [&](DType dtype, const Problem& p, const BackwardTensors& t) {
-                    BackwardCuda(dtype, p, t, {device, stream});
+                    BackwardTriton(dtype, p, t, {device, stream});
                   });
 }
 
@@ -103,7 +103,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionForwardCpu, kernels::linear_atte
                               kernels::CpuBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionBackwardCpu,
                               kernels::linear_attention::BackwardOnCpu, kernels::CpuBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionForwardCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionForwardTriton,
                               kernels::linear_attention::ForwardOnCuda, kernels::CudaBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionBackwardCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcLinearAttentionBackwardTriton,
                               kernels::linear_attention::BackwardOnCuda, kernels::CudaBinding());

@@ -10,8 +10,8 @@
 extern "C" {
 XLA_FFI_Error* HpcLinearAttentionForwardCpu(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcLinearAttentionBackwardCpu(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcLinearAttentionForwardCuda(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcLinearAttentionBackwardCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcLinearAttentionForwardTriton(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcLinearAttentionBackwardTriton(XLA_FFI_CallFrame* call_frame);
 }
 
 #endif  // KERNELS_LINEAR_ATTENTION_XLA_HANDLERS_H_

@@ -22,6 +22,12 @@ using Module = struct OpaqueModule*;
 using Function = struct OpaqueFunction*;
 using Stream = struct OpaqueStream*;
 
+// Where a launch goes: the ordinal of a device and a stream of its primary context.
+struct Queue {
+  int device;
+  Stream stream;
+};
+
 // Values of CUdevice_attribute and CUfunction_attribute.
 constexpr int kMultiprocessorCount = 16;
 constexpr int kComputeCapabilityMajor = 75;

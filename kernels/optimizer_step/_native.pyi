@@ -33,7 +33,7 @@ def step_cpu(
         size; nothing was changed.
     """
 
-def step_cuda(
+def step_triton(
     *,
     rule: int,
     decay_is_proximal: bool,

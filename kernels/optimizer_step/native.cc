@@ -10,8 +10,8 @@
 
 #include "kernels/native/python_module.h"
 #include "kernels/optimizer_step/cpu.h"
-#include "kernels/optimizer_step/cuda.h"
 #include "kernels/optimizer_step/problem.h"
+#include "kernels/optimizer_step/triton.h"
 #include "kernels/optimizer_step/xla_handlers.h"
 
 namespace py = pybind11;
@@ -108,9 +108,9 @@ void StepOnCuda(int rule, bool decay_is_proximal, double weight_decay,
   const RuleTraits traits = TraitsOf(problem.rule);
   problem.scalars.resize(traits.scalars);
   int32_t* const step = reinterpret_cast<int32_t*>(numbers);
-  StepCuda(problem, ToTensors(rows, traits.slots),
-           {step, reinterpret_cast<float*>(step + kFirstNumber)},
-           {device, reinterpret_cast<cuda::Stream>(stream)});
+  StepTriton(problem, ToTensors(rows, traits.slots),
+             {step, reinterpret_cast<float*>(step + kFirstNumber)},
+             {device, reinterpret_cast<cuda::Stream>(stream)});
 }
 
 }  // namespace
@@ -125,7 +125,7 @@ PYBIND11_MODULE(_native, m) {
         py::arg("decay_is_proximal"), py::arg("step"), py::arg("rate"), py::arg("weight_decay"),
         py::arg("hyperparameters"), py::arg("scalars"), py::arg("rows"),
         py::call_guard<py::gil_scoped_release>());
-  m.def("step_cuda", &kernels::optimizer_step::StepOnCuda, py::kw_only(), py::arg("rule"),
+  m.def("step_triton", &kernels::optimizer_step::StepOnCuda, py::kw_only(), py::arg("rule"),
         py::arg("decay_is_proximal"), py::arg("weight_decay"), py::arg("hyperparameters"),
         py::arg("numbers"), py::arg("rows"), py::arg("device"), py::arg("stream"),
         py::call_guard<py::gil_scoped_release>());
@@ -133,7 +133,7 @@ PYBIND11_MODULE(_native, m) {
     py::list handlers;
     const char* const target = "hpc_optimizer_step";
     handlers.append(py::make_tuple(target, "cpu", kernels::XlaCapsule(HpcOptimizerStepCpu)));
-    handlers.append(py::make_tuple(target, "CUDA", kernels::XlaCapsule(HpcOptimizerStepCuda)));
+    handlers.append(py::make_tuple(target, "CUDA", kernels::XlaCapsule(HpcOptimizerStepTriton)));
     return handlers;
   });
 }

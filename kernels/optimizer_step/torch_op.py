@@ -159,7 +159,7 @@ class Batch:
         elif self._device.type == "cuda":
             cubin_loader.ensure_registered(_native)
             numbers = _numbers(step, rate, scalars).to(self._device, non_blocking=True)
-            _native.step_cuda(
+            _native.step_triton(
                 **settings,
                 numbers=numbers.data_ptr(),
                 rows=self._rows,

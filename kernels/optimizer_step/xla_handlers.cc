@@ -6,8 +6,8 @@
 
 #include "kernels/native/xla_calls.h"
 #include "kernels/optimizer_step/cpu.h"
-#include "kernels/optimizer_step/cuda.h"
 #include "kernels/optimizer_step/problem.h"
+#include "kernels/optimizer_step/triton.h"
 
 namespace kernels::optimizer_step {
 namespace {
@@ -122,7 +122,7 @@ ffi::Error StepOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs ou
                       ffi::Dictionary attributes) {
   return Guard([&] {
     const Problem problem = ToProblem(in, attributes);
-    StepCuda(problem, ToTensors(in, out, problem, attributes), ToNumbers(in), {device, stream});
+    StepTriton(problem, ToTensors(in, out, problem, attributes), ToNumbers(in), {device, stream});
   });
 }
 
@@ -131,5 +131,5 @@ ffi::Error StepOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs ou
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcOptimizerStepCpu, kernels::optimizer_step::StepOnCpu,
                               kernels::CpuBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcOptimizerStepCuda, kernels::optimizer_step::StepOnCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcOptimizerStepTriton, kernels::optimizer_step::StepOnCuda,
                               kernels::CudaBinding());

@@ -11,7 +11,7 @@
 
 extern "C" {
 XLA_FFI_Error* HpcOptimizerStepCpu(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcOptimizerStepCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcOptimizerStepTriton(XLA_FFI_CallFrame* call_frame);
 }
 
 #endif  // KERNELS_OPTIMIZER_STEP_XLA_HANDLERS_H_

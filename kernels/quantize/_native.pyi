@@ -33,7 +33,7 @@ def reduce_quantize_cpu(
     multiplier: float,
     tensors: Sequence[int],  # noise, payloads, residual_in, residual_out, payload
 ) -> None: ...
-def quantize_cuda(
+def quantize_triton(
     dtype: str,
     layout: Sequence[int],
     codec: Sequence[int],
@@ -42,7 +42,7 @@ def quantize_cuda(
     device: int,
     stream: int,
 ) -> None: ...
-def dequantize_cuda(
+def dequantize_triton(
     dtype: str,
     layout: Sequence[int],
     codec: Sequence[int],
@@ -51,7 +51,7 @@ def dequantize_cuda(
     device: int,
     stream: int,
 ) -> None: ...
-def reduce_cuda(
+def reduce_triton(
     dtype: str,
     layout: Sequence[int],
     codec: Sequence[int],
@@ -60,7 +60,7 @@ def reduce_cuda(
     device: int,
     stream: int,
 ) -> None: ...
-def reduce_quantize_cuda(
+def reduce_quantize_triton(
     dtype: str,
     layout: Sequence[int],
     codec: Sequence[int],

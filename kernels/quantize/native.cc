@@ -11,8 +11,8 @@
 
 #include "kernels/native/python_module.h"
 #include "kernels/quantize/cpu.h"
-#include "kernels/quantize/cuda.h"
 #include "kernels/quantize/problem.h"
+#include "kernels/quantize/triton.h"
 #include "kernels/quantize/xla_handlers.h"
 
 namespace py = pybind11;
@@ -59,8 +59,8 @@ void ReduceQuantizeFloat32OnCpu(DType, const Problem& p, const ReduceQuantizeTen
   ReduceQuantizeCpu(p, t);
 }
 void ReduceQuantizeFloat32OnCuda(DType, const Problem& p, const ReduceQuantizeTensors& t,
-                                 Queue queue) {
-  ReduceQuantizeCuda(p, t, queue);
+                                 cuda::Queue queue) {
+  ReduceQuantizeTriton(p, t, queue);
 }
 
 template <typename Tensors>
@@ -78,7 +78,7 @@ void DefineOnCpu(py::module_& m, const char* name,
 
 template <typename Tensors>
 void DefineOnCuda(py::module_& m, const char* name,
-                  void (*function)(DType, const Problem&, const Tensors&, Queue)) {
+                  void (*function)(DType, const Problem&, const Tensors&, cuda::Queue)) {
   m.def(
       name,
       [function](const std::string& dtype, const Layout& layout, const Codec& codec,
@@ -99,11 +99,11 @@ void BindCpu(py::module_& m) {
   DefineOnCpu(m, "reduce_quantize_cpu", ReduceQuantizeFloat32OnCpu);
 }
 
-void BindCuda(py::module_& m) {
-  DefineOnCuda(m, "quantize_cuda", QuantizeCuda);
-  DefineOnCuda(m, "dequantize_cuda", DequantizeCuda);
-  DefineOnCuda(m, "reduce_cuda", ReduceCuda);
-  DefineOnCuda(m, "reduce_quantize_cuda", ReduceQuantizeFloat32OnCuda);
+void BindTriton(py::module_& m) {
+  DefineOnCuda(m, "quantize_triton", QuantizeTriton);
+  DefineOnCuda(m, "dequantize_triton", DequantizeTriton);
+  DefineOnCuda(m, "reduce_triton", ReduceTriton);
+  DefineOnCuda(m, "reduce_quantize_triton", ReduceQuantizeFloat32OnCuda);
 }
 
 // (target, platform, handler) of each XLA FFI handler.
@@ -113,10 +113,10 @@ py::list XlaHandlers() {
     handlers.append(py::make_tuple(target, "cpu", XlaCapsule(on_cpu)));
     handlers.append(py::make_tuple(target, "CUDA", XlaCapsule(on_cuda)));
   };
-  add("hpc_quantize", HpcQuantizeCpu, HpcQuantizeCuda);
-  add("hpc_dequantize", HpcDequantizeCpu, HpcDequantizeCuda);
-  add("hpc_reduce", HpcReduceCpu, HpcReduceCuda);
-  add("hpc_reduce_quantize", HpcReduceQuantizeCpu, HpcReduceQuantizeCuda);
+  add("hpc_quantize", HpcQuantizeCpu, HpcQuantizeTriton);
+  add("hpc_dequantize", HpcDequantizeCpu, HpcDequantizeTriton);
+  add("hpc_reduce", HpcReduceCpu, HpcReduceTriton);
+  add("hpc_reduce_quantize", HpcReduceQuantizeCpu, HpcReduceQuantizeTriton);
   return handlers;
 }
 
@@ -127,6 +127,6 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "Blockwise 8-bit quantization in C++, for PyTorch and JAX.";
   kernels::DefineCommon(m);
   kernels::quantize::BindCpu(m);
-  kernels::quantize::BindCuda(m);
+  kernels::quantize::BindTriton(m);
   m.def("xla_handlers", &kernels::quantize::XlaHandlers);
 }

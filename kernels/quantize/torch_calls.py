@@ -152,7 +152,7 @@ def _run_triton(
     device = next(x.device for x in tensors if x is not None)
     if device.type == "cuda":
         cubin_loader.ensure_registered(_native)
-        run = getattr(_native, f"{function}_cuda")
+        run = getattr(_native, f"{function}_triton")
         stream = torch.cuda.current_stream(device).cuda_stream
         run(dtype, layout, codec, multiplier, _addresses(tensors), device.index, stream)
     else:

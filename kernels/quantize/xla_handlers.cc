@@ -4,8 +4,8 @@
 
 #include "kernels/native/xla_calls.h"
 #include "kernels/quantize/cpu.h"
-#include "kernels/quantize/cuda.h"
 #include "kernels/quantize/problem.h"
+#include "kernels/quantize/triton.h"
 
 namespace kernels::quantize {
 namespace {
@@ -99,28 +99,28 @@ ffi::Error ReduceQuantizeOnCpu(ffi::ThreadPool pool, Arrays in, Outputs out,
 ffi::Error QuantizeOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
                           ffi::Dictionary attributes) {
   return Quantize(in, out, attributes, [&](DType dtype, const Problem& p, const auto& t) {
-    QuantizeCuda(dtype, p, t, {device, stream});
+    QuantizeTriton(dtype, p, t, {device, stream});
   });
 }
 
 ffi::Error DequantizeOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
                             ffi::Dictionary attributes) {
   return Dequantize(in, out, attributes, [&](DType dtype, const Problem& p, const auto& t) {
-    DequantizeCuda(dtype, p, t, {device, stream});
+    DequantizeTriton(dtype, p, t, {device, stream});
   });
 }
 
 ffi::Error ReduceOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
                         ffi::Dictionary attributes) {
   return Reduce(in, out, attributes, [&](DType dtype, const Problem& p, const auto& t) {
-    ReduceCuda(dtype, p, t, {device, stream});
+    ReduceTriton(dtype, p, t, {device, stream});
   });
 }
 
 ffi::Error ReduceQuantizeOnCuda(cuda::Stream stream, int32_t device, Arrays in, Outputs out,
                                 ffi::Dictionary attributes) {
   return ReduceQuantize(in, out, attributes, [&](const Problem& p, const auto& t) {
-    ReduceQuantizeCuda(p, t, {device, stream});
+    ReduceQuantizeTriton(p, t, {device, stream});
   });
 }
 
@@ -129,16 +129,16 @@ ffi::Error ReduceQuantizeOnCuda(cuda::Stream stream, int32_t device, Arrays in, 
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcQuantizeCpu, kernels::quantize::QuantizeOnCpu,
                               kernels::CpuBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcQuantizeCuda, kernels::quantize::QuantizeOnCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcQuantizeTriton, kernels::quantize::QuantizeOnCuda,
                               kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcDequantizeCpu, kernels::quantize::DequantizeOnCpu,
                               kernels::CpuBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcDequantizeCuda, kernels::quantize::DequantizeOnCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcDequantizeTriton, kernels::quantize::DequantizeOnCuda,
                               kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcReduceCpu, kernels::quantize::ReduceOnCpu, kernels::CpuBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcReduceCuda, kernels::quantize::ReduceOnCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcReduceTriton, kernels::quantize::ReduceOnCuda,
                               kernels::CudaBinding());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcReduceQuantizeCpu, kernels::quantize::ReduceQuantizeOnCpu,
                               kernels::CpuBinding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcReduceQuantizeCuda, kernels::quantize::ReduceQuantizeOnCuda,
+XLA_FFI_DEFINE_HANDLER_SYMBOL(HpcReduceQuantizeTriton, kernels::quantize::ReduceQuantizeOnCuda,
                               kernels::CudaBinding());

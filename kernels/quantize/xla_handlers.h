@@ -10,13 +10,13 @@
 
 extern "C" {
 XLA_FFI_Error* HpcQuantizeCpu(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcQuantizeCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcQuantizeTriton(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcDequantizeCpu(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcDequantizeCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcDequantizeTriton(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcReduceCpu(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcReduceCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcReduceTriton(XLA_FFI_CallFrame* call_frame);
 XLA_FFI_Error* HpcReduceQuantizeCpu(XLA_FFI_CallFrame* call_frame);
-XLA_FFI_Error* HpcReduceQuantizeCuda(XLA_FFI_CallFrame* call_frame);
+XLA_FFI_Error* HpcReduceQuantizeTriton(XLA_FFI_CallFrame* call_frame);
 }
 
 #endif  // KERNELS_QUANTIZE_XLA_HANDLERS_H_

@@ -1,5 +1,5 @@
 // A CUDA driver with an emulated Hopper GPU of three multiprocessors, for sm90_test.cc: launches of
-// the kernels of sm90.cu run on the host. It refuses what a driver refuses.
+// the kernels of cuda.cu run on the host. It refuses what a driver refuses.
 //
 // FAKE_GPU_SEED   the order in which threads run
 // FAKE_GPU_EAGER  "1": copies and products happen early; "0": late

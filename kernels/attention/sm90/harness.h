@@ -183,7 +183,8 @@ void ForEachCase(const Check& check) {
   }
 }
 
-// As cubin_loader.py does from metadata.json, which attention_sm90_test.py holds against these.
+// As cubin_loader.py does from metadata.json, which attention_cuda_cubins_test.py holds against
+// these.
 template <class Config, class Params>
 void Register(const std::string& name, const char* any_file) {
   const std::string size = std::to_string(sizeof(Params));

@@ -6,8 +6,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "kernels/attention/cuda.h"
 #include "kernels/attention/problem.h"
-#include "kernels/attention/sm90.h"
 #include "kernels/attention/sm90/harness.h"
 
 namespace kernels::attention {
@@ -27,7 +27,7 @@ void BackwardKeys(const Problem& p, Tensors& t, bool alibi, bool eager) {
   tensors.grad_k = t.grad_k.data();
   tensors.grad_v = t.grad_v.data();
   if (alibi) tensors.extras.alibi_slopes = t.slopes.data();
-  BackwardKeysSm90(kDType<Type>, p, tensors, {0, nullptr});
+  BackwardKeysCuda(kDType<Type>, p, tensors, {0, nullptr});
 }
 
 // Gradients, and the sizes of the terms summed there.

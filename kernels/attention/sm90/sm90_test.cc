@@ -1,8 +1,6 @@
 // The Hopper forward from its entry point down to registers, on the host: the driver is
 // fake_driver.cc, given as the argument, on which every thread of a launch runs
 // forward.h; results must agree with float64.
-#include "kernels/attention/sm90.h"
-
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,8 +9,8 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/attention/cuda.h"
 #include "kernels/attention/problem.h"
-#include "kernels/attention/sm90.h"
 #include "kernels/attention/sm90/harness.h"
 
 namespace kernels::attention {
@@ -28,7 +26,7 @@ void Forward(const Problem& p, Tensors& t, bool alibi, bool eager) {
   tensors.out = t.out.data();
   tensors.lse = t.lse.data();
   if (alibi) tensors.extras.alibi_slopes = t.slopes.data();
-  ForwardSm90(kDType<Type>, p, tensors, {0, nullptr});
+  ForwardCuda(kDType<Type>, p, tensors, {0, nullptr});
 }
 
 // Each probability is rounded once and so is each output, by half a unit in the last place, or, of
@@ -91,7 +89,7 @@ void CheckNotANumber() {
 void CheckServed() {
   const Problem good = ProblemOf({"", 1, 2, 3, 4, 2, kFree, 0}, 64);
   const auto served = [](Problem p, DType dtype = DType::kBFloat16, Extras extras = {}) {
-    return ServedBySm90(dtype, p, extras);
+    return ServedByCuda(dtype, p, extras);
   };
   if (!served(good) || !served(good, DType::kFloat16)) Fail("a good problem is served");
   if (served(good, DType::kFloat32) || served(good, DType::kFloat64)) Fail("types of four bytes");

@@ -1,7 +1,7 @@
 """The Hopper kernels as compiled: their metadata, registers and spills.
 
 What they compute is tested by sm90/sm90_test.cc and sm90/keys_test.cc on an emulated GPU, and on a
-real one by attention_sm90_gpu_test.py.
+real one by attention_cuda_gpu_test.py.
 """
 
 import re
@@ -43,7 +43,7 @@ MAX_SHARED_BYTES = 227 * 1024
 @pytest.fixture(scope="module")
 def directory() -> Path:
     """Where the Hopper kernels were compiled to."""
-    return cubin_loader.directory("kernels.attention", "sm90_cubins")
+    return cubin_loader.directory("kernels.attention", "cuda_cubins")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-#include "kernels/quantize/cuda.h"
+#include "kernels/quantize/triton.h"
 
 #include <cstdint>
 #include <limits>
@@ -32,7 +32,8 @@ int32_t Log2BlockSize(const Problem& p) {
 }
 
 // The variants of the kernels that quantize are for a block size and a rounding.
-const cuda::LoadedKernel& FindQuantizer(const std::string& kernel, const Problem& p, Queue queue) {
+const cuda::LoadedKernel& FindQuantizer(const std::string& kernel, const Problem& p,
+                                        cuda::Queue queue) {
   const char* rounding = p.rounding == Rounding::kStochastic ? "stochastic" : "nearest";
   return cuda::FindKernel(kernel + "_b" + std::to_string(p.block_size) + "_" + rounding,
                           queue.device);
@@ -40,7 +41,7 @@ const cuda::LoadedKernel& FindQuantizer(const std::string& kernel, const Problem
 
 // Writes `chunks` chunks, each the sum of `terms` payloads.
 void LaunchDequantize(DType dtype, const Problem& p, void* payloads, void* out, int64_t chunks,
-                      int32_t terms, Queue queue) {
+                      int32_t terms, cuda::Queue queue) {
   const auto& kernel =
       cuda::FindKernel(std::string("dequantize_") + DTypeName(dtype), queue.device);
   cuda::Launch(kernel, queue.stream, chunks * TilesPerChunk(p),
@@ -57,7 +58,7 @@ void LaunchDequantize(DType dtype, const Problem& p, void* payloads, void* out, 
 
 }  // namespace
 
-void QuantizeCuda(DType dtype, const Problem& p, const QuantizeTensors& t, Queue queue) {
+void QuantizeTriton(DType dtype, const Problem& p, const QuantizeTensors& t, cuda::Queue queue) {
   CheckProblem(p);
   const auto& kernel = FindQuantizer(std::string("quantize_") + DTypeName(dtype), p, queue);
   cuda::Launch(kernel, queue.stream, p.num_chunks * TilesPerChunk(p),
@@ -73,17 +74,18 @@ void QuantizeCuda(DType dtype, const Problem& p, const QuantizeTensors& t, Queue
                 {"has_residual", Int(t.residual_in != nullptr)}});
 }
 
-void DequantizeCuda(DType dtype, const Problem& p, const DequantizeTensors& t, Queue queue) {
+void DequantizeTriton(DType dtype, const Problem& p, const DequantizeTensors& t,
+                      cuda::Queue queue) {
   CheckProblem(p);
   LaunchDequantize(dtype, p, t.payload, t.out, p.num_chunks, 1, queue);
 }
 
-void ReduceCuda(DType dtype, const Problem& p, const ReduceTensors& t, Queue queue) {
+void ReduceTriton(DType dtype, const Problem& p, const ReduceTensors& t, cuda::Queue queue) {
   CheckProblem(p);
   LaunchDequantize(dtype, p, t.payloads, t.out, 1, CheckedNumTerms(p), queue);
 }
 
-void ReduceQuantizeCuda(const Problem& p, const ReduceQuantizeTensors& t, Queue queue) {
+void ReduceQuantizeTriton(const Problem& p, const ReduceQuantizeTensors& t, cuda::Queue queue) {
   CheckProblem(p);
   const auto& kernel = FindQuantizer("reduce_quantize", p, queue);
   cuda::Launch(kernel, queue.stream, TilesPerChunk(p),

@@ -1,4 +1,4 @@
-#include "kernels/linear_attention/cuda.h"
+#include "kernels/linear_attention/triton.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -18,7 +18,7 @@ constexpr int64_t kHeadDimMultiple = 8;
 // As CHUNK in contract.py.
 constexpr int64_t kChunk = 64;
 
-void CheckForCuda(DType dtype, const Problem& p) {
+void CheckForTriton(DType dtype, const Problem& p) {
   CheckProblem(p);
   if (dtype == DType::kFloat64) {
     throw std::invalid_argument("linear_attention on CUDA takes float16, bfloat16 or float32");
@@ -67,7 +67,8 @@ struct Workspace {
   void *grad_states, *grad_k_sums, *grad_sums, *decay_parts;
 };
 
-const cuda::LoadedKernel& Find(const char* kernel, DType dtype, const Problem& p, Queue queue) {
+const cuda::LoadedKernel& Find(const char* kernel, DType dtype, const Problem& p,
+                               cuda::Queue queue) {
   const int64_t widest = std::max(p.key_dim, p.value_dim);
   const int64_t block_d = widest <= kMinBlockD ? kMinBlockD : kMaxBlockD;
   return cuda::FindKernel(
@@ -82,7 +83,7 @@ int64_t ValueBlocks(const cuda::LoadedKernel& kernel, const Problem& p) {
 }
 
 void LaunchStates(DType dtype, const Problem& p, const ForwardTensors& t, const Workspace& w,
-                  Queue queue) {
+                  cuda::Queue queue) {
   const auto& kernel = Find("linear_attention_states", dtype, p, queue);
   cuda::Launch(kernel, queue.stream, ValueBlocks(kernel, p) * p.num_heads * p.batch,
                {{"k_ptr", t.k},
@@ -118,8 +119,8 @@ ForwardTensors InputsOf(const BackwardTensors& t) {
 
 }  // namespace
 
-void ForwardCuda(DType dtype, const Problem& p, const ForwardTensors& t, Queue queue) {
-  CheckForCuda(dtype, p);
+void ForwardTriton(DType dtype, const Problem& p, const ForwardTensors& t, cuda::Queue queue) {
+  CheckForTriton(dtype, p);
   const Workspace w(dtype, p, t.workspace);
   LaunchStates(dtype, p, t, w, queue);
   const auto& kernel = Find("linear_attention_fwd", dtype, p, queue);
@@ -146,8 +147,8 @@ void ForwardCuda(DType dtype, const Problem& p, const ForwardTensors& t, Queue q
                 {"has_decay", Int(t.decay != nullptr)}});
 }
 
-void BackwardCuda(DType dtype, const Problem& p, const BackwardTensors& t, Queue queue) {
-  CheckForCuda(dtype, p);
+void BackwardTriton(DType dtype, const Problem& p, const BackwardTensors& t, cuda::Queue queue) {
+  CheckForTriton(dtype, p);
   const Workspace w(dtype, p, t.workspace);
   const int64_t rows = p.num_heads * p.batch, chunks = NumChunks(p);
   LaunchStates(dtype, p, InputsOf(t), w, queue);

@@ -1,4 +1,4 @@
-// Attention for Hopper, compiled for sm_90a: one kernel for each form of it that sm90.cc launches.
+// Attention for Hopper, compiled for sm_90a: one kernel for each form of it that cuda.cc launches.
 #include <cstdint>
 
 #include "kernels/attention/sm90/config.h"

@@ -30,7 +30,7 @@ import json, sys
 from kernels import cubin_loader
 from kernels.optimizer_step import _native
 cubin_loader.ensure_registered(_native)
-_native.step_cuda(**json.loads(sys.argv[1]), device=0, stream=0x777)
+_native.step_triton(**json.loads(sys.argv[1]), device=0, stream=0x777)
 """
 
 

@@ -1,4 +1,4 @@
-#include "kernels/optimizer_step/cuda.h"
+#include "kernels/optimizer_step/triton.h"
 
 #include <array>
 #include <cstdint>
@@ -46,8 +46,8 @@ class Variants {
 
 }  // namespace
 
-void StepCuda(const Problem& p, const std::vector<Tensor>& tensors, DeviceNumbers numbers,
-              Queue queue) {
+void StepTriton(const Problem& p, const std::vector<Tensor>& tensors, DeviceNumbers numbers,
+                cuda::Queue queue) {
   CheckProblem(p, tensors);
   // Each and 1 minus it, in double precision till here.
   std::array<float, kMaxHyperparameters> hyper{}, rest{};

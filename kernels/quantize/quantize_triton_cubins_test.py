@@ -46,7 +46,7 @@ from kernels import cubin_loader
 from kernels.quantize import _native
 call = json.loads(sys.argv[1])
 cubin_loader.ensure_registered(_native)
-getattr(_native, call["function"] + "_cuda")(**call["arguments"], device=0, stream=0x777)
+getattr(_native, call["function"] + "_triton")(**call["arguments"], device=0, stream=0x777)
 """
 
 

@@ -166,7 +166,7 @@ def test_chunks_are_those_of_the_contract() -> None:
 
 
 def test_forward_launches(tmp_path: Path, driver: Path) -> None:
-    launches, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD)
+    launches, stderr = _call("forward_triton", tmp_path, driver, names=FORWARD)
     assert stderr == ""
     rows = SIZES.batch * SIZES.num_heads
     _check(
@@ -179,7 +179,7 @@ def test_forward_launches(tmp_path: Path, driver: Path) -> None:
 
 
 def test_backward_launches_in_order(tmp_path: Path, driver: Path) -> None:
-    launches, stderr = _call("backward_cuda", tmp_path, driver, names=BACKWARD)
+    launches, stderr = _call("backward_triton", tmp_path, driver, names=BACKWARD)
     assert stderr == ""
     rows, kv_rows = SIZES.batch * SIZES.num_heads, SIZES.batch * SIZES.num_kv_heads
     chunks = SIZES.num_chunks
@@ -201,7 +201,7 @@ def test_backward_launches_in_order(tmp_path: Path, driver: Path) -> None:
 
 def test_what_is_not_given_is_null(tmp_path: Path, driver: Path) -> None:
     absent = tuple(n for n in ADDRESSES if "decay" in n or "initial" in n or "final" in n)
-    launches, stderr = _call("backward_cuda", tmp_path, driver, names=BACKWARD, absent=absent)
+    launches, stderr = _call("backward_triton", tmp_path, driver, names=BACKWARD, absent=absent)
     assert stderr == ""
     rows, kv_rows = SIZES.batch * SIZES.num_heads, SIZES.batch * SIZES.num_kv_heads
     chunks = SIZES.num_chunks
@@ -221,7 +221,7 @@ def test_what_is_not_given_is_null(tmp_path: Path, driver: Path) -> None:
 
 def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) -> None:
     sizes = SIZES._replace(batch=0)
-    launches, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD, sizes=sizes)
+    launches, stderr = _call("forward_triton", tmp_path, driver, names=FORWARD, sizes=sizes)
     assert stderr == ""
     assert not launches
 
@@ -239,5 +239,5 @@ def test_nothing_is_launched_for_an_empty_batch(tmp_path: Path, driver: Path) ->
 def test_unsupported_problems_are_named(
     sizes: Sizes, dtype: str, message: str, tmp_path: Path, driver: Path
 ) -> None:
-    _, stderr = _call("forward_cuda", tmp_path, driver, names=FORWARD, dtype=dtype, sizes=sizes)
+    _, stderr = _call("forward_triton", tmp_path, driver, names=FORWARD, dtype=dtype, sizes=sizes)
     assert message in stderr

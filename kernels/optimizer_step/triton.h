@@ -1,7 +1,7 @@
 // A step of an optimizer on CUDA: the kernel of triton_kernels.py, launched from cubins, once for
 // each tensor.
-#ifndef KERNELS_OPTIMIZER_STEP_CUDA_H_
-#define KERNELS_OPTIMIZER_STEP_CUDA_H_
+#ifndef KERNELS_OPTIMIZER_STEP_TRITON_H_
+#define KERNELS_OPTIMIZER_STEP_TRITON_H_
 
 #include <cstdint>
 #include <vector>
@@ -10,12 +10,6 @@
 #include "kernels/optimizer_step/problem.h"
 
 namespace kernels::optimizer_step {
-
-// Where a launch goes: the ordinal of a device and a stream of its primary context.
-struct Queue {
-  int device;
-  cuda::Stream stream;
-};
 
 // What depends on the step, in the device's memory, at multiples of 16 bytes; of a Problem its
 // `step`, `rate` and `scalars`, which need not be set there.
@@ -26,9 +20,9 @@ struct DeviceNumbers {
 
 // Enqueues and returns. Arrays must start at multiples of 16 bytes. Throws std::invalid_argument
 // for an ill-formed problem, and cuda::Error.
-void StepCuda(const Problem& problem, const std::vector<Tensor>& tensors, DeviceNumbers numbers,
-              Queue queue);
+void StepTriton(const Problem& problem, const std::vector<Tensor>& tensors, DeviceNumbers numbers,
+                cuda::Queue queue);
 
 }  // namespace kernels::optimizer_step
 
-#endif  // KERNELS_OPTIMIZER_STEP_CUDA_H_
+#endif  // KERNELS_OPTIMIZER_STEP_TRITON_H_

@@ -56,7 +56,7 @@ for call in request["calls"]:
 class Call(NamedTuple):
     """One call of the native module; of the OPTIONAL arrays it has those that are `given`."""
 
-    function: str = "forward_cuda"
+    function: str = "forward_triton"
     dtype: str = "bfloat16"
     sizes: Sizes = SIZES
     options: Options = CAUSAL
@@ -273,7 +273,7 @@ def _assert_rotated(launch: dict[str, str], x: str, to: str, num_heads: int, way
 
 def test_backward_launches_in_order(tmp_path: Path, driver: Path) -> None:
     given = ("alibi_slopes", "grad_slopes", "grad_lse", *WORKSPACE, *ROPE)
-    call = Call("backward_cuda", options=ROTARY, given=given)
+    call = Call("backward_triton", options=ROTARY, given=given)
     log, stderr = _run([call], tmp_path, driver)
     assert stderr == ""
     launches = fake_driver.launches(log)
@@ -293,7 +293,7 @@ def test_backward_launches_in_order(tmp_path: Path, driver: Path) -> None:
 
 
 def test_the_hopper_backend_refuses_what_it_does_not_serve(tmp_path: Path, driver: Path) -> None:
-    for call in (Call("forward_sm90", dtype="float32"), Call("forward_sm90")):
+    for call in (Call("forward_cuda", dtype="float32"), Call("forward_cuda")):
         log, stderr = _run([call], tmp_path, driver)
         assert "ValueError: attention" in stderr
         assert fake_driver.launches(log) == []
@@ -442,7 +442,7 @@ def test_failures_of_the_driver_are_named(function: str, tmp_path: Path, driver:
             "head_dim up to 256 that is a multiple of 8, got 20",
         ),
         (
-            Call("backward_cuda", options=ROTARY, given=ROPE),
+            Call("backward_triton", options=ROTARY, given=ROPE),
             "the backward pass of RoPE needs the workspace rotated_q and rotated_k",
         ),
     ],
