@@ -1,6 +1,6 @@
 """PyTorch's calls work on the threads that PyTorch has, and on others where those are not."""
 
-from kernels import native_process
+from kernels.testing import native_process
 
 # `run` digests a payload that several tasks write; `count` tells how many threads there are.
 PROGRAM = """

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import triton
 
-from kernels import cubin_loader, fake_driver
+from kernels import cubin_loader
+from kernels.testing import fake_driver
 
 FORMS = [
     f"{dtype}_d{head_dim}{windowed}{alibi}"

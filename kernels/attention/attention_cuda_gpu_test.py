@@ -7,11 +7,12 @@ import jax
 import pytest
 import torch
 
-from kernels.attention import equality, torch_op
+from kernels.attention import cases, jax_op, torch_op
 from kernels.attention.contract import Sizes
-from kernels.attention.equality_jax import through_jax
 from kernels.attention.shapes import Features
 from kernels.dispatch import ENVIRONMENT_VARIABLE
+from kernels.testing.accuracy import expect, through_torch
+from kernels.testing.jax_run import through_jax
 
 pytestmark = pytest.mark.gpu
 
@@ -51,16 +52,10 @@ def cuda_backend(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
 def test_matches_float64(sizes: Sizes, dtype: torch.dtype, features: Features) -> None:
     assert jax.default_backend() == "gpu", "JAX finds no GPU"
-    case = equality.make_case(sizes, dtype, features)
-    expected = equality.expect(case)
-    bars = equality.allowed(case, expected)
-    runs = {
-        "torch": lambda case: equality.through_torch(case, "cuda"),
-        "jax": through_jax,
-    }
-    for name, run in runs.items():
-        for result, error in equality.errors(case, run, expected).items():
-            assert error <= bars[result], f"{name}: {result} is off by {error}, not {bars[result]}"
+    case = cases.make_case(sizes, dtype, features)
+    expected = expect(case)
+    expected.check(through_torch(case, torch_op.attention, "cuda"), "torch")
+    expected.check(through_jax(case, jax_op.attention), "jax")
 
 
 @pytest.mark.parametrize("head_dim", [64, 128])

@@ -3,16 +3,17 @@
 Run by infra/gpu/run.sh, or by Bazel with --config=cuda. Without a GPU these tests fail.
 """
 
-from collections.abc import Iterator
-
 import jax
 import pytest
 import torch
 
-from kernels.attention import equality, jax_op, torch_op
-from kernels.attention.equality_jax import through_jax
+from kernels.attention import cases, jax_op, torch_op
 from kernels.attention.shapes import FEATURES, GRID, SIZE_FEATURES, TEST_SIZES
 from kernels.dispatch import UnsupportedKernelError
+from kernels.testing import accuracy, error_table, jax_run
+from kernels.testing.accuracy import Case
+from kernels.testing.error_table import ErrorTable
+from kernels.testing.torch_run import Tensors
 
 pytestmark = pytest.mark.gpu
 
@@ -20,52 +21,43 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 TOO_WIDE = "head_dim up to 256, got 264"
 
 
-@pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[equality.Table]:
-    """Collects the errors and prints them into the log, of a passing run too."""
-    collected = equality.Table()
-    yield collected
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(collected)
+table = error_table.fixture()
 
 
-def _through_torch(case: equality.Case) -> tuple[torch.Tensor, ...]:
-    return equality.through_torch(case, "cuda")
+def _through_torch(case: Case) -> Tensors:
+    return accuracy.through_torch(case, torch_op.attention, "cuda")
+
+
+def _through_jax(case: Case) -> Tensors:
+    return jax_run.through_jax(case, jax_op.attention)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("size", "features"), GRID, ids=map(", ".join, GRID))
-def test_matches_float64(
-    size: str, features: str, dtype: torch.dtype, table: equality.Table
-) -> None:
+def test_matches_float64(size: str, features: str, dtype: torch.dtype, table: ErrorTable) -> None:
     assert jax.default_backend() == "gpu", "JAX finds no GPU"
-    case = equality.make_case(TEST_SIZES[size], dtype, FEATURES[features])
-    bars = equality.allowed(case)
-    table.add("plain torch", dtype, equality.errors(case, equality.plain))
-    for name, run in (("torch", _through_torch), ("jax", through_jax)):
-        found = equality.errors(case, run)
-        table.add(f"cubins through {name}", dtype, found)
-        for result, error in found.items():
-            assert error <= bars[result], f"{name}: {result} is off by {error}, not {bars[result]}"
+    case = cases.make_case(TEST_SIZES[size], dtype, FEATURES[features])
+    runs = {"cubins through torch": _through_torch, "cubins through jax": _through_jax}
+    table.check(f"{size}, {features}", case, runs)
 
 
 @pytest.mark.parametrize("features", SIZE_FEATURES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_frameworks_agree_bit_for_bit(dtype: torch.dtype, features: str) -> None:
-    case = equality.make_case(TEST_SIZES["grouped heads"], dtype, FEATURES[features])
-    results = zip(equality.NAMES, _through_torch(case), through_jax(case), strict=False)
-    for name, from_torch, from_jax in results:
+    case = cases.make_case(TEST_SIZES["grouped heads"], dtype, FEATURES[features])
+    from_jax = _through_jax(case)
+    for name, from_torch in _through_torch(case).items():
         if name != "grad_slopes":  # The frameworks themselves add up the queries.
-            assert torch.equal(from_torch.cpu(), from_jax.cpu()), name
+            assert torch.equal(from_torch.cpu(), from_jax[name]), name
 
 
 @pytest.mark.parametrize("features", SIZE_FEATURES)
 def test_runs_are_deterministic(features: str) -> None:
-    case = equality.make_case(TEST_SIZES["long"], torch.bfloat16, FEATURES[features])
+    case = cases.make_case(TEST_SIZES["long"], torch.bfloat16, FEATURES[features])
     first = _through_torch(case)
     for _ in range(10):
-        for expected, got in zip(first, _through_torch(case), strict=True):
-            assert torch.equal(expected, got)
+        for name, got in _through_torch(case).items():
+            assert torch.equal(first[name], got), name
 
 
 def test_uses_the_current_stream() -> None:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import native_process
-from kernels.attention import _native, equality, jax_op, reference, torch_op
+from kernels.attention import _native, cases, jax_op, reference, torch_op
 from kernels.attention.contract import Options, Sizes
-from kernels.attention.equality_jax import through_jax
 from kernels.attention.shapes import FEATURES, TEST_SIZES
+from kernels.testing import native_process
+from kernels.testing.accuracy import through_torch
+from kernels.testing.jax_run import through_jax
 
 jax.config.update("jax_enable_x64", True)
 
@@ -82,11 +83,12 @@ _CASES = [
 
 @pytest.mark.parametrize(("size", "features", "dtype"), dict.fromkeys(_CASES), ids=str)
 def test_frameworks_agree_bit_for_bit(size: str, features: str, dtype: torch.dtype) -> None:
-    case = equality.make_case(TEST_SIZES[size], dtype, FEATURES[features])
-    torch_results = equality.through_torch(case)
-    jax_results = through_jax(case)
-    for name, expected, got in zip(equality.NAMES, torch_results, jax_results, strict=False):
-        assert torch.equal(expected, got), name
+    case = cases.make_case(TEST_SIZES[size], dtype, FEATURES[features])
+    from_torch = through_torch(case, torch_op.attention)
+    from_jax = through_jax(case, jax_op.attention)
+    assert from_torch.keys() == from_jax.keys()
+    for name, expected in from_torch.items():
+        assert torch.equal(expected, from_jax[name]), name
 
 
 def test_threads_follow_the_framework(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +163,8 @@ def test_exp2_at_the_edges() -> None:
 
 
 def test_nan_reaches_its_queries_and_no_other() -> None:
-    case = equality.make_case(Sizes(1, 70, 70, 1, 1, 16), torch.float32)
-    q, k, v = (x.float() for x in (case.q, case.k, case.v))
+    case = cases.make_case(Sizes(1, 70, 70, 1, 1, 16), torch.float32)
+    q, k, v = (x.float() for x in case.inputs.values())
     q[0, 3] = torch.nan
     out = torch_op.attention(q, k, v)
     assert out[0, 3].isnan().all()
@@ -172,10 +174,11 @@ def test_nan_reaches_its_queries_and_no_other() -> None:
 
 def test_large_scores_do_not_overflow() -> None:
     # Scores up to 1e5, whose exponentials no float holds: the softmax all but chooses one key.
-    case = equality.make_case(Sizes(1, 70, 70, 1, 1, 16), torch.float64)
-    options = Options(softmax_scale=16**-0.5)
-    expected, _ = reference.forward(1e4 * case.q, case.k, case.v, options)
-    out = torch_op.attention(1e4 * case.q, case.k, case.v)
+    case = cases.make_case(Sizes(1, 70, 70, 1, 1, 16), torch.float64)
+    q, k, v = case.inputs.values()
+    q = 1e4 * q
+    expected, _ = reference.forward(q, k, v, Options(softmax_scale=16**-0.5))
+    out = torch_op.attention(q, k, v)
     torch.testing.assert_close(out, torch.from_numpy(expected))
-    single = torch_op.attention(*(x.float() for x in (1e4 * case.q, case.k, case.v)))
+    single = torch_op.attention(*(x.float() for x in (q, k, v)))
     assert single.isfinite().all()

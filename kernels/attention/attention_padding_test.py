@@ -3,6 +3,7 @@
 As attention_test.py, by the environment for any backend; attention_jax_test.py shows it of JAX.
 """
 
+import dataclasses
 import itertools
 import os
 
@@ -10,23 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.attention import _native, equality, torch_op
+from kernels.attention import _native, cases, torch_op
+from kernels.attention.cases import Case
 from kernels.attention.contract import Sizes
-from kernels.attention.equality import Case
 from kernels.attention.shapes import FEATURES, FULL, Features
+from kernels.testing import instruction_sets
+from kernels.testing.accuracy import expect, through_torch
 
-
-def _missing_instructions() -> str:
-    """What HPC_CPU_ISA asks for in vain on this CPU."""
-    try:
-        _native.cpu_isa()
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-MISSING = _missing_instructions()
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+pytestmark = instruction_sets.skip_where_missing(_native)
 
 IS_TRITON = os.environ.get("HPC_KERNEL_BACKEND") == "triton"
 DTYPES = [torch.float32, torch.float16]
@@ -70,21 +62,18 @@ def _padded(case: Case, padding: int, odd_one: float) -> Case:
     length = case.sizes.seq_q
     ids = torch.full((case.sizes.batch, length + padding), -1, dtype=torch.int32)
     ids[:, :length] = 7
-    return case._replace(
+    return dataclasses.replace(
+        case,
         sizes=case.sizes._replace(seq_q=length + padding, seq_k=length + padding),
-        q=pad(case.q, 1),
-        k=pad(case.k, 1),
-        v=pad(case.v, 1),
-        grad_out=pad(case.grad_out, 1),
-        grad_lse=pad(case.grad_lse, 2),
+        inputs={name: x if name == "slopes" else pad(x, 1) for name, x in case.inputs.items()},
+        cotangents={"out": pad(case.cotangents["out"], 1), "lse": pad(case.cotangents["lse"], 2)},
         segments=(ids, ids),
     )
 
 
 def _check_padding(case: Case, padding: int) -> None:
     """Padding that is infinite or no number is as none, and gives zeros."""
-    expected = equality.expect(case)
-    bars = equality.allowed(case, expected)
+    expected = expect(case)
 
     def extend(name: str, x: np.ndarray) -> np.ndarray:
         if name == "grad_slopes":
@@ -93,19 +82,17 @@ def _check_padding(case: Case, padding: int) -> None:
         width = [(0, padding if i == axis else 0) for i in range(x.ndim)]
         return np.pad(x, width, constant_values=-np.inf if name == "lse" else 0.0)
 
-    wanted = tuple(extend(*pair) for pair in zip(equality.NAMES, expected, strict=False))
+    extended = expected._replace(want={name: extend(name, x) for name, x in expected.want.items()})
     for odd_one in (np.inf, np.nan):
         padded = _padded(case, padding, odd_one)
-        found = equality.errors(padded, equality.through_torch, wanted)
-        for name, error in found.items():
-            assert error <= bars[name], f"{name} is off by {error} for padding of {odd_one}"
+        extended.check(through_torch(padded, torch_op.attention), f"padding of {odd_one}")
 
 
 @pytest.mark.parametrize(("features", "lengths", "dtype"), CASES, ids=str)
 def test_padding_is_as_none(features: str, lengths: tuple[int, int], dtype: torch.dtype) -> None:
     length, padding = lengths
     sizes = Sizes(1 if IS_TRITON else 2, length, length, 2, 1, 32)
-    case = equality.make_case(sizes, dtype, PADDED_FEATURES[features])
+    case = cases.make_case(sizes, dtype, PADDED_FEATURES[features])
     _check_padding(case, padding)
 
 
@@ -114,7 +101,7 @@ def test_padding_is_as_none_to_the_specification(
     features: Features, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
-    case = equality.make_case(Sizes(1, 9, 9, 2, 1, 8), torch.float64, features)
+    case = cases.make_case(Sizes(1, 9, 9, 2, 1, 8), torch.float64, features)
     _check_padding(case, 3)
 
 
@@ -131,11 +118,11 @@ def test_one_infinite_value_of_padding(dtype: torch.dtype) -> None:
 
 
 def test_nan_that_is_seen_stays() -> None:
-    case = equality.make_case(Sizes(1, 20, 20, 1, 1, 16), torch.float32, FULL)
-    case.v[0, 7, 0, 2] = torch.nan
+    case = cases.make_case(Sizes(1, 20, 20, 1, 1, 16), torch.float32, FULL)
+    case.inputs["v"][0, 7, 0, 2] = torch.nan
     ids = torch.zeros(1, 20, dtype=torch.int64)
     ids[0, 15:] = -1
-    arrays = (x.float() for x in (case.q, case.k, case.v))
+    arrays = (x.float() for x in case.inputs.values())
     out = torch_op.attention(*arrays, segment_ids=ids)
     assert out[0, :15, 0, 2].isnan().all()
     assert not out[0, 15:].isnan().any()

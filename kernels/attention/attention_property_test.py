@@ -7,10 +7,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernels.attention import equality, torch_op
+from kernels.attention import cases, reference, torch_op
 from kernels.attention.contract import Sizes
 from kernels.attention.rope import Rope
 from kernels.attention.shapes import Features
+from kernels.testing.accuracy import expect, through_torch
 
 # Two float64 sums over at most some hundred terms of size 1, in another order.
 TOLERANCE = 1e-11
@@ -54,16 +55,13 @@ def sizes_of(draw: st.DrawFn) -> Sizes:
 def test_random_problems_match_float64(
     sizes: Sizes, features: Features, dtype: torch.dtype
 ) -> None:
-    case = equality.make_case(sizes, dtype, features)
-    expected = equality.expect(case)
-    bars = equality.allowed(case, expected)
-    for name, error in equality.errors(case, equality.through_torch, expected).items():
-        assert error <= bars[name], f"{name} is off by {error}, not {bars[name]}"
+    case = cases.make_case(sizes, dtype, features)
+    expect(case).check(through_torch(case, torch_op.attention), "torch")
 
 
 def _case(sizes: Sizes) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    case = equality.make_case(sizes, torch.float64)
-    return case.q, case.k, case.v
+    q, k, v = cases.make_case(sizes, torch.float64).inputs.values()
+    return q, k, v
 
 
 def _assert_equal(got: torch.Tensor, want: torch.Tensor) -> None:
@@ -121,16 +119,15 @@ def test_chunks_of_queries_do_not_change_results(
     # The last queries on their own see what they see beside the others, and draw other coins.
     features = features._replace(dropout_rate=0.0)
     last = data.draw(st.integers(1, sizes.seq_q))
-    case = equality.make_case(
+    case = cases.make_case(
         sizes._replace(seq_k=max(sizes.seq_q, sizes.seq_k)), torch.float64, features
     )
-    options = equality.options_of(case, torch.from_numpy)
-    whole = torch_op.attention(case.q, case.k, case.v, alibi_slopes=case.slopes, **options)
+    q, k, v = (case.inputs[name] for name in "qkv")
+    options = case.options(torch.from_numpy) | {"alibi_slopes": case.inputs.get("slopes")}
+    whole = torch_op.attention(q, k, v, **options)
     if case.segments is not None:
         options["segment_ids"] = (case.segments[0][:, -last:], case.segments[1])
-    part = torch_op.attention(
-        case.q[:, -last:], case.k, case.v, alibi_slopes=case.slopes, **options
-    )
+    part = torch_op.attention(q[:, -last:], k, v, **options)
     _assert_equal(part, whole[:, -last:])
 
 
@@ -147,12 +144,11 @@ def test_rope_depends_on_distances_only(sizes: Sizes, offset: int) -> None:
 @SETTINGS
 @given(sizes_of(), FEATURES)
 def test_values_of_one_give_one(sizes: Sizes, features: Features) -> None:
-    case = equality.make_case(sizes, torch.float64, features._replace(dropout_rate=0.0))
-    options = equality.options_of(case, torch.from_numpy)
-    ones = torch.ones_like(case.v)
-    out = torch_op.attention(case.q, case.k, ones, alibi_slopes=case.slopes, **options)
-    lowered = equality.lowered(case)
-    seen = torch.from_numpy(equality.reference.visible(sizes[:3], *lowered)).any(dim=-1)
+    case = cases.make_case(sizes, torch.float64, features._replace(dropout_rate=0.0))
+    q, k, v = (case.inputs[name] for name in "qkv")
+    options = case.options(torch.from_numpy) | {"alibi_slopes": case.inputs.get("slopes")}
+    out = torch_op.attention(q, k, torch.ones_like(v), **options)
+    seen = torch.from_numpy(reference.visible(sizes[:3], *case.lowered())).any(dim=-1)
     _assert_equal(out, seen[:, :, None, None].double().expand_as(out))
 
 

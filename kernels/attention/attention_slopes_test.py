@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.attention import equality
+from kernels.attention import cases, torch_op
 from kernels.attention.contract import Sizes
 from kernels.attention.shapes import Features
+from kernels.testing.accuracy import in_its_dtypes, through_torch
+from kernels.testing.torch_run import differentiate
 
 # Over many heads, so that no luck of the plain formula with a single one counts.
 ERROR_FACTOR = 2.0
@@ -41,9 +43,14 @@ def _root_mean_square(x: np.ndarray) -> float:
 @pytest.mark.parametrize(("problem", "dtype"), dict.fromkeys(CASES), ids=str)
 def test_error_is_at_most_twice_the_plain_formulas(problem: str, dtype: torch.dtype) -> None:
     sizes, features = PROBLEMS[problem]
-    case = equality.make_case(sizes, dtype, features)
-    expected = equality.expect(case)[-1]
-    plain = equality.plain(case)[-1].double().numpy() - expected
-    found = equality.through_torch(case)[-1].double().numpy() - expected
+    case = cases.make_case(sizes, dtype, features)
+    expected = case.oracle()["grad_slopes"]
+    plain, found = (
+        results["grad_slopes"].double().numpy() - expected
+        for results in (
+            differentiate(case.plain, *in_its_dtypes(case)),
+            through_torch(case, torch_op.attention),
+        )
+    )
     assert _root_mean_square(found) <= ERROR_FACTOR * _root_mean_square(plain)
     assert np.max(np.abs(found)) <= ERROR_FACTOR * np.max(np.abs(plain))

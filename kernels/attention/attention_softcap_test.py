@@ -9,8 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels import native_process
 from kernels.attention import triton_scores
+from kernels.testing import native_process
 
 # torch's own has 2.3; simd-inl.h promises this.
 MAX_ULP = 2.0

@@ -9,25 +9,18 @@ The dtype changes from one case to the next; on the CPU any two of size, feature
 
 import itertools
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
 
-from kernels.attention import _native, equality
+from kernels.attention import _native, cases, torch_op
 from kernels.attention.shapes import FEATURES, GRID, INTERPRETER_SIZES, TEST_SIZES
+from kernels.testing import error_table, instruction_sets
+from kernels.testing.accuracy import Case, covering, through_torch
+from kernels.testing.error_table import ErrorTable
+from kernels.testing.torch_run import Tensors
 
-
-def _missing_instructions() -> str:
-    """What HPC_CPU_ISA asks for in vain on this CPU."""
-    try:
-        _native.cpu_isa()
-    except ValueError as error:
-        return str(error)
-    return ""
-
-
-MISSING = _missing_instructions()
+MISSING = instruction_sets.missing(_native)
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 ISA = os.environ.get("HPC_CPU_ISA")
@@ -48,41 +41,23 @@ if os.environ.get("HPC_KERNEL_BACKEND") == "triton":
 else:
     BACKEND = MISSING or f"c++ {_native.cpu_isa()}, matrix {_native.matrix_isa()}"
     SIZES = TEST_SIZES
-    DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
     CASES = []
     if ISA not in ("avx512", "avx512_bf16"):
-        CASES += [
-            (size, features, DTYPES[(i + j) % 4])
-            for i, size in enumerate(SIZES)
-            for j, features in enumerate(FEATURES)
-            if (size, features) in GRID
-        ]
+        CASES += covering(SIZES, FEATURES, GRID)
     if ISA not in ("avx2", "generic"):
         # AVX-512 has code for it alone, of three kinds, which differ in nothing else.
         CASES += [(*names, torch.bfloat16) for names in GRID]
 CASES = list(dict.fromkeys(CASES))
 
 
-@pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[equality.Table]:
-    """Collects the errors and prints them into the log, of a passing run too."""
-    collected = equality.Table()
-    yield collected
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(collected)
+table = error_table.fixture()
+
+
+def _through_torch(case: Case) -> Tensors:
+    return through_torch(case, torch_op.attention)
 
 
 @pytest.mark.parametrize(("size", "features", "dtype"), CASES, ids=str)
-def test_matches_float64(
-    size: str, features: str, dtype: torch.dtype, table: equality.Table
-) -> None:
-    case = equality.make_case(SIZES[size], dtype, FEATURES[features])
-    expected = equality.expect(case)
-    plain_errors = equality.errors(case, equality.plain, expected)
-    bars = equality.allowed(case, expected, plain_errors)
-    found = equality.errors(case, equality.through_torch, expected)
-    table.add("plain torch", dtype, plain_errors)
-    table.add(BACKEND, dtype, found)
-    table.compare(f"{size}, {features}, {dtype}", found, bars)
-    for name, error in found.items():
-        assert error <= bars[name], f"{name} is off by {error}, not {bars[name]}"
+def test_matches_float64(size: str, features: str, dtype: torch.dtype, table: ErrorTable) -> None:
+    case = cases.make_case(SIZES[size], dtype, FEATURES[features])
+    table.check(f"{size}, {features}", case, {BACKEND: _through_torch})

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from kernels.attention import equality, torch_op
+from kernels.attention import cases, torch_op
 from kernels.attention.contract import Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.attention.shapes import FEATURES
 from kernels.dispatch import UnsupportedKernelError
+from kernels.testing.accuracy import sum_dtype, through_torch
 
 
 def _tensors(
@@ -102,7 +103,7 @@ def test_dropout_follows_the_seed() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_operators_are_well_formed(dtype: torch.dtype) -> None:
     q, k, v = _tensors(dtype=dtype)
-    sums = equality.sum_dtype(dtype)
+    sums = sum_dtype(dtype)
     slopes = torch.rand(2, 4, dtype=sums, requires_grad=True)
     cos, sin = (torch.from_numpy(x).to(sums) for x in rope_tables(7, 8))
     segments = torch.zeros(2, 5, dtype=torch.int32), torch.zeros(2, 7, dtype=torch.int32)
@@ -157,11 +158,10 @@ def test_softmax_scale(scale: float | None) -> None:
 
 
 def test_reference_backend_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = equality.make_case(Sizes(2, 5, 7, 4, 2, 8), torch.float64, FEATURES["all"])
-    expected = equality.through_torch(case)
+    case = cases.make_case(Sizes(2, 5, 7, 4, 2, 8), torch.float64, FEATURES["all"])
+    expected = through_torch(case, torch_op.attention)
     monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
-    for want, got in zip(expected, equality.through_torch(case), strict=True):
-        torch.testing.assert_close(got, want)
+    torch.testing.assert_close(through_torch(case, torch_op.attention), expected)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kernels import cubin_loader, fake_driver
+from kernels import cubin_loader
 from kernels.attention import cubin_resources, triton_kernels
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.triton_kernels import ALIBI, DECODE, FULL, PLAIN
+from kernels.testing import fake_driver
 
 ARCHS = fake_driver.archs()
 # Shared memory of a block on the least GPU that runs the cubins of an architecture: those of sm_80

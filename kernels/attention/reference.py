@@ -73,11 +73,7 @@ def forward(
     Raises:
       ValueError: the shapes are not those of an attention problem.
     """
-    v = np.asarray(v, dtype=np.float64)
-    steps = _steps(q, k, options, extras)
-    dropped = steps.keep * steps.probabilities
-    out = _sum_seen(dropped, _repeat_heads(v, steps.q.shape[2]), steps.seen)
-    return out, steps.lse
+    return _results(_steps(q, k, options, extras), np.asarray(v, dtype=np.float64))
 
 
 def backward(
@@ -89,13 +85,37 @@ def backward(
     extras: Extras = NONE,
     grad_lse: ArrayLike = 0.0,
 ) -> Gradients:
-    """Returns the gradients of sum(grad_out * out) + sum(grad_lse * lse).
-
-    With dP = keep * (grad_out v^T), the softmax gives dS = P * (dP - rowsum(P * dP) + grad_lse).
-    """
+    """Returns the gradients of sum(grad_out * out) + sum(grad_lse * lse)."""
     v, grad_out = (np.asarray(x, dtype=np.float64) for x in (v, grad_out))
-    grad_lse = np.broadcast_to(np.asarray(grad_lse, dtype=np.float64), _lse_shape(grad_out))
-    s = _steps(q, k, options, extras)
+    return _gradients(_steps(q, k, options, extras), v, grad_out, options, extras, grad_lse)
+
+
+def forward_backward(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    grad_out: ArrayLike,
+    options: Options,
+    extras: Extras = NONE,
+    grad_lse: ArrayLike = 0.0,
+) -> tuple[tuple[Array, Array], Gradients]:
+    """Returns what `forward` and `backward` do, in the time of one of them."""
+    v, grad_out = (np.asarray(x, dtype=np.float64) for x in (v, grad_out))
+    steps = _steps(q, k, options, extras)
+    return _results(steps, v), _gradients(steps, v, grad_out, options, extras, grad_lse)
+
+
+def _results(s: _Steps, v: Array) -> tuple[Array, Array]:
+    """Out and lse."""
+    dropped = s.keep * s.probabilities
+    return _sum_seen(dropped, _repeat_heads(v, s.q.shape[2]), s.seen), s.lse
+
+
+def _gradients(
+    s: _Steps, v: Array, grad_out: Array, options: Options, extras: Extras, grad_lse: ArrayLike
+) -> Gradients:
+    """With dP = keep * (grad_out v^T), dS = P * (dP - rowsum(P * dP) + grad_lse) by the softmax."""
+    grad_lse = np.broadcast_to(np.asarray(grad_lse, dtype=np.float64), s.lse.shape)
     num_heads, num_kv_heads = s.q.shape[2], s.k.shape[2]
     grad_p = s.keep * np.einsum("bihd,bjhd->bhij", grad_out, _repeat_heads(v, num_heads))
     grad_p = np.where(s.seen, grad_p, 0.0)
@@ -231,11 +251,6 @@ def _softmax(scores: Array, seen: NDArray[np.bool_]) -> tuple[Array, Array]:
     probabilities = np.where(seen, exponentials / np.where(sees_any, total, 1.0), 0.0)
     lse = np.where(sees_any, maximum + np.log(np.where(sees_any, total, 1.0)), -np.inf)
     return probabilities, lse[..., 0]
-
-
-def _lse_shape(out: Array) -> tuple[int, int, int]:
-    batch, seq_q, num_heads, _ = out.shape
-    return batch, num_heads, seq_q
 
 
 def _repeat_heads(x: Array, num_heads: int) -> Array:

@@ -3,17 +3,19 @@
 Run by infra/gpu/run.sh, or by Bazel with --config=cuda. Without a GPU these tests fail.
 """
 
-from collections.abc import Iterator
-
 import jax
 import pytest
 import torch
 
 from kernels.dispatch import UnsupportedKernelError
-from kernels.linear_attention import equality, jax_op, torch_op
-from kernels.linear_attention.contract import TRITON_MAX_HEAD_DIM, Sizes
-from kernels.linear_attention.equality_jax import through_jax
-from kernels.linear_attention.shapes import TEST_SIZES
+from kernels.linear_attention import cases, jax_op, torch_op
+from kernels.linear_attention.contract import TRITON_MAX_HEAD_DIM
+from kernels.linear_attention.shapes import FEATURES, TEST_SIZES
+from kernels.testing import error_table
+from kernels.testing.accuracy import Case, through_torch
+from kernels.testing.error_table import ErrorTable
+from kernels.testing.jax_run import through_jax
+from kernels.testing.torch_run import Tensors
 
 pytestmark = pytest.mark.gpu
 
@@ -25,41 +27,25 @@ SIZES = {
 }
 
 
-@pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[equality.Table]:
-    """Collects the errors and prints them into the log, of a passing run too."""
-    collected = equality.Table()
-    yield collected
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(collected)
+table = error_table.fixture()
 
 
-def _on_gpu(run: equality.Runner) -> equality.Runner:
-    def moved(inputs, grads, features):  # type: ignore[no-untyped-def]
-        inputs, grads = ([None if x is None else x.cuda() for x in t] for t in (inputs, grads))
-        return run(inputs, grads, features)
-
-    return moved
+def _through_torch(case: Case) -> Tensors:
+    return through_torch(case, torch_op.linear_attention, "cuda")
 
 
-@pytest.mark.parametrize("features", equality.FEATURES.values(), ids=equality.FEATURES.keys())
+def _through_jax(case: Case) -> Tensors:
+    return through_jax(case, jax_op.linear_attention)
+
+
+@pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
-def test_matches_float64(
-    sizes: Sizes, dtype: torch.dtype, features: equality.Features, table: equality.Table
-) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_matches_float64(size: str, dtype: torch.dtype, features: str, table: ErrorTable) -> None:
     assert jax.default_backend() == "gpu", "JAX finds no GPU"
-    case = equality.make_case(sizes, features, dtype)
-    expected = equality.expect(case)
-    plain_errors = equality.errors(case, equality.plain, expected)
-    bars = equality.allowed(case, expected, plain_errors)
-    table.add("plain torch", dtype, plain_errors)
-    for name, run in (("torch", equality.through_torch), ("jax", through_jax)):
-        found = equality.errors(case, _on_gpu(run), expected)
-        table.add(f"cubins through {name}", dtype, found)
-        table.compare(found, bars)
-        for result, error in found.items():
-            assert error <= bars[result], f"{name}: {result} is off by {error}, not {bars[result]}"
+    case = cases.make_case(SIZES[size], dtype, FEATURES[features])
+    runs = {"cubins through torch": _through_torch, "cubins through jax": _through_jax}
+    table.check(f"{size}, {features}", case, runs)
 
 
 def test_runs_are_deterministic() -> None:

@@ -6,10 +6,11 @@ import jax
 import pytest
 import torch
 
-from kernels import native_process
-from kernels.linear_attention import equality, jax_op, torch_calls
-from kernels.linear_attention.equality_jax import through_jax
-from kernels.linear_attention.shapes import TEST_SIZES
+from kernels.linear_attention import cases, jax_op, torch_calls, torch_op
+from kernels.linear_attention.shapes import FEATURES, TEST_SIZES
+from kernels.testing import native_process
+from kernels.testing.accuracy import through_torch
+from kernels.testing.jax_run import through_jax
 
 jax.config.update("jax_enable_x64", True)
 
@@ -49,7 +50,7 @@ def test_both_frameworks_load_one_binary() -> None:
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _PAIRS = [
     *((size, "state decay") for size in TEST_SIZES),
-    *(("grouped heads", name) for name in equality.FEATURES),
+    *(("grouped heads", name) for name in FEATURES),
 ]
 _CASES = [
     *((*pair, dtype) for pair, dtype in zip(_PAIRS, itertools.cycle(_DTYPES), strict=False)),
@@ -57,24 +58,14 @@ _CASES = [
 ]
 
 
-@pytest.mark.parametrize(("size", "name", "dtype"), dict.fromkeys(_CASES), ids=str)
-def test_frameworks_agree_bit_for_bit(size: str, name: str, dtype: torch.dtype) -> None:
-    features = equality.FEATURES[name]
-    case = equality.make_case(TEST_SIZES[size], features, dtype)
-    sums = equality.sum_dtype(dtype)
-    inputs = _cast(case.inputs, (dtype,) * 3 + (sums,) * 3)
-    grads = _cast(case.grads, (dtype, sums, sums))
-    torch_results = equality.through_torch(inputs, grads, features)
-    jax_results = through_jax(inputs, grads, features)
-    for result, expected, got in zip(equality.NAMES, torch_results, jax_results, strict=True):
-        if expected is not None:
-            assert torch.equal(expected, got), result
-
-
-def _cast(
-    tensors: tuple[torch.Tensor | None, ...], dtypes: tuple[torch.dtype, ...]
-) -> list[torch.Tensor | None]:
-    return [None if x is None else x.to(d) for x, d in zip(tensors, dtypes, strict=True)]
+@pytest.mark.parametrize(("size", "features", "dtype"), dict.fromkeys(_CASES), ids=str)
+def test_frameworks_agree_bit_for_bit(size: str, features: str, dtype: torch.dtype) -> None:
+    case = cases.make_case(TEST_SIZES[size], dtype, FEATURES[features])
+    from_torch = through_torch(case, torch_op.linear_attention)
+    from_jax = through_jax(case, jax_op.linear_attention)
+    assert from_torch.keys() == from_jax.keys()
+    for name, expected in from_torch.items():
+        assert torch.equal(expected, from_jax[name]), name
 
 
 def test_results_do_not_depend_on_the_number_of_threads() -> None:

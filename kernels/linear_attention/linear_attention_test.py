@@ -10,14 +10,17 @@ The dtype changes from one case to the next; on the CPU any two of size, feature
 
 import itertools
 import os
-from collections.abc import Iterator
 
 import pytest
 import torch
 
-from kernels.linear_attention import _native, equality
+from kernels.linear_attention import _native, cases, torch_op
 from kernels.linear_attention.contract import CHUNK
-from kernels.linear_attention.shapes import INTERPRETER_SIZES, TEST_SIZES
+from kernels.linear_attention.shapes import FEATURES, GRID, INTERPRETER_SIZES, TEST_SIZES
+from kernels.testing import error_table
+from kernels.testing.accuracy import DTYPES, Case, covering, through_torch
+from kernels.testing.error_table import ErrorTable
+from kernels.testing.torch_run import Tensors
 
 # (size, features, dtype). Of the interpreter few: it takes a third of a second for each.
 if os.environ.get("HPC_KERNEL_BACKEND") == "triton":
@@ -26,46 +29,28 @@ if os.environ.get("HPC_KERNEL_BACKEND") == "triton":
     CASES = [
         *itertools.product(SIZES, ["elu full"], [torch.float16]),
         *itertools.product(SIZES, ["state decay"], [torch.float32]),
-        *itertools.product(["one chunk and a token"], equality.FEATURES, [torch.float32]),
-        *itertools.product(["odd dims"], equality.FEATURES, [torch.float16]),
+        *itertools.product(["one chunk and a token"], FEATURES, [torch.float32]),
+        *itertools.product(["odd dims"], FEATURES, [torch.float16]),
     ]
 else:
     BACKEND = f"c++ {_native.cpu_isa()}"
     SIZES = TEST_SIZES
-    DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
-    CASES = [
-        (size, features, DTYPES[(i + j) % 4])
-        for i, size in enumerate(SIZES)
-        for j, features in enumerate(equality.FEATURES)
-        if (size, features) in equality.GRID
-    ]
-    CASES += itertools.product(["odd dims"], equality.FEATURES, DTYPES)
+    CASES = covering(SIZES, FEATURES, GRID)
+    CASES += itertools.product(["odd dims"], FEATURES, DTYPES)
 CASES = list(dict.fromkeys(CASES))
 
 
-@pytest.fixture(scope="module")
-def table(request: pytest.FixtureRequest) -> Iterator[equality.Table]:
-    """Collects the errors and prints them into the log, of a passing run too."""
-    collected = equality.Table()
-    yield collected
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(collected)
+table = error_table.fixture()
+
+
+def _through_torch(case: Case) -> Tensors:
+    return through_torch(case, torch_op.linear_attention)
 
 
 @pytest.mark.parametrize(("size", "features", "dtype"), CASES, ids=str)
-def test_matches_float64(
-    size: str, features: str, dtype: torch.dtype, table: equality.Table
-) -> None:
-    case = equality.make_case(SIZES[size], equality.FEATURES[features], dtype)
-    expected = equality.expect(case)
-    plain_errors = equality.errors(case, equality.plain, expected)
-    bars = equality.allowed(case, expected, plain_errors)
-    found = equality.errors(case, equality.through_torch, expected)
-    table.add("plain torch", dtype, plain_errors)
-    table.add(BACKEND, dtype, found)
-    table.compare(found, bars)
-    for name, error in found.items():
-        assert error <= bars[name], f"{name} is off by {error}, not {bars[name]}"
+def test_matches_float64(size: str, features: str, dtype: torch.dtype, table: ErrorTable) -> None:
+    case = cases.make_case(SIZES[size], dtype, FEATURES[features])
+    table.check(f"{size}, {features}", case, {BACKEND: _through_torch})
 
 
 # What is not finite in one token, and the results of the tokens that it does not concern: those
@@ -81,24 +66,13 @@ ODD = {
 @pytest.mark.parametrize("where", ODD)
 def test_odd_token_shows_where_it_is_seen_and_only_there(where: str) -> None:
     """In the Triton kernels, in all of its chunk."""
-    token, features = 70, equality.FEATURES["elu"]
-    case = equality.make_case(INTERPRETER_SIZES["three chunks"], features, torch.float32)
-    arrays = (*case.inputs[:3], case.grads[0])
-    leaves = {
-        n: x.float()
-        for n, x in zip(("q", "k", "v", "grad_out"), arrays, strict=True)
-        if x is not None
-    }
-
-    def run() -> dict[str, torch.Tensor]:
-        *inputs, grad_out = leaves.values()
-        results = equality.through_torch((*inputs, None, None, None), (grad_out,), features)
-        return {n: x for n, x in zip(equality.NAMES, results, strict=True) if x is not None}
-
-    want = run()
+    token = 70
+    case = cases.make_case(INTERPRETER_SIZES["three chunks"], torch.float32, FEATURES["elu"])
+    want = _through_torch(case)
     value, names = ODD[where]
-    leaves[where][0, token, 0, 3] = value
-    got = run()
+    spoiled = case.cotangents["out"] if where == "grad_out" else case.inputs[where]
+    spoiled[0, token, 0, 3] = value
+    got = _through_torch(case)
     in_chunks = BACKEND == "triton interpreter"
     before = slice(0, CHUNK if in_chunks else token)
     after = slice(2 * CHUNK if in_chunks else token + 1, None)

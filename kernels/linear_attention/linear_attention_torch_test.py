@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.dispatch import UnsupportedKernelError
-from kernels.linear_attention import equality, torch_op
+from kernels.linear_attention import cases, torch_op
 from kernels.linear_attention.contract import Options, Sizes, State
+from kernels.linear_attention.shapes import FEATURES
+from kernels.testing.accuracy import sum_dtype, through_torch
 
 # float64 sums in another order.
 TIGHT = {"rtol": 1e-10, "atol": 1e-10}
@@ -77,7 +79,7 @@ def test_gradient_of_half_a_state(wanted: str) -> None:
 )
 def test_operators_are_well_formed(wants_state: bool, dtype: torch.dtype) -> None:
     q, k, v = _tensors(dtype=dtype)
-    sums = equality.sum_dtype(dtype)
+    sums = sum_dtype(dtype)
     decay = _decay().detach().to(sums).expand(2, 4).contiguous().requires_grad_()
     state = tuple(x.detach().to(sums).requires_grad_() for x in _state())
     options = Options()
@@ -191,14 +193,10 @@ def test_strided_inputs_and_gradients() -> None:
 
 
 def test_reference_backend_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    features = equality.FEATURES["state decay"]
-    case = equality.make_case(Sizes(2, 5, 4, 2, 8, 6), features, torch.float64)
-    expected = equality.through_torch(case.inputs, case.grads, features)
+    case = cases.make_case(Sizes(2, 5, 4, 2, 8, 6), torch.float64, FEATURES["state decay"])
+    expected = through_torch(case, torch_op.linear_attention)
     monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
-    for want, got in zip(
-        expected, equality.through_torch(case.inputs, case.grads, features), strict=True
-    ):
-        torch.testing.assert_close(got, want)
+    torch.testing.assert_close(through_torch(case, torch_op.linear_attention), expected)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from kernels import cubin_loader, fake_driver
+from kernels import cubin_loader
 from kernels.linear_attention import contract, triton_kernels
 from kernels.linear_attention.contract import Options, Sizes
+from kernels.testing import fake_driver
 
 ARCHS = fake_driver.archs()
 COMPILED = fake_driver.compiled(triton_kernels)

@@ -100,7 +100,32 @@ def backward(
     grad_final: State | None = None,
 ) -> Gradients:
     """Returns the gradients of sum(grad_out * out) + sum(grad_final * final state)."""
-    s = _steps(q, k, v, options, extras)
+    return _gradients(_steps(q, k, v, options, extras), q, k, grad_out, options, grad_final)
+
+
+def forward_backward(
+    q: ArrayLike,
+    k: ArrayLike,
+    v: ArrayLike,
+    grad_out: ArrayLike,
+    options: Options,
+    extras: Extras = _NONE,
+    grad_final: State | None = None,
+) -> tuple[tuple[Array, State], Gradients]:
+    """Returns what `forward` and `backward` do, in the time of one of them."""
+    steps = _steps(q, k, v, options, extras)
+    gradients = _gradients(steps, q, k, grad_out, options, grad_final)
+    return (steps.out, steps.final), gradients
+
+
+def _gradients(
+    s: _Steps,
+    q: ArrayLike,
+    k: ArrayLike,
+    grad_out: ArrayLike,
+    options: Options,
+    grad_final: State | None,
+) -> Gradients:
     num_kv_heads = np.shape(k)[2]
     grad_out = np.asarray(grad_out, dtype=np.float64)
     final_kv, final_k = (np.zeros_like(x) for x in s.final) if grad_final is None else grad_final

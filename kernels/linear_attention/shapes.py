@@ -1,4 +1,6 @@
-"""The problem sizes that linear attention's tests and benchmark share."""
+"""The problems that linear attention's tests and benchmark share: sizes and features."""
+
+from typing import Any, NamedTuple
 
 from kernels.linear_attention.contract import Sizes
 
@@ -36,6 +38,59 @@ INTERPRETER_SIZES = {
     "empty batch": Sizes(0, 5, 2, 2, 16, 16),
     "no tokens": Sizes(1, 0, 1, 1, 16, 16),
 }
+
+
+class Features(NamedTuple):
+    """What a test asks of linear attention besides q, k and v.
+
+    Attributes:
+      feature_map, causal, normalize, eps: as in the public function.
+      decay: random decays, with their gradient.
+      state: a random initial state, and the final one, with their gradients.
+    """
+
+    feature_map: str = "elu"
+    causal: bool = True
+    normalize: bool = True
+    eps: float = 1e-6
+    decay: bool = False
+    state: bool = False
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of `linear_attention`, without arrays."""
+        return {
+            "feature_map": self.feature_map,
+            "causal": self.causal,
+            "normalize": self.normalize,
+            "eps": self.eps,
+            "return_state": self.state,
+        }
+
+
+# The quotient of relu features is wild where few are alike: eps tames it.
+FEATURES = {
+    "elu": Features(),
+    "elu full": Features(causal=False),
+    "relu decay": Features("relu", eps=1.0, decay=True),
+    "retnet": Features("identity", normalize=False, decay=True),
+    "identity full": Features("identity", causal=False, normalize=False),
+    "state": Features(state=True),
+    "state decay": Features(decay=True, state=True),
+    "state plain": Features("relu", normalize=False, decay=True, state=True),
+    "state full": Features(causal=False, state=True),
+}
+
+# Sizes that meet every form; every size meets the forms below.
+FEATURE_SIZES = ("one token", "ragged chunks", "one chunk and a token", "odd dims", "grouped heads")
+SIZE_FEATURES = ("elu", "elu full", "retnet", "state decay")
+
+# (size, features), by name.
+GRID = tuple(
+    (size, features)
+    for size in TEST_SIZES
+    for features in FEATURES
+    if size in FEATURE_SIZES or features in SIZE_FEATURES
+)
 
 # What models use; timed, not tested.
 BENCHMARK_SIZES = {

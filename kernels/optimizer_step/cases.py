@@ -1,11 +1,13 @@
 """Steps to compare backends by: every rule, on tensors around a block and a tile."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 
 from kernels.optimizer_step import contract, torch_op
 from kernels.quantize import torch_op as quantize
+from kernels.testing.arrays import to_numpy
 
 # None, less than a block, a block and a part, and a tile and a part.
 _SIZES = (0, 1, 300, 4099)
@@ -43,8 +45,8 @@ NUMBERS = {
 
 def run(
     rule: str, dtype: str, *, in_bytes: bool, proximal: bool, device: str
-) -> list[torch.Tensor]:
-    """Returns the weights and all slots after a few steps, on the CPU."""
+) -> dict[str, NDArray[Any]]:
+    """Returns the weights and all slots after a few steps, by name."""
     generator = torch.Generator().manual_seed(7)
     numbers = NUMBERS[rule]
 
@@ -82,14 +84,7 @@ def run(
             hyperparameters=numbers.hyperparameters,
             scalars=numbers.scalars,
         )
-    return [x.cpu() for x in (*params, *(x for kept in slots for x in kept))]
-
-
-def assert_same_bits(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
-    """Asserts that all tensors of two runs are equal, the signs of zeros too; any NaN will do."""
-    assert len(ours) == len(theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
-        if a.is_floating_point():
-            known = ~a.isnan()
-            assert torch.equal(a[known].signbit(), b[known].signbit())
+    results = {f"weights of {size}": x for size, x in zip(_SIZES, params, strict=True)}
+    for size, kept in zip(_SIZES, slots, strict=True):
+        results |= {f"slot {place} of {size}": x for place, x in enumerate(kept)}
+    return {name: to_numpy(x) for name, x in results.items()}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kernels.optimizer_step import cases, contract, jax_op, torch_op
+from kernels.testing.arrays import assert_same_bits
 
 pytestmark = pytest.mark.gpu
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.gpu
 def test_torch_equals_the_cpu(rule: str, dtype: str, in_bytes: bool, proximal: bool) -> None:
     settings = {"in_bytes": in_bytes, "proximal": proximal}
     expected = cases.run(rule, dtype, **settings, device="cpu")
-    cases.assert_same_bits(cases.run(rule, dtype, **settings, device="cuda"), expected)
+    assert_same_bits(cases.run(rule, dtype, **settings, device="cuda"), expected)
 
 
 @pytest.mark.parametrize("rule", contract.RULES)

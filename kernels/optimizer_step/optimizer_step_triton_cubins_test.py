@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kernels import cubin_loader, fake_driver
+from kernels import cubin_loader
 from kernels.optimizer_step import cases, contract, triton_kernels
 from kernels.quantize.triton_tiles import TILE
+from kernels.testing import fake_driver
 
 ARCHS = fake_driver.archs()
 

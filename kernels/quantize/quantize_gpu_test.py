@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from kernels.dispatch import UnsupportedKernelError
-from kernels.quantize import contract, equality, torch_op, triton_jit
+from kernels.quantize import cases, contract, torch_op, triton_jit
+from kernels.quantize.cases_jax import through_jax
 from kernels.quantize.contract import Layout
-from kernels.quantize.equality_jax import through_jax
 from kernels.quantize.shapes import TEST_SHAPES, Shape
+from kernels.testing.arrays import assert_same_bits
 
 pytestmark = pytest.mark.gpu
 
@@ -27,8 +28,8 @@ def test_torch_matches_the_specification(
     shape: Shape, format: str, rounding: str, dtype: str, residual: bool
 ) -> None:
     codec = contract.codec(format, block_size=shape.block_size, rounding=rounding)
-    case = equality.make_case(shape, codec, dtype, residual=residual)
-    equality.assert_same_bits(equality.through_torch(case, "cuda"), equality.expected(case))
+    case = cases.make_case(shape, codec, dtype, residual=residual)
+    assert_same_bits(cases.through_torch(case, "cuda"), cases.expected(case))
 
 
 @pytest.mark.parametrize("rounding", contract.ROUNDINGS)
@@ -39,8 +40,8 @@ def test_jax_matches_the_specification(name: str, format: str, rounding: str) ->
     shape = TEST_SHAPES[name]
     codec = contract.codec(format, block_size=shape.block_size, rounding=rounding)
     which = list(TEST_SHAPES).index(name)
-    case = equality.make_case(shape, codec, DTYPES[which % 3], residual=which % 2 == 0)
-    equality.assert_same_bits(through_jax(case), equality.expected(case))
+    case = cases.make_case(shape, codec, DTYPES[which % 3], residual=which % 2 == 0)
+    assert_same_bits(through_jax(case), cases.expected(case))
 
 
 @pytest.mark.parametrize("rounding", contract.ROUNDINGS)

@@ -11,10 +11,11 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from kernels.dispatch import UnsupportedKernelError
-from kernels.quantize import contract, equality, jax_op
+from kernels.quantize import cases, contract, jax_op
+from kernels.quantize.cases_jax import through_jax
 from kernels.quantize.contract import DEFAULT_CODEC, Codec
-from kernels.quantize.equality_jax import through_jax
 from kernels.quantize.shapes import TEST_SHAPES
+from kernels.testing.arrays import assert_same_bits
 
 jax.config.update("jax_num_cpu_devices", 4)
 
@@ -40,8 +41,8 @@ def test_matches_the_specification(number: int) -> None:
     format, rounding = CODECS[number % 6]
     codec = contract.codec(format, block_size=shape.block_size, rounding=rounding)
     residual = number // 3 % 2 == 0
-    case = equality.make_case(shape, codec, DTYPES[number // 2 % 3], residual=residual)
-    equality.assert_same_bits(through_jax(case), equality.expected(case))
+    case = cases.make_case(shape, codec, DTYPES[number // 2 % 3], residual=residual)
+    assert_same_bits(through_jax(case), cases.expected(case))
 
 
 def test_jit_is_the_same_function() -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from kernels import native_process
 from kernels.quantize import _native, contract, jax_op, torch_calls, torch_op
 from kernels.quantize.contract import Layout
 from kernels.quantize.shapes import TEST_SHAPES, Shape
+from kernels.testing import native_process
 
 # Bytes around an array that nobody may touch.
 MARGIN = 256

@@ -13,8 +13,9 @@ import os
 
 import pytest
 
-from kernels.quantize import contract, equality
+from kernels.quantize import cases, contract
 from kernels.quantize.shapes import INTERPRETER_SHAPES, TEST_SHAPES
+from kernels.testing.arrays import assert_same_bits
 
 INTERPRETED = os.environ.get("HPC_KERNEL_BACKEND") == "triton"
 SHAPES = INTERPRETER_SHAPES if INTERPRETED else TEST_SHAPES
@@ -44,5 +45,5 @@ def test_matches_the_specification(
 ) -> None:
     shape = SHAPES[name]
     codec = contract.codec(format, block_size=shape.block_size, rounding=rounding)
-    case = equality.make_case(shape, codec, dtype, residual=residual)
-    equality.assert_same_bits(equality.through_torch(case), equality.expected(case))
+    case = cases.make_case(shape, codec, dtype, residual=residual)
+    assert_same_bits(cases.through_torch(case), cases.expected(case))

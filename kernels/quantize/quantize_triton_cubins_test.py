@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from kernels import cubin_loader, fake_driver
+from kernels import cubin_loader
 from kernels.quantize import contract, triton_codes, triton_kernels, triton_tiles
 from kernels.quantize.contract import Codec, Layout
+from kernels.testing import fake_driver
 
 ARCHS = fake_driver.archs()
 COMPILED = fake_driver.compiled(triton_kernels)

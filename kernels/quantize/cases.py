@@ -1,4 +1,4 @@
-"""Quantization against its specification, bit for bit; equality_jax.py runs JAX.
+"""Quantization's test cases and what is right for them, bit for bit; cases_jax.py runs JAX.
 
 What a suite compares is all that the four functions give for one case, by name. The values of a
 case hold every kind of block: ordinary ones, ties, zeros of both signs, the smallest and the
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kernels.quantize import reference, torch_op
 from kernels.quantize.contract import FORMATS, Codec, Layout
 from kernels.quantize.shapes import Shape
+from kernels.testing.arrays import to_numpy, to_tensor
 
 # By name: payload, residual, values, ...
 Results: TypeAlias = dict[str, NDArray[Any]]
@@ -119,7 +120,7 @@ def expected(case: Case) -> Results:
 def through_torch(case: Case, device: str = "cpu") -> Results:
     """What torch_op gives for tensors on a device."""
     codec, layout = case.codec, case.layout
-    x, payloads = _tensor(case.x).to(device), torch.from_numpy(case.payloads).to(device)
+    x, payloads = to_tensor(case.x).to(device), torch.from_numpy(case.payloads).to(device)
     residual, again = (
         None if case.residual is None else torch.from_numpy(case.residual.copy()).to(device)
         for _ in range(2)
@@ -145,31 +146,4 @@ def through_torch(case: Case, device: str = "cpu") -> Results:
     results["sum"] = torch_op.reduce(
         payloads, layout.size, codec, multiplier=MULTIPLIER, dtype=x.dtype
     )
-    return {name: _array(x.cpu()) for name, x in results.items()}
-
-
-def assert_same_bits(got: Results, want: Results) -> None:
-    """Asserts that results are the same, but for the bits of a NaN that is read."""
-    assert got.keys() == want.keys()
-    for name in want:
-        assert got[name].dtype == want[name].dtype, name
-        np.testing.assert_array_equal(_bits(got[name]), _bits(want[name]), err_msg=name)
-
-
-def _bits(x: NDArray[Any]) -> NDArray[Any]:
-    if x.dtype == np.uint8:
-        return x
-    bits = x.view(f"u{x.dtype.itemsize}")
-    return np.where(np.isnan(x), bits.dtype.type(-1 & (2 ** (8 * x.dtype.itemsize) - 1)), bits)
-
-
-def _tensor(x: NDArray[Any]) -> torch.Tensor:
-    if x.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(x.view(np.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(x)
-
-
-def _array(x: torch.Tensor) -> NDArray[Any]:
-    if x.dtype == torch.bfloat16:
-        return x.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-    return x.numpy()
+    return {name: to_numpy(x) for name, x in results.items()}

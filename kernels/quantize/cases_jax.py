@@ -1,4 +1,4 @@
-"""Quantization's test cases through JAX: most tests of equality.py need no JAX."""
+"""Quantization's test cases through JAX: most tests need no JAX."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kernels.quantize import jax_op
-from kernels.quantize.equality import MULTIPLIER, SEED, Case, Results
+from kernels.quantize.cases import MULTIPLIER, SEED, Case, Results
 
 
 def through_jax(case: Case) -> Results:
