@@ -1,0 +1,160 @@
+"""What convergence and the bake-off train: small models, each on data that every machine has."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from base.seeds import seed_of
+from benchmarks.harness.suite import BadInputError
+from benchmarks.training.byte_model import ByteModel, ByteModelConfig
+from benchmarks.training.digits_cnn import DigitsCnn
+from data import digits, stdlib_text
+from data.stdlib_text import StdlibNotFoundError, StdlibText, Windows, spread_windows
+from models.torch.weights import from_canonical
+from models.weights import init_weights
+from optim.adamw import AdamW
+from optim.schedule import warmup_cosine
+from train.config import TrainConfig, load_config
+from train.recipe import learning_rate, training_batches
+
+Examples = tuple[torch.Tensor, torch.Tensor]
+
+_DIGITS_PRESET = Path(__file__).parents[2] / "config" / "digits_torch.yaml"
+
+# 1.9 nats a byte after 400 steps of 32 windows; a text without structure would have 5.5.
+_BYTE_MODEL = ByteModelConfig(num_layers=2, embed_dim=96, num_heads=3, mlp_dim=384)
+# The rate is the best of 1.5e-3, 2e-3, 3e-3 and 6e-3 in float32.
+_BYTE_ADAMW = AdamW(learning_rate=2e-3, beta2=0.99, weight_decay=0.1)
+_BYTE_BATCH_SIZE, _BYTE_SEQ_LEN = 32, 64
+_BYTE_HELD_OUT_WINDOWS = 1024
+
+# Both recipes warm up for a tenth of their steps.
+_STEPS_TO_ONE_OF_WARMUP = 10
+
+
+class Task(NamedTuple):
+    """A model to train from a seed, the same whatever happens to its gradients.
+
+    Attributes:
+      model: makes the model with its initial weights; it maps inputs to logits [..., classes].
+      batch: (inputs, targets [...]) of a step, counted from 0, for all ranks together.
+      held_out: inputs and targets to evaluate on.
+      learning_rates: [num_steps].
+      adamw: the optimizer's constants.
+      label_smoothing: of the training loss.
+    """
+
+    model: Callable[[], nn.Module]
+    batch: Callable[[int], Examples]
+    held_out: Examples
+    learning_rates: np.ndarray
+    adamw: AdamW
+    label_smoothing: float
+
+
+def make_digits(seed: int, num_steps: int) -> Task:
+    """The vision transformer of `config/digits_torch.yaml`, with its recipe."""
+    config = _digits_config(seed, num_steps)
+    weights = init_weights(config.model.config, seed)
+    return _digits_task(config, lambda: from_canonical(config.model.config, weights))
+
+
+def make_digits_cnn(seed: int, num_steps: int) -> Task:
+    """A convolutional network, with the same recipe."""
+    return _digits_task(_digits_config(seed, num_steps), lambda: _drawn(seed, DigitsCnn))
+
+
+def make_bytes(seed: int, num_steps: int) -> Task:
+    """A language model over the bytes of Python's standard library."""
+    text = _text()
+    windows = Windows(text.train, _BYTE_BATCH_SIZE, _BYTE_SEQ_LEN, seed)
+    rates = [
+        warmup_cosine(
+            step,
+            peak=_BYTE_ADAMW.learning_rate,
+            num_steps=num_steps,
+            warmup_steps=num_steps // _STEPS_TO_ONE_OF_WARMUP,
+        )
+        for step in range(num_steps)
+    ]
+    return Task(
+        model=lambda: _drawn(seed, lambda: ByteModel(_BYTE_MODEL)),
+        batch=lambda step: _next_bytes(windows.batch(step)),
+        held_out=_next_bytes(spread_windows(text.held_out, _BYTE_HELD_OUT_WINDOWS, _BYTE_SEQ_LEN)),
+        learning_rates=np.array(rates, np.float32),
+        adamw=_BYTE_ADAMW,
+        label_smoothing=0.0,
+    )
+
+
+def digits_preset() -> TrainConfig:
+    """Returns the preset of `config/`, with a first guess of every optimizer's settings."""
+    return load_config(_DIGITS_PRESET)
+
+
+TASKS: dict[str, Callable[[int, int], Task]] = {
+    "digits": make_digits,
+    "digits-cnn": make_digits_cnn,
+    "bytes": make_bytes,
+}
+
+
+def data_digests(names: list[str]) -> dict[str, str]:
+    """Returns the SHA-256 of each task's data, which two runs must share to compare, as settings.
+
+    Raises:
+      BadInputError: A task's data are not there.
+    """
+    try:
+        return {
+            f"sha256_of_{name}": _text().digest if name == "bytes" else digits.load().digest
+            for name in names
+        }
+    except StdlibNotFoundError as error:
+        raise BadInputError(str(error)) from error
+
+
+def _digits_task(config: TrainConfig, model: Callable[[], nn.Module]) -> Task:
+    source = digits.load()
+    batches = training_batches(config, source.train)
+    rates = map(learning_rate(config), range(config.run.num_steps))
+    return Task(
+        model=model,
+        batch=lambda step: _examples(*batches.batch(step)),
+        held_out=_examples(source.test.images, source.test.labels),
+        learning_rates=np.array(list(rates)),
+        adamw=config.optimizer.adamw,
+        label_smoothing=config.loss.label_smoothing,
+    )
+
+
+def _digits_config(seed: int, num_steps: int) -> TrainConfig:
+    content = digits_preset().model_dump()
+    content["run"] |= {"seed": seed, "num_steps": num_steps}
+    content["schedule"] |= {"warmup_steps": num_steps // _STEPS_TO_ONE_OF_WARMUP}
+    return TrainConfig.model_validate(content)
+
+
+@cache
+def _text() -> StdlibText:
+    return stdlib_text.load()
+
+
+def _drawn(seed: int, model: Callable[[], nn.Module]) -> nn.Module:
+    """Makes a model with the initial weights of a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(seed, "initial weights"))
+        return model()
+
+
+def _next_bytes(windows: np.ndarray) -> Examples:
+    return _examples(windows[:, :-1].astype(np.int64), windows[:, 1:])
+
+
+def _examples(inputs: np.ndarray, targets: np.ndarray) -> Examples:
+    return torch.tensor(inputs), torch.tensor(targets, dtype=torch.int64)
