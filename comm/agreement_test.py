@@ -14,9 +14,9 @@ from jax.sharding import PartitionSpec as P
 
 from comm.compression import Compression
 from comm.jax import collectives as jax_collectives
-from comm.jax.virtual_devices import make_mesh
+from comm.testing import ranks
+from comm.testing.virtual_devices import make_mesh
 from comm.torch import collectives as torch_collectives
-from comm.torch import ranks
 from comm.torch.feedback import Feedback
 from kernels.quantize.contract import codec
 

@@ -13,7 +13,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from comm.compression import Compression
-from comm.torch import ranks
+from comm.testing import ranks
 from comm.torch.ddp import CompressionHook, compressed_hook
 from data import digits
 from data.loader import Loader

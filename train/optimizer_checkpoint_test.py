@@ -7,7 +7,7 @@ import deepspeed
 import numpy as np
 import pytest
 
-from comm.torch import ranks, zero_example
+from comm.testing import ranks, zero_engines
 from optim.registry import ALGORITHMS, algorithm
 from optim.sophia import Sophia
 from optim.torch.curvature import gauss_newton_bartlett
@@ -32,10 +32,10 @@ _CASES = [
 
 
 def _start(rank: int, world_size: int, case: Case) -> tuple[deepspeed.DeepSpeedEngine, Optimizer]:
-    model = zero_example.classifier()
+    model = zero_engines.classifier()
     settings = algorithm(case.name, weight_decay=0.1, state_bits=case.state_bits)
     optimizer = Optimizer(decay_groups(model), settings)
-    return zero_example.start(model, optimizer, rank, world_size, case.stage), optimizer
+    return zero_engines.start(model, optimizer, rank, world_size, case.stage), optimizer
 
 
 def _train(
@@ -44,8 +44,8 @@ def _train(
     for step in range(first_step, first_step + _STEPS):
         if isinstance(optimizer.algorithm, Sophia):
             with optimizer.estimating_curvature(gauss_newton_bartlett(2)):
-                zero_example.train(engine, rank, 1, first_step=step)
-        zero_example.train(engine, rank, 1, first_step=step)
+                zero_engines.train(engine, rank, 1, first_step=step)
+        zero_engines.train(engine, rank, 1, first_step=step)
 
 
 def _resume(
@@ -58,7 +58,7 @@ def _resume(
     resumed, optimizer = _start(rank, world_size, case)
     resumed.load_checkpoint(folder)
     _train(resumed, optimizer, rank, _STEPS)
-    return zero_example.weights(engine), zero_example.weights(resumed)
+    return zero_engines.weights(engine), zero_engines.weights(resumed)
 
 
 def _resume_all(rank: int, world_size: int, folder: str) -> list:
@@ -67,7 +67,7 @@ def _resume_all(rank: int, world_size: int, folder: str) -> list:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> list[list]:
-    zero_example.preload()
+    zero_engines.preload()
     folder = str(tmp_path_factory.mktemp("checkpoints"))
     return ranks.run(_resume_all, 2, folder)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from comm.torch import ranks, zero_example
+from comm.testing import ranks, zero_engines
 from registry.artifact import LoadedArtifact, load
 from train import train_flax, train_torch
 from train.callbacks import CommunicationReport, StepReport
@@ -106,7 +106,7 @@ def run_torch(
             run_one(train_torch.train, directory / str(i), num_steps=num_steps, **case)
             for i, case in enumerate(cases)
         ]
-    zero_example.preload()
+    zero_engines.preload()
     recorders = ranks.run(_train_all, world_size, directory, cases, num_steps)[0]
     return [recorder.run(directory / str(i)) for i, recorder in enumerate(recorders)]
 

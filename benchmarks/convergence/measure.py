@@ -14,7 +14,7 @@ from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Row
 from benchmarks.harness.suite import FailedError, Measurement
 from benchmarks.training.tasks import data_digests
-from comm.torch import ranks
+from comm.testing import ranks
 
 
 def prepare(args: argparse.Namespace) -> Measurement:

@@ -4,7 +4,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.convergence.sides import FourBits, round_to_four_bits
-from comm.torch import ranks
+from comm.testing import ranks
 
 _BLOCK_SIZE = 256
 

@@ -14,7 +14,7 @@ from benchmarks.convergence.cases import Cell
 from benchmarks.convergence.results import Result
 from benchmarks.convergence.sides import VARIANTS
 from benchmarks.training.tasks import TASKS, Examples, Task
-from comm.torch import ranks
+from comm.testing import ranks
 from optim.adamw import AdamW
 from optim.torch.optimizer import decay_groups
 

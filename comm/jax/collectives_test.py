@@ -11,7 +11,6 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from comm import compression as python
-from comm import simulation
 from comm.compression import Compression
 from comm.jax.collectives import (
     Feedback,
@@ -20,7 +19,8 @@ from comm.jax.collectives import (
     init_feedback,
 )
 from comm.jax.seeds import quantization_seed
-from comm.jax.virtual_devices import bytes_sent, make_mesh
+from comm.testing import simulation
+from comm.testing.virtual_devices import bytes_sent, make_mesh
 from kernels.quantize.contract import codec
 
 NUM_STEPS = 3

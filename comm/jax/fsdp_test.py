@@ -10,10 +10,10 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from comm import simulation
 from comm.compression import Compression
 from comm.jax import fsdp
-from comm.jax.virtual_devices import make_mesh
+from comm.testing import simulation
+from comm.testing.virtual_devices import make_mesh
 from kernels.quantize.contract import codec
 
 COMPRESSION = Compression(codec(block_size=64), min_size=100, bucket_bytes=4_096)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from comm import simulation
 from comm.compression import Compression
 from comm.jax.transformation import (
     bytes_per_step,
@@ -16,7 +15,8 @@ from comm.jax.transformation import (
     partition_specs,
     resize_state,
 )
-from comm.jax.virtual_devices import make_mesh
+from comm.testing import simulation
+from comm.testing.virtual_devices import make_mesh
 from comm.wire import all_reduce_bytes
 from kernels.quantize.contract import codec
 

@@ -10,7 +10,6 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from comm import simulation
 from comm.compression import Compression, pieces
 from comm.jax.transformation import (
     CompressionState,
@@ -19,7 +18,8 @@ from comm.jax.transformation import (
     partition_specs,
     resize_state,
 )
-from comm.jax.virtual_devices import bytes_sent, make_mesh
+from comm.testing import simulation
+from comm.testing.virtual_devices import bytes_sent, make_mesh
 from kernels.quantize.contract import codec
 
 COMPRESSION = Compression(codec(block_size=64), min_size=100, bucket_bytes=4_096)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from comm.compression import Compression
-from comm.torch import agreement, collectives, ranks
+from comm.testing import ranks
+from comm.torch import agreement, collectives
 from comm.torch.errors import MismatchError
 from comm.torch.feedback import Feedback
 from comm.torch.subgroup import default_group

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from comm.compression import Compression
-from comm.torch import checkpoint, collectives, ranks
+from comm.testing import ranks
+from comm.torch import checkpoint, collectives
 from comm.torch.checkpoint import CheckpointError
 from comm.torch.errors import CommunicationError
 from comm.torch.feedback import Feedback

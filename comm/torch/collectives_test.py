@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from comm import simulation
 from comm.compression import Compression
-from comm.torch import collectives, ranks
+from comm.testing import ranks, simulation
+from comm.torch import collectives
 from comm.torch.feedback import Feedback
 from comm.wire import Wire
 from kernels.quantize.contract import FORMAT_NAMES, FORMATS, MIN_SCALE, codec

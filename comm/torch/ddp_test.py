@@ -11,9 +11,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from comm import simulation
 from comm.compression import Compression, compresses
-from comm.torch import ranks
+from comm.testing import ranks, simulation
 from comm.torch.ddp import CompressionHook, compressed_hook
 from comm.wire import Wire, all_reduce_bytes
 from kernels.quantize.contract import codec

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from comm.compression import Compression
-from comm.torch import collectives, ranks
+from comm.testing import ranks
+from comm.torch import collectives
 from comm.torch.ddp import CompressionHook, compressed_hook
 
 _GROUP_TIMEOUT_S = 8.0

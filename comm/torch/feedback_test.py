@@ -5,9 +5,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from comm import simulation
 from comm.compression import Compression
-from comm.torch import collectives, ranks
+from comm.testing import ranks, simulation
+from comm.torch import collectives
 from comm.torch.feedback import Feedback
 from kernels.quantize.contract import codec
 

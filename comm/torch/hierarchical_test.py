@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from comm import simulation
 from comm.compression import Compression
-from comm.torch import collectives, ranks
+from comm.testing import ranks, simulation
+from comm.torch import collectives
 from comm.torch.feedback import Feedback
 from comm.wire import Wire, all_reduce_bytes
 

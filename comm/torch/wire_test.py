@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from comm.compression import Compression
-from comm.torch import collectives, ranks
+from comm.testing import ranks
+from comm.torch import collectives
 from comm.wire import Wire
 
 _SIZE = 4_000_000

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from comm.compression import Compression
-from comm.torch import ranks, zero_example
+from comm.testing import ranks, zero_engines
 from comm.torch.zero import ZeroCompression
 from kernels.quantize.contract import codec
 
@@ -23,13 +23,13 @@ _TWO_MICRO_BATCHES: dict[str, Any] = {"gradient_accumulation_steps": 2}
 
 # name: (stage, config, compression)
 CASES: dict[str, tuple[int, dict[str, Any], Compression]] = {
-    "stage 0": (0, {}, zero_example.COMPRESSION),
-    "stage 0, bf16": (0, _BF16, zero_example.COMPRESSION),
-    "stage 1": (1, _TWO_MICRO_BATCHES, zero_example.COMPRESSION),
-    "stage 2": (2, _TWO_MICRO_BATCHES, zero_example.COMPRESSION),
-    "stage 2, bf16": (2, _BF16, zero_example.COMPRESSION),
+    "stage 0": (0, {}, zero_engines.COMPRESSION),
+    "stage 0, bf16": (0, _BF16, zero_engines.COMPRESSION),
+    "stage 1": (1, _TWO_MICRO_BATCHES, zero_engines.COMPRESSION),
+    "stage 2": (2, _TWO_MICRO_BATCHES, zero_engines.COMPRESSION),
+    "stage 2, bf16": (2, _BF16, zero_engines.COMPRESSION),
     "stage 2, stochastic": (2, _TWO_MICRO_BATCHES, _STOCHASTIC),
-    "stage 3": (3, {}, zero_example.COMPRESSION),
+    "stage 3": (3, {}, zero_engines.COMPRESSION),
 }
 
 
@@ -47,26 +47,26 @@ def _start(
     rank: int, world_size: int, case: str
 ) -> tuple[deepspeed.DeepSpeedEngine, ZeroCompression]:
     stage, config, compression = CASES[case]
-    model = zero_example.classifier()
+    model = zero_engines.classifier()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    engine = zero_example.start(model, optimizer, rank, world_size, stage, config)
-    return engine, zero_example.compressed(engine, compression)
+    engine = zero_engines.start(model, optimizer, rank, world_size, stage, config)
+    return engine, zero_engines.compressed(engine, compression)
 
 
 def _digest(engine: deepspeed.DeepSpeedEngine) -> str:
-    return hashlib.sha256(b"".join(w.tobytes() for w in zero_example.weights(engine))).hexdigest()
+    return hashlib.sha256(b"".join(w.tobytes() for w in zero_engines.weights(engine))).hexdigest()
 
 
 def _resume(rank: int, world_size: int, case: str, folder: str) -> Resumed:
     engine, _ = _start(rank, world_size, case)
-    zero_example.train(engine, rank, 3)
+    zero_engines.train(engine, rank, 3)
     engine.save_checkpoint(folder)
-    zero_example.train(engine, rank, 3, first_step=3)
+    zero_engines.train(engine, rank, 3, first_step=3)
     whole = _digest(engine)
 
     engine, _ = _start(rank, world_size, case)
     engine.load_checkpoint(folder)
-    zero_example.train(engine, rank, 3, first_step=3)
+    zero_engines.train(engine, rank, 3, first_step=3)
     resumed = _digest(engine)
 
     engine, handle = _start(rank, world_size, case)
@@ -81,7 +81,7 @@ def _resume(rank: int, world_size: int, case: str, folder: str) -> Resumed:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         engine.load_checkpoint(folder)
-    zero_example.train(engine, rank, 3, first_step=3)
+    zero_engines.train(engine, rank, 3, first_step=3)
     messages = [str(warning.message) for warning in caught]
     return Resumed(whole, resumed, _digest(engine), messages, pending_when_fresh)
 
@@ -92,7 +92,7 @@ def _resume_all(rank: int, world_size: int, folder: str) -> dict[str, Resumed]:
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Resumed]]:
-    zero_example.preload()
+    zero_engines.preload()
     folder = str(tmp_path_factory.mktemp("checkpoints"))
     return ranks.run(_resume_all, 2, folder)
 
@@ -148,13 +148,13 @@ def _train_and_save(
             name: tuple(whole.numpy().copy() for whole in feedback.inherited)
             for name, feedback in (handle.residuals.feedbacks or {}).items()
         }
-    losses = zero_example.train(engine, rank, 3)
+    losses = zero_engines.train(engine, rank, 3)
     return inherited, _save(engine, handle, saved), losses
 
 
 def test_another_number_of_ranks_inherits_what_is_pending(tmp_path: Path) -> None:
     """Under stage 0, since DeepSpeed refuses it under the others. More ranks, and fewer again."""
-    zero_example.preload()
+    zero_engines.preload()
     folder = None
     pending: list[Pending] = []
     for world_size in (2, 4, 2):

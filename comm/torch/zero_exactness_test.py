@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from comm.compression import Compression
-from comm.torch import ranks, zero_example
-from comm.torch.zero_simulation import (
+from comm.testing import ranks, zero_engines
+from comm.testing.zero_simulation import (
     COMPRESSION,
     SHAPES,
     Average,
@@ -38,7 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 CASES = [
     (stage, variant)
-    for stage in zero_example.STAGES
+    for stage in zero_engines.STAGES
     for variant in VARIANTS
     if not (stage == 3 and variant in ("full reduction", "predivide"))
 ]
@@ -60,20 +60,20 @@ def _compression(variant: str) -> Compression:
 
 def _run(rank: int, world_size: int, stage: int, variant: str) -> list[Floats]:
     config = VARIANTS[variant]
-    model = zero_example.Dot(SHAPES)
+    model = zero_engines.Dot(SHAPES)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    engine = zero_example.start(model, optimizer, rank, world_size, stage, config)
-    zero_example.compressed(engine, _compression(variant))
+    engine = zero_engines.start(model, optimizer, rank, world_size, stage, config)
+    zero_engines.compressed(engine, _compression(variant))
     dtype = torch.bfloat16 if "bf16" in config else torch.float32
     for i in range(_NUM_STEPS * engine.gradient_accumulation_steps()):
         engine.backward(engine(*gradients(rank, i, dtype)))
         engine.step()
-    return zero_example.weights(engine)
+    return zero_engines.weights(engine)
 
 
 @functools.cache
 def _runs(world_size: int) -> list[dict[tuple[int, str], list[Floats]]]:
-    zero_example.preload()
+    zero_engines.preload()
     return ranks.run(_run_all, world_size)
 
 
@@ -133,7 +133,7 @@ def test_the_simulation_is_of_a_mean(world_size: int) -> None:
         )
         for p in range(len(SHAPES))
     ]
-    for stage in zero_example.STAGES:
+    for stage in zero_engines.STAGES:
         for got, want in zip(_simulate(world_size, stage, "plain"), exact, strict=True):
             # What is pending is at most half a step of the codes, 1/254 of the largest value.
             assert np.abs(got - want).max() < 0.05

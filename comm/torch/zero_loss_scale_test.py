@@ -12,8 +12,8 @@ import pytest
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from comm.torch import ranks, zero_example
-from comm.torch.zero_simulation import (
+from comm.testing import ranks, zero_engines
+from comm.testing.zero_simulation import (
     COMPRESSION,
     SHAPES,
     Average,
@@ -62,10 +62,10 @@ def _run_all(rank: int, world_size: int) -> list[Run]:
 def _run(rank: int, world_size: int, stage: int) -> Run:
     # DeepSpeed refuses float16 on CPUs where it is slow; PyTorch computes it on all.
     get_accelerator().is_fp16_supported = lambda: True
-    model = zero_example.Dot(SHAPES)
+    model = zero_engines.Dot(SHAPES)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    engine = zero_example.start(model, optimizer, rank, world_size, stage, _CONFIG)
-    handle = zero_example.compressed(engine, COMPRESSION)
+    engine = zero_engines.start(model, optimizer, rank, world_size, stage, _CONFIG)
+    handle = zero_engines.compressed(engine, COMPRESSION)
     scales = []
     for step in range(_NUM_STEPS):
         scales.append(float(engine.optimizer.loss_scale))
@@ -74,12 +74,12 @@ def _run(rank: int, world_size: int, stage: int) -> Run:
     scales.append(float(engine.optimizer.loss_scale))
     feedbacks = (handle.residuals.feedbacks or {}).values()
     largest = max(feedback.local.values.abs().max().item() for feedback in feedbacks)
-    return Run(zero_example.weights(engine), scales, engine.skipped_steps, largest)
+    return Run(zero_engines.weights(engine), scales, engine.skipped_steps, largest)
 
 
 @functools.cache
 def _runs() -> list[list[Run]]:
-    zero_example.preload()
+    zero_engines.preload()
     return ranks.run(_run_all, _WORLD_SIZE)
 
 

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from comm import simulation
 from comm.compression import Compression
-from comm.torch import ranks, zero_example
+from comm.testing import ranks, simulation, zero_engines
+from comm.testing.zero_simulation import COMPRESSED, COMPRESSION, SHAPES, Floats, gradients
 from comm.torch.zero import ZeroCompression
-from comm.torch.zero_simulation import COMPRESSED, COMPRESSION, SHAPES, Floats, gradients
 
 _NODES = replace(COMPRESSION, ranks_per_node=2)
 _ONE_NODE = replace(COMPRESSION, ranks_per_node=4)
@@ -33,17 +32,17 @@ class Runs(NamedTuple):
 
 
 def _start(rank: int, world_size: int, compression: Compression) -> tuple[object, ZeroCompression]:
-    model = zero_example.Dot(SHAPES)
+    model = zero_engines.Dot(SHAPES)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    engine = zero_example.start(model, optimizer, rank, world_size, 0)
-    return engine, zero_example.compressed(engine, compression)
+    engine = zero_engines.start(model, optimizer, rank, world_size, 0)
+    return engine, zero_engines.compressed(engine, compression)
 
 
 def _train(engine: object, rank: int, steps: range) -> list[Floats]:
     for step in steps:
         engine.backward(engine(*gradients(rank, step, torch.float32)))  # type: ignore[attr-defined, operator]
         engine.step()  # type: ignore[attr-defined]
-    return zero_example.weights(engine)
+    return zero_engines.weights(engine)
 
 
 def _run_all(rank: int, world_size: int, folder: str) -> Runs:
@@ -61,7 +60,7 @@ def _run_all(rank: int, world_size: int, folder: str) -> Runs:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Runs]:
-    zero_example.preload()
+    zero_engines.preload()
     return ranks.run(_run_all, 4, str(tmp_path_factory.mktemp("checkpoint")))
 
 

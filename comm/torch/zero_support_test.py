@@ -9,7 +9,7 @@ from deepspeed.accelerator import get_accelerator
 from torch import distributed
 
 from comm.compression import Compression
-from comm.torch import zero_example
+from comm.testing import zero_engines
 from comm.torch.zero_support import UnsupportedEngineError
 
 
@@ -21,9 +21,9 @@ def world_of_one() -> Iterator[None]:
 
 
 def _engine(stage: int, config: dict[str, Any]) -> Any:
-    model = zero_example.Dot(((4, 4),))
+    model = zero_engines.Dot(((4, 4),))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    return zero_example.start(model, optimizer, 0, 1, stage, config)
+    return zero_engines.start(model, optimizer, 0, 1, stage, config)
 
 
 @pytest.mark.parametrize(
@@ -42,24 +42,24 @@ def test_what_does_not_work_is_refused(
     monkeypatch.setattr(get_accelerator(), "is_fp16_supported", lambda: True)
     engine = _engine(stage, config)
     with pytest.raises(UnsupportedEngineError, match=f"ZeRO stage {stage}.*\n  - .*{reason}"):
-        zero_example.compressed(engine)
+        zero_engines.compressed(engine)
 
 
 def test_all_reasons_are_given() -> None:
     engine = _engine(2, {"zero": {"contiguous_gradients": False}})
     with pytest.raises(UnsupportedEngineError) as caught:
-        zero_example.compressed(engine, Compression(ranks_per_node=2))
+        zero_engines.compressed(engine, Compression(ranks_per_node=2))
     assert "contiguous_gradients" in str(caught.value)
     assert "ranks_per_node" in str(caught.value)
 
 
 def test_an_engine_is_compressed_once_at_a_time() -> None:
     engine = _engine(1, {})
-    handle = zero_example.compressed(engine)
+    handle = zero_engines.compressed(engine)
     with pytest.raises(UnsupportedEngineError, match="they already are: close the first"):
-        zero_example.compressed(engine)
+        zero_engines.compressed(engine)
     handle.close()
-    zero_example.compressed(engine).close()
+    zero_engines.compressed(engine).close()
 
 
 def test_another_version_of_deepspeed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,4 +68,4 @@ def test_another_version_of_deepspeed_is_named(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         UnsupportedEngineError, match=r"this version has .*\(tensor\): install 0\.19"
     ):
-        zero_example.compressed(engine)
+        zero_engines.compressed(engine)

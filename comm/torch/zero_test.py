@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from comm.torch import ranks, zero_example
+from comm.testing import ranks, zero_engines
 
 _WORLD_SIZE = 2
 _NUM_STEPS = 30
@@ -39,7 +39,7 @@ _UNCOMPRESSED_STAGE = 1
 # What of the variants DeepSpeed has at a stage.
 CASES = [
     (stage, variant)
-    for stage in zero_example.STAGES
+    for stage in zero_engines.STAGES
     for variant in VARIANTS
     if not (stage == 0 and variant in ("bf16, float32 accumulation", "offload"))
 ]
@@ -84,19 +84,19 @@ def _run_all(rank: int, world_size: int) -> Runs:
 
 
 def _run(rank: int, world_size: int, stage: int, config: dict[str, Any], *, compress: bool) -> Run:
-    model = zero_example.classifier()
+    model = zero_engines.classifier()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    engine = zero_example.start(model, optimizer, rank, world_size, stage, config)
-    handle = zero_example.compressed(engine) if compress else None
-    losses = zero_example.train(engine, rank, _NUM_STEPS)
-    digest = hashlib.sha256(b"".join(w.tobytes() for w in zero_example.weights(engine)))
+    engine = zero_engines.start(model, optimizer, rank, world_size, stage, config)
+    handle = zero_engines.compressed(engine) if compress else None
+    losses = zero_engines.train(engine, rank, _NUM_STEPS)
+    digest = hashlib.sha256(b"".join(w.tobytes() for w in zero_engines.weights(engine)))
     ratio = handle.wire.ratio if handle else 1.0
     return Run(losses, digest.hexdigest(), ratio, engine.skipped_steps)
 
 
 @pytest.fixture(scope="module")
 def of_ranks() -> list[Runs]:
-    zero_example.preload()
+    zero_engines.preload()
     return ranks.run(_run_all, _WORLD_SIZE)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from comm.torch import ranks
+from comm.testing import ranks
 
 
 def _sum(rank: int, world_size: int, scale: float) -> tuple[float, str]:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from comm.compression import Compression
-from comm.torch import ranks
+from comm.testing import ranks
 from comm.torch.zero import ZeroCompression, compress_gradients
 
 # DeepSpeed compiles C++ for its shared-memory collectives at start-up; no training step needs it.
