@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import distributed
 
-from comm.compression import Compression
 from comm.torch.errors import MismatchError, communicating
+from comm.torch.exchange import Plan
+from comm.torch.vectors import Vector
 from kernels.quantize.contract import FORMATS, ROUNDINGS
 
 _DIGEST_BYTES = 32
@@ -25,42 +26,54 @@ _RECORD_BYTES = 384
 _agreed: weakref.WeakKeyDictionary[distributed.ProcessGroup, set[str]] = weakref.WeakKeyDictionary()
 
 
-def describe(
-    collective: str,
-    xs: Sequence[torch.Tensor],
-    compression: Compression,
-    *,
-    average: bool,
-    error_feedback: bool,
-) -> str:
-    """Returns all that must be the same on every rank for a collective on `xs` to be right."""
-    codec = compression.codec
-    node = compression.ranks_per_node
-    dtypes = dict.fromkeys(str(x.dtype).removeprefix("torch.") for x in xs)
-    return (
-        f"{collective} of {' + '.join(str(x.numel()) for x in xs)} {'/'.join(dtypes)} values, "
-        f"{'mean' if average else 'sum'}, {FORMATS[codec.format].name} in blocks of "
-        f"{codec.block_size} rounded to {ROUNDINGS[codec.rounding]}, "
-        f"bucket_bytes {compression.bucket_bytes}, min_size {compression.min_size}, "
-        f"seed {compression.seed}, {'with' if error_feedback else 'without'} error feedback, "
-        f"{'one level' if node is None else f'{node} ranks a node'}"
-    )
-
-
 def begin(
-    description: str, group: distributed.ProcessGroup, device: torch.device
+    collective: str, vectors: Sequence[Vector], plan: Plan, details: str = ""
 ) -> Callable[[], None]:
-    """Starts to compare descriptions among the ranks of a group.
+    """Starts to compare what the ranks of a group are about to do.
 
     Args:
-        description: What this rank is about to do. Only its first 350 bytes or so travel, the rest
-            counts by a hash.
-        group: All its ranks call this.
-        device: One that the group can send from.
+        collective: Its name.
+        vectors: What it is about to be done to, one or more.
+        plan: Of the call; all ranks of its group call this.
+        details: What else must be the same on every rank.
 
     Returns:
         A function that waits for the others' descriptions and raises MismatchError, which names
         the ranks and what each has, or CommunicationError.
+    """
+    description = f"{_describe(collective, vectors, plan)}{details}"
+    return begin_text(description, plan.group, vectors[0].values.device)
+
+
+def _describe(collective: str, vectors: Sequence[Vector], plan: Plan) -> str:
+    """Returns all that must be the same on every rank for a collective to be right."""
+    compression, codec = plan.compression, plan.codec
+    node = compression.ranks_per_node
+    dtypes = dict.fromkeys(str(v.values.dtype).removeprefix("torch.") for v in vectors)
+    error_feedback = any(vector.feedback is not None for vector in vectors)
+    return (
+        f"{collective} of {sum(v.size for v in vectors)} {'/'.join(dtypes)} values, "
+        f"{'mean' if plan.average else 'sum'}, {FORMATS[codec.format].name} in blocks of "
+        f"{codec.block_size} rounded to {ROUNDINGS[codec.rounding]}, "
+        f"bucket_bytes {compression.bucket_bytes}, min_size {compression.min_size}, "
+        f"seed {compression.seed}, {'with' if error_feedback else 'without'} error feedback, "
+        f"{'one level' if node is None else f'{node} ranks a node'}, "
+        f"vectors of {[(v.size, v.plain_dtype) for v in vectors]}"
+    )
+
+
+def begin_text(
+    description: str, group: distributed.ProcessGroup, device: torch.device
+) -> Callable[[], None]:
+    """Starts to compare descriptions, of which the first 350 bytes travel and the rest is hashed.
+
+    Args:
+        description: What this rank is about to do.
+        group: All its ranks call this.
+        device: One that the group can send from.
+
+    Returns:
+        As `begin`.
     """
     on_device = device.type != "cpu"
     known = _agreed.setdefault(group, set())
@@ -80,11 +93,6 @@ def begin(
         known.add(description)
 
     return finish
-
-
-def check(description: str, group: distributed.ProcessGroup, device: torch.device) -> None:
-    """Compares descriptions among the ranks of a group and waits for the answer; see `begin`."""
-    begin(description, group, device)()
 
 
 def _encode(description: str) -> torch.Tensor:

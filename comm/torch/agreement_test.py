@@ -82,9 +82,9 @@ def test_names_the_ranks_and_what_each_has() -> None:
 
 def _differ_far_on(rank: int, world_size: int) -> None:
     group = default_group(None)
-    agreement.check("a" * 10_000, group, torch.device("cpu"))
+    agreement.begin_text("a" * 10_000, group, torch.device("cpu"))()
     with pytest.raises(MismatchError):
-        agreement.check("a" * 10_000 + str(rank), group, torch.device("cpu"))
+        agreement.begin_text("a" * 10_000 + str(rank), group, torch.device("cpu"))()
 
 
 def test_what_does_not_fit_into_a_record_counts() -> None:

@@ -79,11 +79,11 @@ def save(
     save_id = _same_id(group)
     tensors, sizes = {}, {}
     for name, feedback in feedbacks.items():
-        whole = feedback.part(0)
-        if whole.local is None:
+        if not feedback.held():
             continue
-        sizes[name] = whole.size
-        for kind, spans in (("local", [whole.local]), ("owned", whole.owned)):
+        sizes[name] = feedback.size
+        local, *owned = feedback.held()
+        for kind, spans in (("local", [local]), ("owned", owned)):
             for span in spans:
                 tensors[f"{kind}/{span.start}/{name}"] = span.values.cpu().contiguous()
     path = folder / _file_name(rank, world_size)

@@ -60,10 +60,8 @@ def _steps(
         checkpoint.save(
             save_to, {_NAME: feedback}, ranks_per_node=ranks_per_node, step=first + num_steps
         )
-    whole = feedback.part(0)
-    assert whole.local is not None
-    owned = {span.start: span.values.numpy() for span in whole.owned}
-    return results, whole.local.values.numpy(), owned
+    local, *owned = feedback.held()
+    return results, local.values.numpy(), {span.start: span.values.numpy() for span in owned}
 
 
 @pytest.mark.parametrize(
@@ -193,14 +191,12 @@ def test_residuals_follow_the_scale_of_the_loss_exactly() -> None:
 
 
 def _rescale_loaded(rank: int, world_size: int, directory: Path) -> None:
+    before = checkpoint.load(directory).feedbacks[_NAME]
     feedback = checkpoint.load(directory).feedbacks[_NAME]
-    before = checkpoint.load(directory).feedbacks[_NAME].part(0)
     feedback.rescale(0.5)
-    after = feedback.part(0)
-    assert before.local is not None
-    assert after.local is not None
-    assert torch.equal(after.local.values, before.local.values / 2)
-    assert torch.equal(after.owned[0].values, before.owned[0].values / 2)
+    assert len(feedback.held()) == 2
+    for span, old in zip(feedback.held(), before.held(), strict=True):
+        assert torch.equal(span.values, old.values / 2)
 
 
 def test_residuals_that_were_loaded_follow_it_too(tmp_path: Path) -> None:

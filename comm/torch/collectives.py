@@ -9,16 +9,17 @@ They run on the calling thread and return when the result is there. Every rank o
 the same ones in the same order; on every rank an all-reduce ends with the same bits.
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import distributed
 
 from comm.compression import Compression
-from comm.torch import agreement, hierarchical, scatter, two_hops
+from comm.torch import agreement, exchange, nodes
+from comm.torch.exchange import Plan
 from comm.torch.feedback import Feedback
 from comm.torch.subgroup import default_group
+from comm.torch.vectors import Vector, even_shares, for_all_ranks, for_owners
 from comm.wire import Wire
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -42,7 +43,7 @@ def all_reduce(
     Args:
         x: float32, bfloat16 or float16, one-dimensional and contiguous; changed in place.
         compression: How values travel. With `ranks_per_node`, float32 inside a node and 8 bits
-            between nodes; see hierarchical.py. `min_size` is the caller's business.
+            between nodes; see nodes.py. `min_size` is the caller's business.
         group: The default group unless given.
         average: The mean; otherwise the sum.
         feedback: Residuals of x, the same object at every step; None: without error feedback,
@@ -89,24 +90,38 @@ def all_reduce_coalesced(
     group = default_group(group)
     for x in xs:
         _check("x", x)
+    plan = Plan(compression, group, average=average, step=step, wire=wire or Wire())
+    nodes.has_nodes(compression, plan.world_size)  # or refuses
+    if plan.world_size == 1 or not xs:
+        return
     feedbacks = [None] * len(xs) if feedbacks is None else feedbacks
-    world_size = distributed.get_world_size(group)
-    nodes = hierarchical.num_nodes(compression, world_size)
-    if world_size == 1 or not xs:
-        return
-    with_feedback = [feedback is not None for feedback in feedbacks]
-    description = agreement.describe(
-        "all_reduce", xs, compression, average=average, error_feedback=any(with_feedback)
-    )
-    agreed = agreement.begin(description, group, xs[0].device)
-    if nodes is not None:
+    vectors = [Vector(x, feedback=f) for x, f in zip(xs, feedbacks, strict=True)]
+    all_reduce_vectors(vectors, plan, agreement.begin("all_reduce", vectors, plan))
+
+
+def all_reduce_vectors(
+    vectors: Sequence[Vector], plan: Plan, agreed: Callable[[], None] = exchange.nothing
+) -> None:
+    """Replaces the values of all vectors by their means or sums: what plugs in gradients calls it.
+
+    Args:
+        vectors: The same on every rank but for the values. With nodes, those that are compressed
+            take two levels.
+        plan: Of the call.
+        agreed: Raises MismatchError if ranks do not agree; called before anything is sent.
+
+    Raises:
+        ValueError: A feedback is another vector's.
+        CommunicationError: A rank is gone or too slow.
+    """
+    if nodes.has_nodes(plan.compression, plan.world_size):
         agreed()
-        for x, feedback in zip(xs, feedbacks, strict=True):
-            hierarchical.all_reduce(x, compression, group, average, feedback, step, wire)
-        return
-    plan = two_hops.plan(compression, group, average=average, step=step)
-    parts = [two_hops.cut(x, plan, f) for x, f in zip(xs, feedbacks, strict=True)]
-    two_hops.all_reduce_pieces(itertools.chain.from_iterable(parts), plan, agreed, wire)
+        agreed = exchange.nothing
+        compressed = [vector for vector in vectors if vector.plain_dtype is None]
+        vectors = [vector for vector in vectors if vector.plain_dtype is not None]
+        if compressed:
+            nodes.all_reduce(compressed, plan)
+    exchange.all_reduce(for_all_ranks(vectors, plan), plan, agreed)
 
 
 def reduce_scatter(
@@ -154,12 +169,11 @@ def reduce_scatter(
     if world_size == 1:
         output.copy_(x)
         return
-    description = agreement.describe(
-        "reduce_scatter", (x,), compression, average=average, error_feedback=feedback is not None
-    )
-    agreed = agreement.begin(description, group, x.device)
-    plan = two_hops.plan(compression, group, average=average, step=step)
-    scatter.reduce_scatter_shards(output, x, plan, feedback, agreed, wire)
+    plan = Plan(compression, group, average=average, step=step, wire=wire or Wire())
+    vector = Vector(x, feedback=feedback)
+    agreed = agreement.begin("reduce_scatter", [vector], plan)
+    parts = for_owners([(vector, even_shares(x.numel(), world_size))], plan, [output])
+    exchange.reduce_scatter(parts, plan, agreed)
 
 
 def _check(name: str, x: torch.Tensor) -> None:

@@ -6,31 +6,27 @@
 
 Nothing else changes: `no_sync` accumulates as ever, and the gradients that backward leaves in
 `.grad` are means over the ranks, with the same bits on each. One-dimensional and small parameters
-go uncompressed, in float32. No block holds values of two parameters, so what a gradient becomes
-does not depend on DDP's buckets, which change after the first step.
+go uncompressed, in float32. What a gradient becomes does not depend on DDP's buckets, which change
+after the first step. `//comm:ddp_example` is a program that does all of this.
 
 With a loss scaler, call `state.rescale(new_scale / old_scale)` whenever the scale changes.
 """
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 import torch
 from torch import distributed
 
 from comm.compression import Compression
-from comm.torch import agreement, checkpoint, collectives
-from comm.torch.bucket_layout import BucketLayout, Vector, bucket_layout
-from comm.torch.feedback import Feedback, Whole
-from comm.torch.relayout import join, split
+from comm.torch import agreement, checkpoint
+from comm.torch.collectives import all_reduce_vectors
+from comm.torch.exchange import Plan
+from comm.torch.residuals import Residuals
 from comm.torch.subgroup import default_group, subgroup
-from comm.torch.uncompressed import all_gather, begin_reduce_scatter
-from comm.wire import Wire, all_reduce_bytes
-
-_FLOAT32_BYTES = 4
+from comm.torch.vectors import Vector
+from comm.wire import Wire
 
 
 class CompressionHook:
@@ -62,14 +58,13 @@ class CompressionHook:
         self.step = 0
         self._compression = compression
         self._names = {parameter: name for name, parameter in inner.named_parameters()}
+        shapes = {name: tuple(parameter.shape) for parameter, name in self._names.items()}
+        self._residuals = Residuals(shapes, compression)
         self._group = subgroup(distributed.get_process_group_ranks(of), of)
         self._thread = ThreadPoolExecutor(1, "gradient-compression")
         self._stream: torch.cuda.Stream | None = None
         self._jobs: list[Future[None]] = []
         self._failure: BaseException | None = None
-        self._buckets: dict[tuple[str, ...], _Bucket] = {}
-        # By parameter: loaded, or of buckets that are no more; the next bucket takes them over.
-        self._residuals: dict[str, Whole] = {}
 
     def start(
         self,
@@ -79,25 +74,19 @@ class CompressionHook:
         if self._failure is not None:
             raise self._failure
         buffer = bucket.buffer()
-        parameters = {self._names[p]: tuple(p.shape) for p in bucket.parameters()}
+        sizes = {self._names[p]: p.numel() for p in bucket.parameters()}
         done: torch.futures.Future[torch.Tensor] = torch.futures.Future(
             devices=[buffer.device] if buffer.is_cuda else None
         )
         ready = torch.cuda.current_stream(buffer.device).record_event() if buffer.is_cuda else None
-        self._jobs.append(self._thread.submit(self._run, buffer, parameters, ready, done))
+        self._jobs.append(self._thread.submit(self._run, buffer, sizes, ready, done))
         if bucket.is_last():
             self._finish()
         return done
 
     def rescale(self, factor: float) -> None:
         """Multiplies all residuals, when the scale of the loss is multiplied by `factor`."""
-        for bucket in self._buckets.values():
-            for _, feedback in bucket.residuals():
-                feedback.rescale(factor)
-        for whole in self._residuals.values():
-            for tensor in whole:
-                if tensor is not None:
-                    tensor.mul_(factor)
+        self._residuals.follow(factor * self._residuals.loss_scale)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
         """Writes the residuals of all ranks; see `checkpoint.save`. Between steps, on every rank.
@@ -106,17 +95,9 @@ class CompressionHook:
             OSError: The directory cannot be written.
             CommunicationError: A rank is gone or too slow.
         """
-        feedbacks = {}
-        for bucket in self._buckets.values():
-            for vector, feedback in bucket.residuals():
-                for name, offset, size in vector.parts:
-                    feedbacks[name] = feedback.part(offset, offset + size)
-        for name, (local, owned) in self._residuals.items():
-            feedbacks[name] = Feedback()
-            feedbacks[name].inherit(local, owned)
         checkpoint.save(
             directory,
-            feedbacks,
+            self._residuals.feedbacks or {},
             group=self._group,
             ranks_per_node=self._compression.ranks_per_node,
             step=self.step,
@@ -132,12 +113,7 @@ class CompressionHook:
             directory, group=self._group, ranks_per_node=self._compression.ranks_per_node
         )
         self.step = saved.step
-        self._buckets.clear()
-        self._residuals = {
-            name: feedback.inherited
-            for name, feedback in saved.feedbacks.items()
-            if feedback.inherited is not None
-        }
+        self._residuals.replace(saved.feedbacks, self._residuals.loss_scale)
 
     def _finish(self) -> None:
         """Waits for this step's buckets: all gradients are there, nothing is left to overlap."""
@@ -154,7 +130,7 @@ class CompressionHook:
     def _run(
         self,
         buffer: torch.Tensor,
-        parameters: dict[str, tuple[int, ...]],
+        sizes: dict[str, int],
         ready: torch.cuda.Event | None,
         done: torch.futures.Future[torch.Tensor],
     ) -> None:
@@ -168,88 +144,31 @@ class CompressionHook:
         with stream:
             try:
                 if not any(job.done() and job.exception() for job in self._jobs):
-                    self._average(buffer, parameters)
+                    self._average(buffer, sizes)
             finally:
                 # Backward learns of errors from `start`; a future that stays open would hang it.
                 done.set_result(buffer)
 
-    def _average(self, buffer: torch.Tensor, parameters: dict[str, tuple[int, ...]]) -> None:
-        if distributed.get_world_size(self._group) == 1:
+    def _average(self, buffer: torch.Tensor, sizes: dict[str, int]) -> None:
+        plan = Plan(self._compression, self._group, step=self.step, wire=self.wire)
+        if plan.world_size == 1:
             return
-        bucket = self._bucket(buffer, parameters)
-        plain, vectors = bucket.layout.take(buffer)
-        wait = self._average_plain(plain)
-        collectives.all_reduce_coalesced(
-            vectors,
-            self._compression,
-            group=self._group,
-            feedbacks=bucket.feedbacks,
-            step=self.step,
-            wire=self.wire,
-        )
-        wait()
-        self._discount(*bucket.layout.num_zeros)
-        bucket.layout.put_back(buffer, plain, vectors)
-
-    def _average_plain(self, plain: torch.Tensor) -> Callable[[], None]:
-        """Starts to average what is not compressed; what is returned waits for it."""
-        if not plain.numel():
-            return lambda: None
-        world_size = distributed.get_world_size(self._group)
-        num_bytes = all_reduce_bytes(plain.nbytes, world_size)
-        self.wire.add(num_bytes, num_bytes)
-        shares = begin_reduce_scatter(plain, self._group, "plain shares")
-        return lambda: all_gather(plain, shares().div_(world_size), self._group)
-
-    def _discount(self, plain_zeros: int, vector_zeros: int) -> None:
-        """Takes from what float32 would have sent the zeros that only we send."""
-        world_size = distributed.get_world_size(self._group)
-        per_node = self._compression.ranks_per_node or 1
-        between_nodes = all_reduce_bytes(
-            _FLOAT32_BYTES * vector_zeros / per_node, world_size // per_node
-        )
-        plain = all_reduce_bytes(_FLOAT32_BYTES * plain_zeros, world_size)
-        self.wire.add(0, -plain - between_nodes)
-
-    def _bucket(self, buffer: torch.Tensor, parameters: dict[str, tuple[int, ...]]) -> "_Bucket":
-        """Returns a bucket's layout and residuals, which come from older buckets if it is new."""
-        key = tuple(parameters)
-        if key not in self._buckets:
-            # Before anything else is sent: the rest is right only if all ranks have this bucket.
-            shapes = " + ".join(f"{name} {list(shape)}" for name, shape in parameters.items())
-            dtype = str(buffer.dtype).removeprefix("torch.")
-            what = f"average the {dtype} gradients of {shapes}"
-            agreement.check(what, self._group, buffer.device)
-            self._dissolve(set(parameters))
-            world_size = distributed.get_world_size(self._group)
-            layout = bucket_layout(self._compression, parameters, world_size)
-            feedbacks: list[Feedback | None] = [None] * len(layout.vectors)
-            if self._compression.error_feedback:
-                feedbacks = [join(v.parts, v.size, self._residuals) for v in layout.vectors]
-            for name in parameters:
-                self._residuals.pop(name, None)
-            self._buckets[key] = _Bucket(layout, feedbacks)
-        return self._buckets[key]
-
-    def _dissolve(self, names: set[str]) -> None:
-        """Takes the residuals out of the buckets that hold any of these parameters."""
-        for key in [key for key in self._buckets if names & set(key)]:
-            layout, feedbacks = self._buckets.pop(key)
-            for vector, feedback in zip(layout.vectors, feedbacks, strict=True):
-                if feedback is not None:
-                    per_node = self._compression.ranks_per_node
-                    self._residuals |= split(feedback, vector.parts, self._group, per_node)
-
-
-class _Bucket(NamedTuple):
-    layout: BucketLayout
-    feedbacks: list[Feedback | None]
-
-    def residuals(self) -> Iterator[tuple[Vector, Feedback]]:
-        """Yields the vectors that have residuals, and those."""
-        for vector, feedback in zip(self.layout.vectors, self.feedbacks, strict=True):
-            if feedback is not None:
-                yield vector, feedback
+        gradients = dict(zip(sizes, buffer.split(list(sizes.values())), strict=True))
+        plain = [x for name, x in gradients.items() if not self._residuals.compresses(name)]
+        vectors = [
+            self._residuals.vector(name, x, torch.float32)
+            for name, x in gradients.items()
+            if self._residuals.compresses(name)
+        ]
+        if plain:
+            # As one, since each vector is filled up to whole words for each rank.
+            vectors.append(Vector(torch.cat(plain).float(), torch.float32))
+        agreed = agreement.begin("all_reduce", vectors, plan, f", gradients of {', '.join(sizes)}")
+        all_reduce_vectors(vectors, plan, agreed)
+        if plain:
+            means = vectors[-1].values.split([x.numel() for x in plain])
+            for x, mean in zip(plain, means, strict=True):
+                x.copy_(mean)
 
 
 def compressed_hook(

@@ -46,7 +46,7 @@ class Feedback:
     """The residuals of one vector on one rank. A new one is empty and is filled at its first use.
 
     Attributes:
-        size: Values in the vector; 0 before the first use.
+        size: Values in the vector; 0 as long as nothing is known of it.
         local: Of this rank's values: all of them, or, between nodes, of its share.
         owned: Of the sums that this rank makes; none for reduce-scatter.
         inherited: What `inherit` was given, until the first use takes this rank's parts of it.
@@ -57,11 +57,6 @@ class Feedback:
         self.local: Span | None = None
         self.owned: tuple[Span, ...] = ()
         self.inherited: Whole | None = None
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing to carry over."""
-        return self.local is None and self.inherited is None
 
     def prepare(
         self,
@@ -117,7 +112,7 @@ class Feedback:
             owned: Float32 [size], of the whole vector: this rank takes its part at the next use.
                 None: nothing is pending there.
         """
-        self.size, self.local, self.owned = 0, None, ()
+        self.size, self.local, self.owned = local.numel(), None, ()
         self.inherited = (local, owned)
 
     def rescale(self, factor: float) -> None:
@@ -125,31 +120,17 @@ class Feedback:
 
         Exact for powers of two, which loss scalers use.
         """
-        tensors = [tensor for tensor in self.inherited or () if tensor is not None]
-        if self.local is not None:
-            tensors += [span.buffer for span in (self.local, *self.owned)]
-        for tensor in tensors:
-            tensor.mul_(factor)
+        for span in self.held():
+            span.buffer.mul_(factor)
 
-    def part(self, start: int, stop: int | None = None) -> "Feedback":
-        """Returns the residuals of values `start` to `stop`, as of a vector of their own.
+    def held(self) -> tuple[Span, ...]:
+        """Returns all that is held, to be saved: the local residual, then the owned ones, or none.
 
-        They are views of what is held here, for reading. `stop` is the vector's end unless given.
+        They are views of what is held here, for reading.
         """
-        size, local, owned = self.size, self.local, self.owned
         if self.inherited is not None:
-            whole_local, whole_owned = self.inherited
-            size = whole_local.numel()
-            local = Span(0, size, whole_local)
-            owned = () if whole_owned is None else (Span(0, size, whole_owned),)
-        stop = size if stop is None else stop
-        result = Feedback()
-        if local is not None:
-            result.size = stop - start
-            result.local = _clip(local, start, stop)
-            clipped = [_clip(span, start, stop) for span in owned]
-            result.owned = tuple(span for span in clipped if span.values.numel())
-        return result
+            return tuple(Span(0, x.numel(), x) for x in self.inherited if x is not None)
+        return () if self.local is None else (self.local, *self.owned)
 
 
 def _cut(
@@ -160,10 +141,3 @@ def _cut(
     if whole is not None:
         span.values.copy_(whole[start:stop])
     return span
-
-
-def _clip(span: Span, start: int, stop: int) -> Span:
-    """Returns what lies in [start, stop), counted from there."""
-    first = min(max(span.start, start), stop)
-    last = max(min(span.stop, stop), first)
-    return Span(first - start, last - start, span.values[first - span.start : last - span.start])

@@ -79,22 +79,18 @@ def test_what_is_not_finite_makes_its_blocks_nan_everywhere_and_stays_out_of_res
         assert bad.size == 2 * _BLOCK_SIZE
 
 
-def _parts(feedback: Feedback, start: int, stop: int) -> list[tuple[int, list[float]]]:
-    part = feedback.part(start, stop)
-    assert part.local is not None
-    return [(span.start, span.values.tolist()) for span in (part.local, *part.owned)]
-
-
-def test_parts_are_counted_from_their_start() -> None:
+def test_what_is_held_is_that_of_the_values_and_not_of_what_lies_beyond() -> None:
     feedback = Feedback()
+    assert feedback.held() == ()
     local, owned = feedback.prepare(10, (0, 10), [(0, 3, 4), (6, 9, 4)], torch.device("cpu"))
     local.copy_(torch.arange(10.0))
     owned[0].copy_(torch.tensor([10.0, 11, 12, 0]))
     owned[1].copy_(torch.tensor([16.0, 17, 18, 0]))
-    assert _parts(feedback, 2, 7) == [(0, [2, 3, 4, 5, 6]), (0, [12]), (4, [16])]
-    assert _parts(feedback, 3, 6) == [(0, [3, 4, 5])]
+    held = [(span.start, span.values.tolist()) for span in feedback.held()]
+    assert held == [(0, [*range(10)]), (0, [10, 11, 12]), (6, [16, 17, 18])]
     feedback.inherit(torch.arange(10.0), torch.arange(10.0, 20))
-    assert _parts(feedback, 2, 4) == [(0, [2, 3]), (0, [12, 13])]
+    held = [(span.start, span.values.tolist()) for span in feedback.held()]
+    assert held == [(0, [*range(10)]), (0, [*range(10, 20)])]
 
 
 def test_each_rank_takes_its_part_of_what_is_inherited() -> None:

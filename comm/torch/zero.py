@@ -41,7 +41,7 @@ With one rank there is nothing to send, and nothing is changed.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import deepspeed
@@ -51,19 +51,13 @@ from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from torch import distributed
 
-from comm.compression import Compression, compresses
-from comm.torch import collectives
-from comm.torch.hierarchical import num_nodes
+from comm.compression import Compression
+from comm.torch import agreement, exchange
+from comm.torch.collectives import all_reduce_vectors
+from comm.torch.exchange import Plan
+from comm.torch.residuals import Residuals
+from comm.torch.vectors import Share, Vector, even_shares, for_even_owners, for_owners
 from comm.torch.zero_checkpoint import load_residuals, loss_scale, save_residuals
-from comm.torch.zero_exchange import Plan, average_parts
-from comm.torch.zero_parts import (
-    Gradient,
-    Part,
-    evenly_owned_parts,
-    owned_parts,
-    replicated_parts,
-)
-from comm.torch.zero_residuals import Residuals
 from comm.torch.zero_support import STAGE_3_SCATTER, check_engine
 from comm.wire import Wire
 
@@ -78,17 +72,12 @@ class ZeroCompression:
 
     def __init__(self, engine: deepspeed.DeepSpeedEngine, compression: Compression) -> None:
         """Replaces nothing yet; see `compress_gradients`."""
-        names = {param: name for name, param in engine.module.named_parameters()}
-        sizes = {name: _shape(param).numel() for param, name in names.items()}
         self.wire = Wire()
-        self.residuals = Residuals(
-            sizes,
-            error_feedback=compression.error_feedback,
-            ranks_per_node=compression.ranks_per_node,
-        )
         self._engine = engine
         self._compression = compression
-        self._names = names
+        self._names = {param: name for name, param in engine.module.named_parameters()}
+        shapes = {name: tuple(_shape(param)) for param, name in self._names.items()}
+        self.residuals = Residuals(shapes, compression)
         self._first_step = engine.global_steps
         self._undo: list[Callable[[], None]] = []
 
@@ -111,49 +100,32 @@ class ZeroCompression:
         setattr(target, name, value)
         self._undo.append(restore)
 
-    def average(
-        self,
-        parts: list[Part],
-        group: distributed.ProcessGroup,
-        *,
-        everywhere: bool = False,
-    ) -> None:
-        """Replaces the values of parts by means over a group; see `average_parts`."""
+    def plan(self, group: distributed.ProcessGroup) -> Plan:
+        """Returns the plan of a reduction over a group, now."""
         engine = self._engine
-        self.residuals.rescale(loss_scale(engine))
-        world_size = distributed.get_world_size(group)
+        self.residuals.follow(loss_scale(engine))
         micro_batches = engine.gradient_accumulation_steps()
-        plan = Plan(
-            compression=self._compression,
-            group=group,
-            multiplier=1.0 / world_size if engine.gradient_average else 1.0,
-            step=engine.global_steps * micro_batches + engine.micro_steps % micro_batches,
-            residuals=self.residuals,
-            wire=self.wire,
-            # Ranks that fill their buckets otherwise do so from the start.
-            check=engine.global_steps == self._first_step,
-        )
-        average_parts(parts, plan, everywhere=everywhere)
-
-    def average_on_nodes(self, gradients: list[Gradient], group: distributed.ProcessGroup) -> None:
-        """Replaces the values of whole gradients by means; see hierarchical.py."""
-        engine = self._engine
-        self.residuals.rescale(loss_scale(engine))
-        collectives.all_reduce_coalesced(
-            [gradient.values for gradient in gradients],
+        return Plan(
             self._compression,
-            group=group,
+            group,
             average=engine.gradient_average,
-            feedbacks=[self.residuals.feedback(gradient.name) for gradient in gradients],
-            step=engine.global_steps,
+            step=engine.global_steps * micro_batches + engine.micro_steps % micro_batches,
             wire=self.wire,
         )
 
-    def gradient(
-        self, param: torch.Tensor, values: torch.Tensor, plain_dtype: torch.dtype
-    ) -> Gradient:
-        """Returns a parameter's gradient under its name."""
-        return Gradient(self._names[param], tuple(_shape(param)), values, plain_dtype)
+    def vector(self, param: torch.Tensor, values: torch.Tensor, plain_dtype: torch.dtype) -> Vector:
+        """Returns a parameter's gradient with its residuals."""
+        return self.residuals.vector(self._names[param], values, plain_dtype)
+
+    def agreement(
+        self, collective: str, params: Sequence[torch.Tensor], vectors: Sequence[Vector], plan: Plan
+    ) -> Callable[[], None]:
+        """Compares what ranks are about to do; see `agreement.begin`."""
+        # Ranks that fill their buckets otherwise do so from the start.
+        if self._engine.global_steps != self._first_step or not vectors:
+            return exchange.nothing
+        names = ", ".join(self._names[param] for param in params)
+        return agreement.begin(collective, vectors, plan, f", gradients of {names}")
 
 
 def compress_gradients(
@@ -179,17 +151,15 @@ def compress_gradients(
     _carry_residuals(handle, engine)
     optimizer = engine.optimizer
     if type(optimizer) is DeepSpeedZeroOptimizer_Stage3:
-        _compress_stage_3(handle, optimizer, compression)
+        _compress_stage_3(handle, optimizer)
     elif type(optimizer) is DeepSpeedZeroOptimizer:
-        _compress_stages_1_and_2(handle, optimizer, compression)
+        _compress_stages_1_and_2(handle, optimizer)
     else:
-        _compress_all_reduce(handle, engine, compression)
+        _compress_all_reduce(handle, engine)
     return handle
 
 
-def _compress_all_reduce(
-    handle: ZeroCompression, engine: deepspeed.DeepSpeedEngine, compression: Compression
-) -> None:
+def _compress_all_reduce(handle: ZeroCompression, engine: deepspeed.DeepSpeedEngine) -> None:
     def allreduce_bucket(
         bucket: list[torch.Tensor],
         dp_group: distributed.ProcessGroup,
@@ -199,21 +169,17 @@ def _compress_all_reduce(
         flat = torch.cat([tensor.flatten() for tensor in bucket])
         means = _wide_enough(flat, dtype)
         params_in = _params_by_address(engine)
-        gradients, start = [], 0
+        params, vectors, start = [], [], 0
         for tensor in bucket:
             end = start + tensor.numel()
             for param in params_in[tensor.data_ptr()]:
                 values = means[start : start + param.numel()]
-                gradients.append(handle.gradient(param, values, dtype))
+                vectors.append(handle.vector(param, values, dtype))
+                params.append(param)
                 start += param.numel()
             start = end  # beyond what DeepSpeed appends to make groups divisible
-        world_size = distributed.get_world_size(dp_group)
-        if num_nodes(compression, world_size) is not None:
-            compressed = [g for g in gradients if compresses(compression, g.shape)]
-            handle.average_on_nodes(compressed, dp_group)
-            gradients = [g for g in gradients if not compresses(compression, g.shape)]
-        parts = replicated_parts(gradients, compression, world_size)
-        handle.average(parts, dp_group, everywhere=True)
+        plan = handle.plan(dp_group)
+        all_reduce_vectors(vectors, plan, handle.agreement("all_reduce", params, vectors, plan))
         return means.to(flat.dtype)
 
     handle.replace(engine, "allreduce_bucket", allreduce_bucket)
@@ -234,23 +200,23 @@ def _wide_enough(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return values.to(torch.promote_types(values.dtype, dtype))
 
 
-def _compress_stages_1_and_2(
-    handle: ZeroCompression, optimizer: DeepSpeedZeroOptimizer, compression: Compression
-) -> None:
+def _compress_stages_1_and_2(handle: ZeroCompression, optimizer: DeepSpeedZeroOptimizer) -> None:
     def gradient_reduction_w_predivide(
         tensor: torch.Tensor, communication_data_type: torch.dtype
     ) -> torch.Tensor:
         means = _wide_enough(tensor, communication_data_type)
-        gradients, start = [], 0
+        params, vectors, shares, start = [], [], [], 0
         for group, index, param_id in optimizer.ipg_buckets[communication_data_type].params:
             param = optimizer.bit16_groups[group][index]
             values = means[start : start + param.numel()]
             start += param.numel()
-            shares = _shares(optimizer, group, param_id, param.numel())
-            gradients.append((handle.gradient(param, values, communication_data_type), shares))
-        process_group = optimizer.dp_process_group
-        world_size = distributed.get_world_size(process_group)
-        handle.average(owned_parts(gradients, compression, world_size), process_group)
+            params.append(param)
+            vectors.append(handle.vector(param, values, communication_data_type))
+            shares.append(_shares(optimizer, group, param_id, param.numel()))
+        plan = handle.plan(optimizer.dp_process_group)
+        agreed = handle.agreement("reduce_scatter", params, vectors, plan)
+        parts = for_owners(zip(vectors, shares, strict=True), plan)
+        exchange.reduce_scatter(parts, plan, agreed)
         if means is not tensor:
             tensor.copy_(means)
         return means
@@ -259,36 +225,29 @@ def _compress_stages_1_and_2(
     handle.replace(optimizer, "gradient_reduction_w_predivide", gradient_reduction_w_predivide)
 
 
-def _shares(
-    optimizer: DeepSpeedZeroOptimizer, group: int, param_id: int, size: int
-) -> list[tuple[int, int, int]]:
-    """Returns (rank, start, stop) of the partitions that a parameter of `size` values lies in."""
+def _shares(optimizer: DeepSpeedZeroOptimizer, group: int, param_id: int, size: int) -> list[Share]:
+    """Returns the partitions that a parameter of `size` values lies in."""
     starts = sorted(
         (int(optimizer.grad_start_offset[group][rank][param_id]), rank)
         for rank in optimizer.param_to_partition_ids[group][param_id]
     )
     stops = [start for start, _ in starts[1:]] + [size]
-    return [(rank, start, stop) for (start, rank), stop in zip(starts, stops, strict=True)]
+    return [Share(rank, start, stop) for (start, rank), stop in zip(starts, stops, strict=True)]
 
 
-def _compress_stage_3(
-    handle: ZeroCompression, optimizer: DeepSpeedZeroOptimizer_Stage3, compression: Compression
-) -> None:
+def _compress_stage_3(handle: ZeroCompression, optimizer: DeepSpeedZeroOptimizer_Stage3) -> None:
     def avg_scatter_grads(
         params_to_reduce: list[torch.Tensor], communication_data_type: torch.dtype
     ) -> list[torch.Tensor]:
-        gradients = []
+        vectors = []
         for param in params_to_reduce:
             values = _wide_enough(param.grad.flatten(), communication_data_type)
-            gradients.append(handle.gradient(param, values, communication_data_type))
-        group = optimizer.dp_process_group
-        world_size, rank = distributed.get_world_size(group), distributed.get_rank(group)
-        handle.average(evenly_owned_parts(gradients, compression, world_size), group)
-        shares = [
-            gradient.values[rank * chunk_size : (rank + 1) * chunk_size]
-            for gradient in gradients
-            for chunk_size in [-(-gradient.values.numel() // world_size)]
-        ]
+            vectors.append(handle.vector(param, values, communication_data_type))
+        plan = handle.plan(optimizer.dp_process_group)
+        agreed = handle.agreement("reduce_scatter", params_to_reduce, vectors, plan)
+        exchange.reduce_scatter(for_even_owners(vectors, plan), plan, agreed)
+        own = [even_shares(v.size, plan.world_size)[plan.rank] for v in vectors]
+        shares = [v.values[s.start : s.stop] for v, s in zip(vectors, own, strict=True)]
         return [share.to(optimizer.gradient_accumulation_dtype) for share in shares]
 
     handle.replace(optimizer, STAGE_3_SCATTER, avg_scatter_grads)

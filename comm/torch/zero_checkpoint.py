@@ -15,7 +15,7 @@ import deepspeed
 
 from comm.torch import checkpoint
 from comm.torch.feedback import Feedback
-from comm.torch.zero_residuals import Residuals
+from comm.torch.residuals import Residuals
 
 _FOLDER = "gradient_compression"
 
@@ -34,7 +34,7 @@ def save_residuals(
     """Writes the residuals of all ranks into a checkpoint; every rank calls this."""
     if residuals.feedbacks is None:
         return
-    residuals.rescale(loss_scale(engine))
+    residuals.follow(loss_scale(engine))
     folder = Path(save_dir) / tag / _FOLDER
     checkpoint.save(folder, residuals.feedbacks, ranks_per_node=residuals.ranks_per_node)
 
