@@ -3,16 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from models.validation import explain
+from base.config import MAX_INTEGER, Section, explain
 
 # Flax defaults to 1e-6 and PyTorch to 1e-5; one constant keeps the two networks one function.
 LAYER_NORM_EPSILON = 1e-6
-
-
-# Of whole numbers that nothing else limits: what 64 bits hold.
-MAX_INTEGER = 2**63 - 1
 
 # As many were trained once, https://arxiv.org/abs/2203.00555; each is compiled by itself.
 MAX_LAYERS = 1000
@@ -22,14 +18,12 @@ class ModelConfigError(ValueError):
     """A model description that cannot be built; the message lists every problem."""
 
 
-class VisionTransformerConfig(BaseModel):
+class VisionTransformerConfig(Section):
     """Shape of a pre-norm vision transformer with mean pooling.
 
     Reference: Dosovitskiy et al., "An Image is Worth 16x16 Words", https://arxiv.org/abs/2010.11929;
     mean pooling in place of a class token as in https://arxiv.org/abs/2205.01580.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     image_size: int = Field(
         ge=1, le=MAX_INTEGER, description="height and width of an image, in pixels"

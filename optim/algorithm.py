@@ -14,7 +14,9 @@ from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from base.config import STRICT_INTEGER, Section
 
 # Of one framework: an array, or a tensor.
 Array = Any
@@ -23,24 +25,12 @@ Array = Any
 Scalar = Any
 
 
-def _require_integer(value: object) -> object:
-    if type(value) is not int:
-        raise ValueError(f"expected an integer, got {value!r}")
-    return value
-
-
-# For a Literal of integers, which takes whatever is equal to one of them: True for 1, and 8.0.
-STRICT_INTEGER = BeforeValidator(_require_integer)
-
-
-class Algorithm(BaseModel, ABC):
+class Algorithm(Section, ABC):
     """Hyperparameters of one optimizer; checked, immutable, and part of a run's configuration.
 
     Raises:
       pydantic.ValidationError (a ValueError): A name is unknown or a value out of its range.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     # In configurations.
     name: ClassVar[str]

@@ -4,13 +4,13 @@ import ipaddress
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from base.config import Section
 
 
-class GatewayConfig(BaseModel):
+class GatewayConfig(Section):
     """How to serve one artifact."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     artifact: Path
     host: str = "127.0.0.1"

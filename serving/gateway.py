@@ -23,8 +23,8 @@ if __name__ == "__main__":
 import typer
 from pydantic import ValidationError
 
+from base.config import explain
 from models.config import ModelConfigError
-from models.validation import explain
 from models.weights import WeightsError
 from registry.artifact import ArtifactError, load
 from registry.paths import from_user

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from base.config import MAX_INTEGER, STRICT_INTEGER, Section, explain
 from data import digits
-from models.config import MAX_INTEGER, VisionTransformerConfig
-from models.validation import explain
+from models.config import VisionTransformerConfig
 from optim.adabelief import AdaBelief
 from optim.adamw import AdamW
 from optim.adan import Adan
-from optim.algorithm import STRICT_INTEGER, Algorithm
+from optim.algorithm import Algorithm
 from optim.lion import Lion
 from optim.sophia import Sophia
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
@@ -42,11 +42,7 @@ class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem, one a line."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class ArtifactConfig(_Section):
+class ArtifactConfig(Section):
     """What the trained model is published as."""
 
     name: str
@@ -70,7 +66,7 @@ class ArtifactConfig(_Section):
         return version
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """How long to train, from which seed, and how often to say so."""
 
     seed: int = Field(ge=0, lt=2**63, description="of weights, order of data and augmentation")
@@ -78,14 +74,14 @@ class RunConfig(_Section):
     log_every_steps: int = Field(default=100, ge=1, le=MAX_LOG_EVERY_STEPS)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which network."""
 
     architecture: Literal["vision_transformer"]
     config: VisionTransformerConfig
 
 
-class AugmentConfig(_Section):
+class AugmentConfig(Section):
     """Limits of `data.augment.random_affine`."""
 
     max_shift_pixels: float = Field(ge=0)
@@ -93,7 +89,7 @@ class AugmentConfig(_Section):
     max_scale: float = Field(ge=0, lt=1)
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What to learn from."""
 
     source: Literal["digits"]
@@ -109,13 +105,13 @@ class DataConfig(_Section):
     augment: AugmentConfig | None = None
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """Cross-entropy, with `label_smoothing` of each target spread evenly over all classes."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
-class OptimizerConfig(_Section):
+class OptimizerConfig(Section):
     """Which optimizer trains; vectors, such as biases, do not decay.
 
     Each has a section of its own, so that one file can hold good values of several, and `name`
@@ -145,7 +141,7 @@ class OptimizerConfig(_Section):
         return algorithm
 
 
-class ScheduleConfig(_Section):
+class ScheduleConfig(Section):
     """The learning rate over time, see `optim.schedule`."""
 
     kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"]
@@ -157,7 +153,7 @@ class ScheduleConfig(_Section):
     )
 
 
-class GradientCompressionConfig(_Section):
+class GradientCompressionConfig(Section):
     """How gradients travel between ranks, see `comm.compression.Compression`."""
 
     enabled: bool = False
@@ -181,7 +177,7 @@ class GradientCompressionConfig(_Section):
     )
 
 
-class ZeroConfig(_Section):
+class ZeroConfig(Section):
     """What DeepSpeed partitions among the ranks, https://arxiv.org/abs/1910.02054."""
 
     stage: Annotated[Literal[0, 1, 2, 3], STRICT_INTEGER] = Field(
@@ -199,7 +195,7 @@ class ZeroConfig(_Section):
         return self
 
 
-class TorchConfig(_Section):
+class TorchConfig(Section):
     """How `//train:torch` uses the machine."""
 
     num_threads: int | None = Field(
@@ -207,7 +203,7 @@ class TorchConfig(_Section):
     )
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """One training run, all of it."""
 
     artifact: ArtifactConfig

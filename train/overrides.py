@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models.validation import shown
+from base.config import shown
 from train.yaml_loader import MAX_DEPTH, YamlError, load_yaml
 
 _MAX_SHOWN = 200

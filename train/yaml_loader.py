@@ -18,7 +18,7 @@ from yaml.reader import Reader
 from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
-from models.validation import in_path, shown
+from base.config import in_path, shown
 
 # Far beyond any configuration, and read within seconds.
 MAX_CHARACTERS = 2**17

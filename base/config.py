@@ -1,13 +1,39 @@
-"""Turns pydantic's validation errors into lines a user can act on."""
+"""Sections, of which configurations are made, and what a user reads about wrong ones."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+# Of whole numbers that nothing else limits: what 64 bits hold.
+MAX_INTEGER = 2**63 - 1
 
 _MAX_SHOWN = 200
 _MAX_KEY_SHOWN = 60
+
+
+class Section(BaseModel):
+    """Values by name, checked when they are given and the same ever after.
+
+    Unknown names are refused, and so is what only resembles a value of the right type: "8" and 8.0
+    for the integer 8, True for 1, and infinity and NaN for a number. An integer is a number.
+
+    Raises:
+        pydantic.ValidationError (a ValueError): A name or a value is refused; see `explain`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _require_integer(value: object) -> object:
+    if type(value) is not int:
+        raise ValueError(f"expected an integer, got {value!r}")
+    return value
+
+
+# For a Literal of integers, which takes whatever is equal to one of them: True for 1, and 8.0.
+STRICT_INTEGER = BeforeValidator(_require_integer)
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -1,0 +1,81 @@
+"""What a section takes and refuses, and that a refusal says where, what and what else."""
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError
+
+from base.config import STRICT_INTEGER, Section, explain, in_path, shown
+
+
+class _Inner(Section):
+    width: int = Field(default=1, ge=1)
+    rate: float = 0.5
+    bits: Annotated[Literal[1, 8], STRICT_INTEGER] = 8
+
+
+class _Outer(Section):
+    name: str
+    inner: _Inner = _Inner()
+    other: _Inner | None = None
+
+
+def _problems(content: Any) -> list[str]:
+    with pytest.raises(ValidationError) as refusal:
+        _Outer.model_validate(content)
+    return explain(refusal.value, _Outer)
+
+
+def test_takes_what_it_says() -> None:
+    outer = _Outer.model_validate({"name": "a", "other": {"rate": 1, "bits": 1}})
+    assert outer == _Outer(name="a", other=_Inner(rate=1.0, bits=1))
+
+
+def test_never_changes() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        _Inner().width = 2
+
+
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        ({"width": "8"}, "inner.width: input should be a valid integer, got '8'"),
+        ({"width": 8.0}, "inner.width: input should be a valid integer, got 8.0"),
+        ({"width": True}, "inner.width: input should be a valid integer, got True"),
+        ({"width": 0}, "inner.width: input should be greater than or equal to 1, got 0"),
+        ({"rate": float("inf")}, "inner.rate: input should be a finite number, got inf"),
+        ({"rate": float("nan")}, "inner.rate: input should be a finite number, got nan"),
+        ({"rate": "0.5"}, "inner.rate: input should be a valid number, got '0.5'"),
+        ({"bits": True}, "inner.bits: expected an integer, got True"),
+        ({"bits": 8.0}, "inner.bits: expected an integer, got 8.0"),
+        ({"bits": 4}, "inner.bits: input should be 1 or 8, got 4"),
+        (
+            {"widht": 8},
+            "inner.widht: unknown key, did you mean 'width'? (accepted: width, rate, bits)",
+        ),
+        ({"colour": 8}, "inner.colour: unknown key (accepted: width, rate, bits)"),
+        ([8], "inner: expected a section of keys, got [8]"),
+    ],
+)
+def test_refuses_with_the_path_and_what_is_accepted(inner: Any, message: str) -> None:
+    assert _problems({"name": "a", "inner": inner}) == [message]
+
+
+def test_names_the_keys_of_a_section_that_may_be_absent() -> None:
+    (problem,) = _problems({"name": "a", "other": {"colour": 1}})
+    assert problem == "other.colour: unknown key (accepted: width, rate, bits)"
+
+
+def test_lists_every_problem() -> None:
+    assert _problems({"inner": {"width": 0}, "colour": 1}) == [
+        "name: missing, but required",
+        "inner.width: input should be greater than or equal to 1, got 0",
+        "colour: unknown key (accepted: name, inner, other)",
+    ]
+
+
+def test_long_input_is_cut() -> None:
+    (problem,) = _problems({"name": ["x" * 10**6]})
+    assert len(problem) < 300
+    assert len(in_path(["k" * 10**6, 3])) < 70
+    assert len(shown("x" * 10**6)) < 210
