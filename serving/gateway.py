@@ -28,11 +28,11 @@ from models.config import ModelConfigError
 from models.weights import WeightsError
 from registry.artifact import ArtifactError, load
 from registry.paths import from_user
-from registry.predictor import check_model
 from serving.config import GatewayConfig
 from serving.environment import isolate
 from serving.errors import StartError
 from serving.model import served_model
+from serving.predictor import check_model
 
 
 def main(

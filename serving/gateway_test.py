@@ -19,7 +19,6 @@ from typer.testing import CliRunner, Result
 
 from registry.artifact import LoadedArtifact, publish
 from registry.example import example_artifact, example_tensors
-from registry.predictor import predictor
 from serving.client import InferenceError
 from serving.environment import SETTINGS, isolate
 from serving.example import example_images, publish_example
@@ -33,6 +32,7 @@ from serving.gateway_process import (
     start,
     wait_until,
 )
+from serving.predictor import predictor
 
 # The frameworks sum in different orders.
 CROSS_FRAMEWORK_ATOL = 1e-4

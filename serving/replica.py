@@ -13,9 +13,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from registry.artifact import ArtifactError, load
-from registry.predictor import Framework, predictor
 from serving.errors import OverloadedError, StartError, UnavailableError
 from serving.model import served_model
+from serving.predictor import Framework, predictor
 from serving.service import Predict
 from serving.tensors import zeros
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from registry.artifact import LoadedArtifact
-from registry.predictor import predictor
 from serving.example import example_images, publish_example
 from serving.gateway_process import START_S, processes_of, running
+from serving.predictor import predictor
 
 # The same program on the same processor; threads may split the sums differently.
 FLOAT32_ATOL = 1e-5

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "comm": ["base", "kernels"],
     "models": ["base", "kernels"],
     "data": ["base"],
-    "registry": ["base", "proto", "models"],
+    "registry": ["base", "proto"],
     "train": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry"],
     "serving": ["base", "proto", "registry", "models"],
     "benchmarks": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving"],

@@ -11,7 +11,7 @@ from models.config import ModelConfigError, parse_model
 from models.weights import WeightsError, init_weights
 from registry.artifact import LoadedArtifact, load, publish
 from registry.example import MODEL_CONFIG, example_artifact
-from registry.predictor import check_model, predictor
+from serving.predictor import check_model, predictor
 
 # Both frameworks compute in float32 in different orders; logits of this model are of order 1.
 FLOAT32_ATOL = 1e-4
