@@ -12,11 +12,8 @@ Digests chain downwards, so each fact is stored once and a flipped bit anywhere 
 import hashlib
 import os
 import re
-import secrets
-import shutil
 import stat
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +23,7 @@ import safetensors.numpy
 from google.protobuf.message import DecodeError
 from hpc.artifact.v1 import artifact_pb2
 
-from base.files import make_directory
+from base.files import new_directory
 from registry.descriptor import canonical_json, check
 from registry.errors import ArtifactError, PlaceTakenError
 
@@ -100,7 +97,7 @@ def publish(
         PlaceTakenError: `directory` is taken, or was when all was written.
 
     Whatever it raises, an interrupt too, it removes what it wrote. A process that is killed may
-    leave `.publishing-*` beside `directory`, which is in nobody's way and may be removed.
+    leave `.partial-*` beside `directory`, which is in nobody's way and may be removed.
     """
     described = artifact_pb2.Artifact()
     described.CopyFrom(artifact)
@@ -119,7 +116,7 @@ def publish(
     digest_line = f"{_sha256(descriptor)}  {DESCRIPTOR}\n".encode()
     contents = {WEIGHTS: weights, DESCRIPTOR: descriptor, DIGEST: digest_line}
     try:
-        _write_directory(directory.absolute(), contents)
+        _write_directory(directory, contents)
     except (OSError, ValueError) as error:  # ValueError: no path can hold a NUL
         raise ArtifactError(
             f"cannot publish to {directory}: {getattr(error, 'strerror', None) or error}; "
@@ -217,41 +214,16 @@ def require_free(directory: Path) -> None:
 
 
 def _write_directory(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes `contents` under a temporary name beside `directory`, then renames it into place."""
-    # The rename is what decides; this spares the writing, and says more.
+    # The rename at the end is what decides; this spares the writing, and says more.
     require_free(directory)
-    # Not named after `directory`, whose name may be as long as a name can be.
-    assembled = directory.with_name(f".publishing-{secrets.token_hex(8)}")
-    with ExitStack() as undo:
-        make_directory(directory.parent, undo)
-        undo.callback(shutil.rmtree, assembled, ignore_errors=True)
-        assembled.mkdir()
-        for name, content in contents.items():
-            with (assembled / name).open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        _fsync_directory(assembled)
-        _put(assembled, directory)
-        undo.pop_all()
-    _fsync_directory(directory.parent)
-
-
-def _put(assembled: Path, directory: Path) -> None:
     try:
-        assembled.rename(directory)
-    except OSError as error:
+        with new_directory(directory) as assembled:
+            for name, content in contents.items():
+                (assembled / name).write_bytes(content)
+    except FileExistsError as error:
         raise PlaceTakenError(
             f"cannot publish to {directory}: {error.strerror}; choose a new directory"
         ) from error
-
-
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _plain_files(directory: Path) -> set[str]:

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from base.files import make_directory, rehearse_directory
+from base.files import flush, make_directory, rehearse_directory
 
 
 def results_directory(out: Path | None) -> Path:
@@ -67,16 +67,10 @@ def _write_together(directory: Path, name: str, contents: Mapping[str, bytes]) -
     paths = [directory / f"{name}{suffix}" for suffix in contents]
     with TemporaryDirectory(prefix=".", dir=directory) as whole, ExitStack() as undo:
         for path, content in zip(paths, contents.values(), strict=True):
-            _write(Path(whole, path.name), content)
+            Path(whole, path.name).write_bytes(content)
+            flush(Path(whole, path.name))
         for path in paths:
             os.link(Path(whole, path.name), path)
             undo.callback(path.unlink)
         undo.pop_all()
     return paths
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -24,6 +24,7 @@ import safetensors.torch
 import torch
 from torch import distributed
 
+from base.files import replacing, write_file
 from comm.torch.errors import communicating
 from comm.torch.feedback import Feedback
 from comm.torch.subgroup import default_group
@@ -86,10 +87,8 @@ def save(
         for kind, spans in (("local", [local]), ("owned", owned)):
             for span in spans:
                 tensors[f"{kind}/{span.start}/{name}"] = span.values.cpu().contiguous()
-    path = folder / _file_name(rank, world_size)
-    temporary = path.with_suffix(".partial")
-    safetensors.torch.save_file(tensors, temporary, metadata={"save_id": save_id})
-    _publish(temporary, path)
+    with replacing(folder / _file_name(rank, world_size)) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata={"save_id": save_id})
     with communicating("waiting for all ranks' residuals to be written", group):
         distributed.barrier(group)
     if rank == 0:
@@ -101,9 +100,7 @@ def save(
             "step": step,
             "sizes": sizes,
         }
-        temporary = folder / f"{_MANIFEST}.partial"
-        temporary.write_text(json.dumps(manifest, indent=1))
-        _publish(temporary, folder / _MANIFEST)
+        write_file(folder / _MANIFEST, json.dumps(manifest, indent=1).encode())
     with communicating("waiting for the manifest of the residuals to be written", group):
         distributed.barrier(group)
 
@@ -212,15 +209,3 @@ def _same_id(group: distributed.ProcessGroup) -> str:
 
 def _file_name(rank: int, world_size: int) -> str:
     return f"rank-{rank:05d}-of-{world_size:05d}.safetensors"
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    """Gives a written file its name, when its bytes are on the disk."""
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

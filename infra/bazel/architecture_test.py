@@ -53,7 +53,7 @@ def _make_workspace(root: Path) -> None:
     )
     rooms = sorted(_may_import())
     for room in rooms:
-        (root / room).mkdir()
+        (root / room).mkdir(exist_ok=True)
         others = [other for other in rooms if other != room]
         (root / room / "BUILD").write_text(_ROOM_BUILD.format(room=room, others=others))
 

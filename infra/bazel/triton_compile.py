@@ -220,22 +220,13 @@ def _resources(ptxas_log: str) -> dict[str, int]:
 
 
 def write(compiled: list[Compiled], directory: Path) -> None:
-    """Writes the cubins and, last, the metadata, each under a temporary name first."""
+    """Writes the cubins and, last, the metadata."""
     directory.mkdir(parents=True, exist_ok=True)
     for item in compiled:
-        _write_file(directory / item.file_name, item.cubin)
+        (directory / item.file_name).write_bytes(item.cubin)
     cubins = sorted((item.metadata for item in compiled), key=lambda m: (m["name"], m["arch"]))
     text = json.dumps({"cubins": cubins}, indent=2, sort_keys=True) + "\n"
-    _write_file(directory / METADATA_FILE, text.encode())
-
-
-def _write_file(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    (directory / METADATA_FILE).write_bytes(text.encode())
 
 
 if __name__ == "__main__":

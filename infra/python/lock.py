@@ -20,6 +20,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from base.files import write_file
+
 # An environment for pip in which no setting of the user counts, so that it asks its default index.
 _NO_SETTINGS = {
     "PIP_CONFIG_FILE": os.devnull,
@@ -107,16 +109,6 @@ def _merge_default_index(python: Path, pins: Pins, sources: Sequence[str]) -> No
         pins[name].hashes |= pin.hashes
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that an interrupted run leaves the old one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-
-
 def _render(pins: Pins, source: str) -> str:
     return _HEADER.format(source=source) + "".join(
         f"{pins[name].locked()}\n" for name in sorted(pins)
@@ -158,11 +150,12 @@ class Locker:
                 self._python, [pins["torch"].requirement()], "--only-binary=:all:", **_NO_SETTINGS
             )
             extra = {key: pin for key, pin in cuda.items() if key not in pins}
-            write_atomically(
-                self._folder / f"{name}_torch_cuda.lock", _render(extra, f"{source.name} (torch)")
-            )
-        write_atomically(source.with_suffix(".lock"), _render(pins, source.name))
+            self._write(f"{name}_torch_cuda", _render(extra, f"{source.name} (torch)"))
+        self._write(name, _render(pins, source.name))
         print(f"{source.with_suffix('.lock').name}: {len(pins)} distributions")
+
+    def _write(self, name: str, lock: str) -> None:
+        write_file(self._folder / f"{name}.lock", lock.encode())
 
     def _resolve_built(self, name: str, built: Sequence[str], pins: Pins) -> Pins:
         """Resolves source distributions, which must be built beside the wheels to be asked."""

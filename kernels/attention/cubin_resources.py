@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from base.files import write_file
+
 METADATA_FILE = "metadata.json"
 
 
@@ -66,7 +68,7 @@ def read(path: Path) -> Table:
 
 
 def write(table: Table, path: Path) -> None:
-    """Writes a table, one line for each cubin, under a temporary name first."""
+    """Writes a table, one line for each cubin."""
     blocks = []
     for name, archs in sorted(table.items()):
         lines = [
@@ -74,12 +76,7 @@ def write(table: Table, path: Path) -> None:
             for arch, resources in sorted(archs.items(), key=lambda item: int(item[0]))
         ]
         blocks.append(f"  {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n  }")
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w") as file:
-        file.write("{\n" + ",\n".join(blocks) + "\n}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_file(path, ("{\n" + ",\n".join(blocks) + "\n}\n").encode())
 
 
 if __name__ == "__main__":
