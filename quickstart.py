@@ -25,10 +25,11 @@ import typer
 from rich.console import Console
 
 from base.interrupts import Interrupted, take
+from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error
 from data import digits
 from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
-from train.cli import EXIT_BAD_INPUT, output_path, unique_name
+from train.cli import NO_OUTPUT, unique_name
 from train.config import ConfigError, load_config
 from train.meter import TrainingError
 from train.preflight import check_run
@@ -36,7 +37,6 @@ from train.progress import show_progress
 from train.publication import Publication, require_vacant
 
 REQUIRED_ACCURACY = 0.97
-EXIT_FAILED = 1
 NUM_SAMPLES = 5
 STOP_TIMEOUT_S = 30.0
 
@@ -69,14 +69,13 @@ def main(
     """Train a model on real handwritten digits, serve it, and ask it about unseen ones."""
     console = Console(highlight=False)
     try:
-        run_dir = _new_run_dir() if output is None else output_path(output)
+        output = _new_run() if output is None else output
+        run_dir = directory_from_user(output, NO_OUTPUT)
         _run(console, framework, run_dir, keep)
-    except (ConfigError, ArtifactError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_BAD_INPUT) from error
+    except (PathError, ConfigError, ArtifactError) as error:
+        end_with_error(error)
     except (QuickstartError, TrainingError, InferenceError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(EXIT_FAILED) from error
+        end_with_error(error, EXIT_FAILED)
 
 
 def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> None:
@@ -204,6 +203,6 @@ def _stage(console: Console, title: str) -> Iterator[None]:
     console.print(f"[dim]   {time.perf_counter() - start:.1f} s[/]")
 
 
-def _new_run_dir() -> Path:
+def _new_run() -> str:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache, "hpc", "quickstart", unique_name())
+    return f"{cache}/hpc/quickstart/{unique_name()}"

@@ -1,11 +1,10 @@
 """What the command lines of benchmarks share, here and beside the kernels."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import NoReturn
 
-EXIT_BAD_INPUT = 2
+from base.program import end_with_error
 
 # No count of runs, steps or sizes that a benchmark ends with in a lifetime is larger.
 MAX_COUNT = 10**6
@@ -20,8 +19,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Says what was wrong and ends the process."""
-        print(f"error: {message}; --help lists the options", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        end_with_error(f"{message}; --help lists the options")
 
 
 def positive_int(text: str) -> int:

@@ -15,7 +15,7 @@ if __name__ == "__main__":
 
 from importlib import import_module
 
-from base.options import EXIT_BAD_INPUT
+from base.program import EXIT_BAD_INPUT
 from benchmarks.harness.runner import run
 
 SUITES = ("attention", "bakeoff", "compression", "convergence", "optim")

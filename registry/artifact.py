@@ -36,6 +36,9 @@ WEIGHTS = "model.safetensors"
 # A descriptor is a few kilobytes; a larger one is not read, let alone parsed.
 MAX_DESCRIPTOR_BYTES = 16 * 2**20
 
+# What is said of an artifact's directory that was given as ''.
+NO_DIRECTORY = "the artifact's directory is ''; name one, or '.' for this one"
+
 MAX_SHOWN = 64  # characters of a name in an error
 
 # The header's key for text about the file.

@@ -17,9 +17,9 @@ from hpc.artifact.v1 import artifact_pb2
 from rich.console import Console
 from rich.text import Text
 
+from base.program import PathError, directory_from_user, end_with_error
 from base.text import printable
-from registry.artifact import ArtifactError, LoadedArtifact, load
-from registry.paths import from_user
+from registry.artifact import NO_DIRECTORY, ArtifactError, LoadedArtifact, load
 
 KEY_WIDTH = 18
 
@@ -50,10 +50,9 @@ def show(
 ) -> None:
     """Verify an artifact and print what it holds."""
     try:
-        loaded = load(from_user(directory))
-    except ArtifactError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        loaded = load(directory_from_user(directory, NO_DIRECTORY))
+    except (PathError, ArtifactError) as error:
+        end_with_error(error)
     # soft_wrap leaves long digests to the terminal, so that a pipe gets them whole.
     Console().print(describe(loaded), soft_wrap=True, end="")
 

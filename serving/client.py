@@ -3,7 +3,6 @@
 bazel run //serving:client -- infer --address 127.0.0.1:8001 --model digits --input images.npy
 """
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import typer
 from inference import grpc_service_pb2 as oip
 from inference import grpc_service_pb2_grpc as oip_grpc
 
+from base.program import EXIT_BAD_INPUT, EXIT_FAILED, end_with_error, from_user
 from base.text import printable
 from serving.elements import DTYPES
 from serving.errors import TensorContentError
@@ -214,7 +214,8 @@ def ready_command(
     with _connection(address, timeout_s) as client:
         ready = client.ready(model)
     typer.echo("ready" if ready else "not ready")
-    raise typer.Exit(0 if ready else 1)
+    if not ready:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @contextmanager
@@ -224,21 +225,17 @@ def _connection(address: str, timeout_s: float) -> Iterator[InferenceClient]:
         with InferenceClient(address, timeout_s) as client:
             yield client
     except (InferenceError, TypeError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
         failed = isinstance(error, InferenceError) and error.code not in _BAD_INPUT
-        raise typer.Exit(1 if failed else 2) from error
+        end_with_error(error, EXIT_FAILED if failed else EXIT_BAD_INPUT)
 
 
 def _load_array(path: Path) -> np.ndarray:
-    # `bazel run` starts programs in its own directory, not in the user's.
-    file = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), path)
     try:
-        with file.open("rb") as stream:
+        with from_user(path).open("rb") as stream:
             return np.lib.format.read_array(stream, allow_pickle=False)
     except Exception as error:  # numpy states no set of errors, and a header is an expression
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        typer.echo(f"error: cannot read {path} as a .npy array: {reason}", err=True)
-        raise typer.Exit(2) from error
+        end_with_error(f"cannot read {path} as a .npy array: {reason}")
 
 
 if __name__ == "__main__":

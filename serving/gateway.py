@@ -13,7 +13,7 @@ environment.
 import asyncio
 import logging
 import os
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 from base.interrupts import exit_when_interrupted, hear_signals_in_imports
 
@@ -24,10 +24,10 @@ import typer
 from pydantic import ValidationError
 
 from base.config import explain
+from base.program import PathError, directory_from_user, end_with_error
 from models.config import ModelConfigError
 from models.weights import WeightsError
-from registry.artifact import ArtifactError, load
-from registry.paths import from_user
+from registry.artifact import NO_DIRECTORY, ArtifactError, load
 from serving.config import GatewayConfig
 from serving.environment import isolate
 from serving.errors import StartError
@@ -52,7 +52,7 @@ def main(
     try:
         config = GatewayConfig.model_validate(
             {
-                "artifact": from_user(artifact),
+                "artifact": directory_from_user(artifact, NO_DIRECTORY),
                 "host": host,
                 "port": port,
                 "framework": framework,
@@ -64,9 +64,9 @@ def main(
         check_model(loaded)
         model = served_model(loaded, config.framework)
     except ValidationError as error:
-        _refuse("; ".join(explain(error, GatewayConfig)))
-    except (ArtifactError, ModelConfigError, WeightsError) as error:
-        _refuse(str(error))
+        end_with_error("; ".join(explain(error, GatewayConfig)))
+    except (PathError, ArtifactError, ModelConfigError, WeightsError) as error:
+        end_with_error(error)
 
     if unused := isolate(os.environ):
         names = ", ".join(unused)
@@ -78,12 +78,7 @@ def main(
     try:
         asyncio.run(serve_until_signal(config, model))
     except StartError as error:
-        _refuse("\n".join([str(error), *getattr(error, "__notes__", [])]))
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"error: {reason}", err=True)
-    raise typer.Exit(2)
+        end_with_error("\n".join([str(error), *getattr(error, "__notes__", [])]))
 
 
 if __name__ == "__main__":

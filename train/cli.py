@@ -1,6 +1,5 @@
 """The command line that `//train:flax` and `//train:torch` share."""
 
-import os
 import secrets
 import sys
 from collections.abc import Callable, Sequence
@@ -12,18 +11,19 @@ from typing import Annotated, Protocol
 import typer
 from rich.console import Console
 
+from base.output import Output
+from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
 from registry.artifact import ArtifactError
 from train.callbacks import Callback
 from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
 from train.launcher import RankError
 from train.meter import TrainingError
-from train.output import Output
 from train.preflight import Framework, check_run
 from train.progress import show_progress
 from train.publication import Publication
 
-EXIT_FAILED = 1
-EXIT_BAD_INPUT = 2
+# What is said of an `--output` that was given as ''.
+NO_OUTPUT = "--output: expected the path of a new directory, got ''"
 
 MAX_RANKS = 1024
 
@@ -70,39 +70,16 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
         """Train a model, evaluate it on held-out data and publish it as an artifact."""
         try:
             checked = load_config(from_user(config), overrides or ())
-            output_dir = _new_run_dir(checked.artifact) if output is None else output_path(output)
+            output = _new_run(checked.artifact) if output is None else output
+            output_dir = directory_from_user(output, NO_OUTPUT)
             check_run(checked, output_dir, framework=framework, world_size=nproc)
             _run(load_train(), checked, output_dir, nproc, quiet)
-        except (ConfigError, ArtifactError, TrainingError) as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(EXIT_BAD_INPUT) from error
+        except (PathError, ConfigError, ArtifactError, TrainingError) as error:
+            end_with_error(error)
         except RankError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(EXIT_FAILED) from error
+            end_with_error(error, EXIT_FAILED)
 
     app()
-
-
-def from_user(path: Path) -> Path:
-    """Resolves a path against the user's directory, which is not that of a `bazel run` program."""
-    return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), path)
-
-
-def output_path(option: str) -> Path:
-    """Returns the directory that `--output` names.
-
-    Raises:
-        ConfigError: It names none, or is relative to a directory that is gone.
-    """
-    if not option:
-        raise ConfigError("--output: expected the path of a new directory, got ''")
-    try:
-        return Path(os.path.abspath(from_user(Path(option))))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"--output: the current directory, where {option} was to go, is gone; name an "
-            "absolute path"
-        ) from error
 
 
 def unique_name() -> str:
@@ -110,8 +87,8 @@ def unique_name() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-def _new_run_dir(artifact: ArtifactConfig) -> Path:
-    return output_path(f"runs/{artifact.name}-{artifact.version}-{unique_name()}")
+def _new_run(artifact: ArtifactConfig) -> str:
+    return f"runs/{artifact.name}-{artifact.version}-{unique_name()}"
 
 
 def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet: bool) -> None:
@@ -132,5 +109,4 @@ def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet:
     )
     if output and output.lost:
         reason = output.lost.strerror
-        typer.echo(f"error: published to {directory}, but output was lost: {reason}", err=True)
-        raise typer.Exit(EXIT_FAILED)
+        end_with_error(f"published to {directory}, but output was lost: {reason}", EXIT_FAILED)

@@ -15,7 +15,7 @@ from models.weights import init_weights
 from train import cli
 from train.callbacks import Callback
 from train.capacity import available_bytes, least_need
-from train.config import ConfigError, TrainConfig
+from train.config import TrainConfig
 from train.example import short_config
 from train.publication import Publication, require_vacant
 from train.trainer_programs import MODULES, config_file
@@ -117,20 +117,6 @@ def test_refuses_a_mount_point(refused: _Refused, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == mounted)
     stderr = refused("flax", "--config", "run.yaml", "--output", "mounted")
     assert stderr.startswith(f"error: {mounted} is a mount point, which no directory can replace")
-
-
-def test_the_directory_of_the_user_may_be_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("BUILD_WORKING_DIRECTORY", raising=False)
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    assert cli.from_user(tmp_path / "run.yaml") == tmp_path / "run.yaml"
-    assert cli.output_path(str(tmp_path / "a")) == tmp_path / "a"
-    with pytest.raises(ConfigError, match="the current directory, where a was to go, is gone"):
-        cli.output_path("a")
 
 
 @pytest.mark.parametrize("framework", MODULES)

@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from base.files import flush, make_directory, rehearse_directory
+from base.program import from_user
 
 
 def results_directory(out: Path | None) -> Path:
     """Returns where results go: `out` as the user sees it, else the workspace's own folder."""
     if out is not None:
-        return Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""), out)
+        return from_user(out)
     return Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ""), "benchmarks", "results")
 
 

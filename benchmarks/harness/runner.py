@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from base.options import EXIT_BAD_INPUT, Parser, directory_name
+from base.options import Parser, directory_name
+from base.program import EXIT_BAD_INPUT, EXIT_FAILED
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.record import Record
 from benchmarks.harness.result_files import require_writable, results_directory, write_new
 from benchmarks.harness.suite import BadInputError, FailedError, Measurement, Report, Suite
-
-EXIT_FAILED = 1
 
 
 def run(suite: Suite, arguments: Sequence[str]) -> int:

@@ -9,12 +9,11 @@ attention_triton_cubins_test.py fails where a cubin spills more than the file sa
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from base.files import write_file
+from base.program import end_with_error, from_user
 
 METADATA_FILE = "metadata.json"
 
@@ -31,20 +30,17 @@ class Resources(NamedTuple):
 Table = dict[str, dict[str, Resources]]
 
 
-def main() -> int:
-    """Returns 0, or 2 after printing what was wrong with the input."""
+def main() -> None:
+    """Writes the table that the options ask for, or ends the program with what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cubins", type=Path, required=True, help="directory with metadata.json")
     parser.add_argument("--write", type=Path, required=True, help="file to write")
     args = parser.parse_args()
-    working_directory = Path(os.environ.get("BUILD_WORKING_DIRECTORY", ""))
     try:
-        metadata = json.loads((working_directory / args.cubins / METADATA_FILE).read_text())
-        write(from_metadata(metadata["cubins"]), working_directory / args.write)
+        metadata = json.loads((from_user(args.cubins) / METADATA_FILE).read_text())
+        write(from_metadata(metadata["cubins"]), from_user(args.write))
     except (OSError, ValueError, KeyError) as error:
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        return 2
-    return 0
+        end_with_error(f"{type(error).__name__}: {error}")
 
 
 def from_metadata(cubins: list[dict[str, Any]]) -> Table:
@@ -80,4 +76,4 @@ def write(table: Table, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Standard output that a training outlives: a full disk, a pipe that nobody reads any more."""
+"""Standard output that a program outlives: a full disk, a pipe that nobody reads any more."""
 
 import io
 import os
