@@ -11,10 +11,10 @@ import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from base.files import rehearse_directory
+from base.provenance import host, library_versions, source_state
 from models.config import VisionTransformerConfig
 from registry.artifact import DIGEST, ArtifactError, PlaceTakenError, publish, require_free
 from train.config import TrainConfig
-from train.provenance import host, library_versions, source_state
 
 _FRAMEWORKS = {
     "flax": artifact_pb2.FRAMEWORK_FLAX,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from train.provenance import library_versions, source_state
+from base.provenance import library_versions, num_cores, processor, source_state
 
 # The instruction sets that numerical kernels choose by, as /proc/cpuinfo spells them.
 _ISA_FLAGS = (
@@ -86,8 +86,8 @@ def describe_machine(distributions: Sequence[str]) -> Machine:
     source = source_state()
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
-        cpu=_field(r"^model name\s*: (.+)$", cpuinfo) or platform.machine(),
-        cores=len(os.sched_getaffinity(0)),
+        cpu=processor(),
+        cores=num_cores(),
         isa=tuple(flag for flag in _ISA_FLAGS if flag in flags),
         memory_gib=round(int(memory_kib or 0) / 2**20, 1),
         load_average=round(os.getloadavg()[0], 2),

@@ -1,4 +1,4 @@
-"""Where a model comes from: the source tree, the machine and the libraries."""
+"""Where a result comes from: the source tree, the machine and the libraries."""
 
 import os
 import platform
@@ -34,8 +34,22 @@ def source_state() -> SourceState:
 
 def host(device: str) -> str:
     """Describes this machine for a human, e.g. `Intel(R) Xeon(R), 2 cores, Linux-6.1..., cpu`."""
-    cores = len(os.sched_getaffinity(0))
-    return f"{_processor()}, {cores} cores, {platform.platform()}, {device}"
+    return f"{processor()}, {num_cores()} cores, {platform.platform()}, {device}"
+
+
+def processor() -> str:
+    """Returns the model name of the CPU, or its architecture where Linux does not say more."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        cpuinfo = ""
+    found = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
+    return found[1].strip() if found else platform.machine()
+
+
+def num_cores() -> int:
+    """Returns how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def library_versions(distributions: Sequence[str]) -> dict[str, str]:
@@ -50,12 +64,3 @@ def _git(workspace: str, *arguments: str) -> str:
         command, capture_output=True, check=True, text=True, timeout=_GIT_TIMEOUT_S
     )
     return result.stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        cpuinfo = ""
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    return found[1] if found else platform.machine()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from train import provenance
-from train.provenance import SourceState, source_state
+from base import provenance
+from base.provenance import SourceState, source_state
 
 
 def _git(directory: Path, *arguments: str) -> str:
