@@ -43,7 +43,8 @@ def imports(source: str) -> Iterator[Import]:
                 yield Import(node.lineno, (f"{node.module}.{alias.name}", node.module))
 
 
-def _prefixes(module: str) -> Iterator[str]:
+def prefixes(module: str) -> Iterator[str]:
+    """Yields a dotted name and the packages that it is in: `a.b.c`, `a.b`, `a`."""
     parts = module.split(".")
     return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
 
@@ -59,7 +60,7 @@ def allowed(found: Import, modules: frozenset[str], packages: frozenset[str]) ->
     for candidate in found.candidates:
         if candidate.split(".")[0] in sys.stdlib_module_names or candidate in modules:
             return True
-        if any(prefix in packages for prefix in _prefixes(candidate)):
+        if any(prefix in packages for prefix in prefixes(candidate)):
             return True
     return False
 
@@ -68,7 +69,7 @@ def owner(found: Import, environments: dict[str, dict[str, list[str]]]) -> str |
     """Returns the label of the distribution that has a module, if one has."""
     for environment, distributions in environments.items():
         for candidate in found.candidates:
-            for prefix in _prefixes(candidate):
+            for prefix in prefixes(candidate):
                 for name, packages in distributions.items():
                     if prefix in packages:
                         return f"@{environment}//:{name}"
@@ -126,6 +127,8 @@ def main() -> int:
     )
     for problem in problems:
         print(problem, file=sys.stderr)
+    if problems:
+        print("hint: `./bazelw run //infra/lint -- --fix` writes deps", file=sys.stderr)
     if not problems:
         options.output.write_text("")
     return bool(problems)

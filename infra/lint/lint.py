@@ -1,12 +1,14 @@
 """Checks the style of every file: `./bazelw run //infra/lint`; `-- --fix` mends what it can.
 
 ruff (lint and format), mypy, clang-format and buildifier, all from locked packages, over the files
-that git tracks or would track. Prints nothing of a check that passes but its name.
+that git tracks or would track; and that the deps of Python targets are what their sources import
+(py_deps.py). Prints nothing of a check that passes but its name.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import clang_format
+
+from infra.lint import py_deps
 
 _CONFIG = Path("infra/lint")
 
@@ -87,16 +91,43 @@ def _tracked() -> list[str]:
     return [path for path in listed.stdout.splitlines() if os.path.exists(path)]
 
 
+def _deps_problems(environments: Sequence[Path], fix: bool) -> list[str]:
+    """Checks or writes the tables of deps; returns a sentence for each thing that is wrong."""
+    tracked = _tracked()
+    if fix:
+        py_deps.make_loadable(py_deps.folders(tracked))
+    asked = subprocess.run(
+        ["./bazelw", *py_deps.QUERY], capture_output=True, text=True, check=False
+    )
+    broken = [line for line in asked.stderr.splitlines() if line.startswith("ERROR:")]
+    if broken or not asked.stdout:
+        return broken or [asked.stderr]
+    modules = {path.parent.name: json.loads(path.read_text()) for path in environments}
+    return py_deps.check(tracked, asked.stdout, modules, fix)
+
+
+def _verdict(passed: bool) -> str:
+    return f"{'ok' if passed else 'FAILED':6}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fix", action="store_true", help="mend what can be mended")
     parser.add_argument("--buildifier", type=Path, required=True)
+    parser.add_argument(
+        "--environment", type=Path, action="append", required=True, help="a modules.json"
+    )
     options = parser.parse_args()
     buildifier = options.buildifier.resolve()
+    environments = [path.absolute() for path in options.environment]
     os.chdir(os.environ["BUILD_WORKSPACE_DIRECTORY"])
 
-    tracked = _tracked()
     failed = []
+    if problems := _deps_problems(environments, options.fix):
+        failed.append("deps")
+        print("\n".join(problems))
+    print(f"{_verdict(not problems)} deps of Python targets", flush=True)
+    tracked = _tracked()
     for check in _checks(buildifier):
         files = [
             path
@@ -108,10 +139,7 @@ def main() -> int:
         if done.returncode:
             failed.append(check.name)
             print(done.stdout + done.stderr, end="")
-        print(
-            f"{'FAILED' if done.returncode else 'ok':6} {check.name} ({len(files)} files)",
-            flush=True,
-        )
+        print(f"{_verdict(not done.returncode)} {check.name} ({len(files)} files)", flush=True)
     if failed and not options.fix:
         print(
             "error: see above; `./bazelw run //infra/lint -- --fix` mends most of it",

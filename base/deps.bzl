@@ -1,0 +1,13 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "config.py": ["@pip//:pydantic"],
+    "config_test.py": [":config", "@pip//:pydantic", "@pip//:pytest"],
+    "files_test.py": [":files", "@pip//:pytest"],
+    "interrupts_test.py": ["@pip//:pytest"],
+    "options.py": [":program"],
+    "program_test.py": [":program", "@pip//:pytest"],
+    "provenance_test.py": [":provenance", "@pip//:pytest"],
+    "seeds.py": ["@pip//:numpy"],
+    "seeds_test.py": [":seeds", "@pip//:numpy", "@pip//:pytest"],
+}
