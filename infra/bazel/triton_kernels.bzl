@@ -6,7 +6,7 @@
         name = "triton_cubins",
         src = "triton_kernels.py",
         archs = GPU_ARCHS,
-        imports = ["triton_tiles.py"],
+        deps = [":triton_kernels"],
     )
 
 A build compiles for one architecture, sm_90, since a compilation takes longer than all tests of what it makes;
@@ -40,7 +40,7 @@ def _triton_kernels_impl(ctx):
     ctx.actions.run(
         executable = ctx.executable._compiler,
         arguments = [arguments],
-        inputs = [ctx.file.src] + ctx.files.imports,
+        inputs = depset([ctx.file.src], transitive = [dep[PyInfo].transitive_sources for dep in ctx.attr.deps]),
         outputs = [folder],
         mnemonic = "TritonCompile",
         progress_message = "Compiling Triton kernels of %s" % ctx.file.src.short_path,
@@ -58,9 +58,9 @@ triton_kernels = rule(
             doc = "Compute capabilities to compile for: GPU_ARCHS, unless there is a reason for others.",
             mandatory = True,
         ),
-        "imports": attr.label_list(
-            doc = "The files of this workspace that src imports.",
-            allow_files = [".py"],
+        "deps": attr.label_list(
+            doc = "The library of src, with whose sources and those of its deps src is compiled.",
+            providers = [PyInfo],
         ),
         "sample": attr.bool(
             doc = "Compile SAMPLE, where the source has it, and not all VARIANTS.",

@@ -1,0 +1,11 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "accuracy.py": [":torch_run", "@pip//:numpy", "@pip//:torch"],
+    "accuracy_test.py": [":accuracy", ":error_table", ":torch_run", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
+    "arrays.py": ["@pip//:ml_dtypes", "@pip//:numpy", "@pip//:torch"],
+    "error_table.py": [":accuracy", ":torch_run", "@pip//:pytest", "@pip//:torch"],
+    "instruction_sets.py": ["@pip//:pytest"],
+    "jax_run.py": [":accuracy", ":arrays", "@pip//:jax", "@pip//:numpy", "@pip//:torch"],
+    "torch_run.py": ["@pip//:torch"],
+}
