@@ -18,9 +18,9 @@ from inference import grpc_service_pb2_grpc as oip_grpc
 
 from base.program import EXIT_BAD_INPUT, EXIT_FAILED, end_with_error, from_user
 from base.text import printable
-from serving.elements import DTYPES
 from serving.errors import TensorContentError
 from serving.replies import decode_outputs
+from serving.signature import DTYPES
 
 _DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _MAX_MESSAGE_BYTES = 64 * 2**20

@@ -13,8 +13,8 @@ import ray
 
 from serving.errors import StartError
 
-# Tensors above BY_REFERENCE_MIN_BYTES (replica.py) pass through it; Ray's own default would take a
-# third of the machine's memory.
+# Tensors above BY_REFERENCE_MIN_BYTES (deployment.py) pass through it; Ray's own default would take
+# a third of the machine's memory.
 OBJECT_STORE_BYTES = 256 * 2**20
 
 

@@ -8,28 +8,11 @@ Reference: https://github.com/kserve/open-inference-protocol, "Tensor Data".
 
 from collections.abc import Sequence
 
-import ml_dtypes
 import numpy as np
 from inference import grpc_service_pb2 as oip
 
 from serving.errors import TensorContentError
-
-# Datatypes that have a fixed size. The protocol is little-endian on every machine.
-DTYPES: dict[str, np.dtype] = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("<u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("<i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
+from serving.signature import DTYPES
 
 # Byte strings of any length; as an array, Python's bytes in an object array.
 BYTES = "BYTES"

@@ -19,7 +19,7 @@ from registry.example import MODEL_CONFIG, example_artifact
 from serving.model import ServedModel
 from serving.server import GatewayServer
 from serving.service import InferenceService, Predict
-from serving.tensors import TensorSpec
+from serving.signature import TensorSpec
 
 EXAMPLE_MODEL = ServedModel(
     name="digits",

@@ -11,7 +11,7 @@ from serving.errors import StartError
 from serving.model import ServedModel
 from serving.server import GatewayServer
 from serving.service import InferenceService, Predict
-from serving.tensors import zeros
+from serving.signature import zeros
 
 
 async def serve_until_signal(config: GatewayConfig, model: ServedModel) -> None:
@@ -84,19 +84,19 @@ async def _replicas(
         go_on()
         # Importing Ray takes seconds; a port that is taken was refused before.
         from serving.cluster import local_cluster
-        from serving.replica import deploy
+        from serving.deployment import deploy
 
         go_on()
         cluster.enter_context(local_cluster(num_cpus=config.replicas))
         go_on()
-        deploy(model.directory, model.digest, config.framework, config.replicas)
+        deploy(config, model)
 
     loop = asyncio.get_running_loop()
     # Ray blocks, so it has a thread of its own; cluster.py says why it must be one and the same.
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ray") as ray_thread:
         try:
             await loop.run_in_executor(ray_thread, start)
-            from serving.replica import connected
+            from serving.deployment import connected
 
             async with connected() as predict:
                 yield predict

@@ -6,8 +6,7 @@ from typing import NamedTuple
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.artifact import ArtifactError, LoadedArtifact
-from serving.elements import DTYPES
-from serving.tensors import TensorSpec
+from serving.signature import DTYPES, TensorSpec
 
 
 class ServedModel(NamedTuple):

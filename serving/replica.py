@@ -1,127 +1,54 @@
-"""The Ray Serve deployment that runs the model, and the gateway's way to call it."""
+"""One process with the model in memory: verifies the artifact, warms the model, computes.
+
+It knows neither Ray, which runs it (deployment.py), nor gRPC, from which the requests come.
+"""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
-import ray.exceptions
-from ray import serve
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
 
 from registry.artifact import ArtifactError, load
-from serving.errors import OverloadedError, StartError, UnavailableError
 from serving.model import served_model
 from serving.predictor import Framework, predictor
-from serving.service import Predict
-from serving.tensors import zeros
-
-APPLICATION = "gateway"
-
-# Requests in one replica, running or next in line, and requests that wait for one to have room. The
-# first is large because Serve's router sleeps up to 0.5 s when all replicas are full: with 16, a
-# burst of 600 requests took 14 s to answer, with 256 it takes 1 s (2 cores).
-MAX_ONGOING_REQUESTS = 256
-MAX_QUEUED_REQUESTS = 256
-
-# A replica that has died is noticed, and another started, after this and not after Serve's 10 s.
-HEALTH_CHECK_PERIOD_S = 1.0
-
-# Above this size, writing to Ray's shared memory costs less than copying through a socket.
-BY_REFERENCE_MIN_BYTES = 2**20
+from serving.signature import zeros
+from serving.worker import Worker
 
 
 class Replica:
-    """One process with the model in memory.
+    """The model of an artifact, warm.
 
     Args:
-        directory: the artifact, verified again here because this process reads it again.
+        directory: the artifact, verified here because this process reads it.
         digest: the artifact expected there.
         framework: who computes; None for the framework that trained the model.
+        max_batch_size: of the batches that will come; no other size than 1 to this is warm.
     """
 
-    def __init__(self, directory: str, digest: str, framework: Framework | None) -> None:
+    def __init__(
+        self, directory: str, digest: str, framework: Framework | None, max_batch_size: int
+    ) -> None:
         loaded = load(Path(directory))
         if loaded.digest != digest:
             raise ArtifactError(f"{directory} is not the artifact {digest} that was to be served")
-        self._predict = predictor(loaded, framework)
-        # The first call compiles, so that the first request need not wait for it.
-        self._predict(zeros(served_model(loaded).input))
+        self._worker = Worker(predictor(loaded, framework))
+        spec = served_model(loaded).input
+        for batch_size in _warm_sizes(max_batch_size):
+            self._worker.submit(zeros(spec, batch_size)).result()
 
     async def predict(self, batch: np.ndarray) -> np.ndarray:
-        """Predictions for one batch. Requests are not merged here; each is computed as it comes."""
-        return self._predict(batch)
+        """Predictions for one batch. Requests are not merged here; each is computed as it comes.
+
+        The event loop goes on meanwhile. Cancelled before its turn, the batch is not computed.
+        """
+        return await asyncio.wrap_future(self._worker.submit(batch))
 
 
-def deploy(directory: Path, digest: str, framework: Framework | None, replicas: int) -> None:
-    """Starts the replicas in a running Ray and waits until all are warm.
+def _warm_sizes(max_batch_size: int) -> list[int]:
+    """One size for each to which JAX's networks pad a batch, and for which they compile once.
 
-    Raises:
-        StartError: a replica could not start; its own traceback is in the notes.
+    These are the powers of two (models/flax/predict.py). The largest batch itself stands for the
+    one that it is padded to.
     """
-    # Its other messages on the terminal are of its own inner life; it also has them in its files.
-    logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False})
-    deployment = serve.deployment(
-        name=Replica.__name__,
-        num_replicas=replicas,
-        max_ongoing_requests=MAX_ONGOING_REQUESTS,
-        max_queued_requests=MAX_QUEUED_REQUESTS,
-        health_check_period_s=HEALTH_CHECK_PERIOD_S,
-        ray_actor_options={"num_cpus": 1},
-    )(Replica)
-    application = deployment.bind(str(directory), digest, framework)
-    try:
-        serve.run(application, name=APPLICATION, route_prefix=None)
-    except RuntimeError as error:
-        raise _start_error(error) from error
-
-
-def _start_error(error: RuntimeError) -> StartError:
-    """The cause of a failed deployment, which Serve keeps in its status."""
-    deployments = serve.status().applications[APPLICATION].deployments.values()
-    details = "\n".join(deployment.message for deployment in deployments).strip() or str(error)
-    start_error = StartError(f"a replica could not start: {details.splitlines()[-1]}")
-    start_error.add_note(details)
-    return start_error
-
-
-@asynccontextmanager
-async def connected() -> AsyncIterator[Predict]:
-    """A function that calls the deployed replicas, from the running event loop and no other."""
-    handle = serve.get_app_handle(APPLICATION)
-    # The router shares the gateway's event loop: two thread switches less, 0.3 ms of a request.
-    handle._init(_run_router_in_separate_loop=False)
-    try:
-        yield _predict_by(handle)
-    finally:
-        await handle.shutdown_async()
-
-
-def _predict_by(handle: DeploymentHandle) -> Predict:
-    by_reference = handle.options(method_name="predict")
-    # Straight through the replica's own gRPC port: 1.3 ms less than a Ray task with an object.
-    by_value = handle.options(
-        method_name="predict",
-        _by_reference=False,
-        request_serialization="pickle",
-        response_serialization="pickle",
-    )
-
-    async def predict(batch: np.ndarray) -> np.ndarray:
-        large = batch.nbytes >= BY_REFERENCE_MIN_BYTES
-        response = (by_reference if large else by_value).remote(batch)
-        try:
-            return await response
-        except asyncio.CancelledError:
-            response.cancel()
-            raise
-        except BackPressureError as error:
-            raise OverloadedError("too many requests are waiting; try again later") from error
-        except (DeploymentUnavailableError, ray.exceptions.RayActorError) as error:
-            raise UnavailableError("the model's replica is not available; try again") from error
-
-    return predict
+    powers = [2**exponent for exponent in range(max_batch_size.bit_length())]
+    return sorted({*powers, max_batch_size})

@@ -8,8 +8,9 @@ import math
 import numpy as np
 from inference import grpc_service_pb2 as oip
 
-from serving.elements import BYTES, DTYPES, from_contents, from_raw
+from serving.elements import BYTES, from_contents, from_raw
 from serving.errors import TensorContentError
+from serving.signature import DTYPES
 
 
 def decode_outputs(response: oip.ModelInferResponse) -> dict[str, np.ndarray]:

@@ -19,7 +19,8 @@ from inference import grpc_service_pb2_grpc as oip_grpc
 
 from serving.errors import InvalidRequestError, OverloadedError, UnavailableError, UnknownModelError
 from serving.model import ServedModel
-from serving.tensors import TensorSpec, decode_inputs, encode_outputs, quote, select_outputs
+from serving.signature import TensorSpec
+from serving.tensors import decode_inputs, encode_outputs, quote, select_outputs
 
 SERVER_NAME = "hpc-gateway"
 SERVER_VERSION = "0.1.0"

@@ -8,31 +8,15 @@ Reference: https://github.com/kserve/open-inference-protocol, "Tensor Data".
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from inference import grpc_service_pb2 as oip
 
-from serving.elements import CONTENTS_FIELDS, DTYPES, from_contents, from_raw
+from serving.elements import CONTENTS_FIELDS, from_contents, from_raw
 from serving.errors import InvalidRequestError, TensorContentError
+from serving.signature import DTYPES, TensorSpec
 
 MAX_QUOTED = 64
-
-
-class TensorSpec(NamedTuple):
-    """What a tensor of the signature must look like; -1 is a dimension of any size."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.datatype} {list(self.shape)}"
-
-
-def zeros(spec: TensorSpec) -> np.ndarray:
-    """The smallest batch that fits `spec`."""
-    return np.zeros([1 if size == -1 else size for size in spec.shape], DTYPES[spec.datatype])
 
 
 def decode_inputs(

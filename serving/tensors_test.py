@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from inference import grpc_service_pb2 as oip
 
-from serving.elements import CONTENTS_FIELDS, DTYPES
+from serving.elements import CONTENTS_FIELDS
 from serving.errors import InvalidRequestError
-from serving.tensors import (
-    MAX_QUOTED,
-    TensorSpec,
-    decode_inputs,
-    encode_outputs,
-    select_outputs,
-    zeros,
-)
+from serving.signature import DTYPES, TensorSpec
+from serving.tensors import MAX_QUOTED, decode_inputs, encode_outputs, select_outputs
 
 IMAGE = TensorSpec("image", "FP32", (-1, 2, 3))
 MASK = TensorSpec("mask", "UINT8", (-1,))
@@ -303,9 +297,3 @@ def test_raw_form_is_little_endian(datatype: str) -> None:
     one = {"FP16": "003c", "BF16": "803f", "FP32": "0000803f", "FP64": "000000000000f03f"}
     expected = bytes.fromhex(one.get(datatype, "01")).ljust(DTYPES[datatype].itemsize, b"\0")
     assert response.raw_output_contents[0] == expected
-
-
-def test_zeros_is_the_smallest_batch() -> None:
-    batch = zeros(TensorSpec("x", "UINT8", (-1, 2, -1)))
-    assert batch.shape == (1, 2, 1)
-    assert batch.dtype == np.uint8

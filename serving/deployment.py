@@ -1,0 +1,105 @@
+"""The replicas in Ray Serve, and the gateway's way to call them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import ray.exceptions
+from ray import serve
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from serving.config import GatewayConfig
+from serving.errors import OverloadedError, StartError, UnavailableError
+from serving.model import ServedModel
+from serving.replica import Replica
+from serving.service import Predict
+
+APPLICATION = "gateway"
+
+# Requests in one replica, running or next in line, and requests that wait for one to have room. The
+# first is large because Serve's router sleeps up to 0.5 s when all replicas are full: with 16, a
+# burst of 600 requests took 14 s to answer, with 256 it takes 1 s (2 cores).
+MAX_ONGOING_REQUESTS = 256
+MAX_QUEUED_REQUESTS = 256
+
+# A replica that has died is noticed, and another started, after this and not after Serve's 10 s.
+HEALTH_CHECK_PERIOD_S = 1.0
+
+# Above this size, writing to Ray's shared memory costs less than copying through a socket.
+BY_REFERENCE_MIN_BYTES = 2**20
+
+
+def deploy(config: GatewayConfig, model: ServedModel) -> None:
+    """Starts the replicas in a running Ray and waits until all are warm.
+
+    Raises:
+        StartError: a replica could not start; its own traceback is in the notes.
+    """
+    # Its other messages on the terminal are of its own inner life; it also has them in its files.
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False})
+    deployment = serve.deployment(
+        name=Replica.__name__,
+        num_replicas=config.replicas,
+        max_ongoing_requests=MAX_ONGOING_REQUESTS,
+        max_queued_requests=MAX_QUEUED_REQUESTS,
+        health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        ray_actor_options={"num_cpus": 1},
+    )(Replica)
+    application = deployment.bind(
+        str(model.directory), model.digest, config.framework, config.max_batch_size
+    )
+    try:
+        serve.run(application, name=APPLICATION, route_prefix=None)
+    except RuntimeError as error:
+        raise _start_error(error) from error
+
+
+def _start_error(error: RuntimeError) -> StartError:
+    """The cause of a failed deployment, which Serve keeps in its status."""
+    deployments = serve.status().applications[APPLICATION].deployments.values()
+    details = "\n".join(deployment.message for deployment in deployments).strip() or str(error)
+    start_error = StartError(f"a replica could not start: {details.splitlines()[-1]}")
+    start_error.add_note(details)
+    return start_error
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Predict]:
+    """A function that calls the deployed replicas, from the running event loop and no other."""
+    handle = serve.get_app_handle(APPLICATION)
+    # The router shares the gateway's event loop: two thread switches less, 0.3 ms of a request.
+    handle._init(_run_router_in_separate_loop=False)
+    try:
+        yield _predict_by(handle)
+    finally:
+        await handle.shutdown_async()
+
+
+def _predict_by(handle: DeploymentHandle) -> Predict:
+    by_reference = handle.options(method_name="predict")
+    # Straight through the replica's own gRPC port: 1.3 ms less than a Ray task with an object.
+    by_value = handle.options(
+        method_name="predict",
+        _by_reference=False,
+        request_serialization="pickle",
+        response_serialization="pickle",
+    )
+
+    async def predict(batch: np.ndarray) -> np.ndarray:
+        large = batch.nbytes >= BY_REFERENCE_MIN_BYTES
+        response = (by_reference if large else by_value).remote(batch)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+        except BackPressureError as error:
+            raise OverloadedError("too many requests are waiting; try again later") from error
+        except (DeploymentUnavailableError, ray.exceptions.RayActorError) as error:
+            raise UnavailableError("the model's replica is not available; try again") from error
+
+    return predict
