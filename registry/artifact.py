@@ -1,4 +1,4 @@
-"""Artifacts on disk: `publish` writes one atomically, `load` trusts nothing it has not verified.
+"""Artifacts on disk: `publish` writes one atomically, and what reads one trusts nothing unverified.
 
 An artifact is a directory that never changes:
 
@@ -6,7 +6,8 @@ An artifact is a directory that never changes:
     artifact.pb          the Artifact message, which holds size and digest of every other file
     model.safetensors    the weights
 
-Digests chain downwards, so each fact is stored once and a flipped bit anywhere is found.
+Digests chain downwards, so each fact is stored once and a flipped bit anywhere is found. `load`
+follows the chain to its end; `read_descriptor` stops before the weights, which may be large.
 """
 
 import hashlib
@@ -27,7 +28,16 @@ from base.files import new_directory
 from registry.descriptor import canonical_json, check
 from registry.errors import ArtifactError, PlaceTakenError
 
-__all__ = ["ArtifactError", "LoadedArtifact", "PlaceTakenError", "load", "publish", "require_free"]
+__all__ = [
+    "ArtifactError",
+    "LoadedArtifact",
+    "PlaceTakenError",
+    "VerifiedDescriptor",
+    "load",
+    "publish",
+    "read_descriptor",
+    "require_free",
+]
 
 DESCRIPTOR = "artifact.pb"
 DIGEST = "artifact.pb.sha256"
@@ -63,6 +73,20 @@ _WEIGHT_DTYPES = frozenset(
         "bool",
     ]
 )
+
+
+class VerifiedDescriptor(NamedTuple):
+    """What an artifact says of itself, verified; of its other files only that they are there.
+
+    Attributes:
+        artifact: the descriptor.
+        directory: where it was read from.
+        digest: SHA-256 of the descriptor, which identifies the artifact with all its files.
+    """
+
+    artifact: artifact_pb2.Artifact
+    directory: Path
+    digest: str
 
 
 class LoadedArtifact(NamedTuple):
@@ -128,12 +152,13 @@ def publish(
     return described
 
 
-def load(directory: Path) -> LoadedArtifact:
-    """Reads an artifact; the bytes that were verified are the bytes that are parsed.
+def read_descriptor(directory: Path) -> VerifiedDescriptor:
+    """Reads the descriptor of an artifact, and no weights.
 
     Raises:
-        ArtifactError: no artifact there, or a file is missing, unlisted, not a plain file, of
-            another size or digest than recorded, or states something against the schema.
+        ArtifactError: no artifact there, the descriptor is corrupt or states something against the
+            schema, or a file is missing, unlisted, not a plain file, or of another size than
+            recorded. Whether its bytes are those recorded, `load` tells.
     """
     found = _plain_files(directory)
     for name in (DIGEST, DESCRIPTOR):
@@ -150,9 +175,22 @@ def load(directory: Path) -> LoadedArtifact:
 
     listed = {file.path for file in artifact.files}
     _compare_files(directory, found - {DIGEST, DESCRIPTOR}, listed)
-    verified = {file.path: _read_verified(directory, file) for file in artifact.files}
-    if WEIGHTS not in verified:
+    for file in artifact.files:
+        _compare_size(directory / file.path, file.size_bytes)
+    if WEIGHTS not in listed:
         raise ArtifactError(f"no artifact at {directory}: its descriptor lists no {WEIGHTS}")
+    return VerifiedDescriptor(artifact, directory, digest)
+
+
+def load(directory: Path) -> LoadedArtifact:
+    """Reads an artifact whole; the bytes that were verified are the bytes that are parsed.
+
+    Raises:
+        ArtifactError: as `read_descriptor`, or a file has another digest than recorded, or the
+            weights are not in safetensors' format.
+    """
+    artifact, _, digest = read_descriptor(directory)
+    verified = {file.path: _read_verified(directory, file) for file in artifact.files}
     try:
         tensors = safetensors.numpy.load(verified[WEIGHTS])
     except (safetensors.SafetensorError, KeyError) as error:
@@ -274,11 +312,14 @@ def _compare_files(directory: Path, found: set[str], listed: set[str]) -> None:
         )
 
 
+def _compare_size(path: Path, expected_bytes: int) -> None:
+    size_bytes = path.stat().st_size
+    if size_bytes != expected_bytes:
+        raise _corrupt(path, f"expected {expected_bytes} bytes, found {size_bytes}")
+
+
 def _read_verified(directory: Path, file: artifact_pb2.File) -> bytes:
     path = directory / file.path
-    size_bytes = path.stat().st_size
-    if size_bytes != file.size_bytes:
-        raise _corrupt(path, f"expected {file.size_bytes} bytes, found {size_bytes}")
     content = _read(path, file.size_bytes)
     _verify(path, content, file.sha256)
     return content

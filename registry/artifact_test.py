@@ -22,13 +22,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from registry.artifact import ArtifactError, PlaceTakenError, load, publish
+from registry.artifact import ArtifactError, PlaceTakenError, load, publish, read_descriptor
 from registry.example import example_artifact, example_tensors
 
 FILES = ["artifact.pb", "artifact.pb.sha256", "model.safetensors"]
 
 # Three files and their directory; a fifth call, for the parent, follows the rename.
 NUM_FSYNC_BEFORE_RENAME = 4
+
+
+Read = Callable[[Path], object]
+
+
+@pytest.fixture(params=[load, read_descriptor])
+def read(request: pytest.FixtureRequest) -> Read:
+    """Either way to read an artifact: what is wrong about its files both find."""
+    return request.param
 
 
 @pytest.fixture
@@ -204,66 +213,81 @@ def test_one_flipped_bit_is_found(published: Path, name: str, position: float, b
         load(published)
 
 
+def test_descriptor_is_read_and_verified_without_the_weights(published: Path) -> None:
+    loaded = load(published)
+    weights = published / "model.safetensors"
+    weights.write_bytes(bytes(weights.stat().st_size))
+    assert read_descriptor(published) == (loaded.artifact, published, loaded.digest)
+
+    flipped = bytearray((published / "artifact.pb").read_bytes())
+    flipped[-1] ^= 1
+    (published / "artifact.pb").write_bytes(flipped)
+    with pytest.raises(ArtifactError, match=r"artifact\.pb is corrupt: expected SHA-256"):
+        read_descriptor(published)
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("change", [-1, 1])
-def test_truncated_or_extended_file_is_found(published: Path, name: str, change: int) -> None:
+def test_truncated_or_extended_file_is_found(
+    published: Path, name: str, change: int, read: Read
+) -> None:
     content = (published / name).read_bytes()
     (published / name).write_bytes(content[:-1] if change < 0 else content + b"\0")
     with pytest.raises(ArtifactError, match=name):
-        load(published)
+        read(published)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_missing_file_is_named(published: Path, name: str) -> None:
+def test_missing_file_is_named(published: Path, name: str, read: Read) -> None:
     (published / name).unlink()
     with pytest.raises(ArtifactError, match=rf"{name}.* missing"):
-        load(published)
+        read(published)
 
 
 @pytest.mark.parametrize("path", ["notes.txt", "deep/er/model.py"])
-def test_unlisted_file_is_refused(published: Path, path: str) -> None:
+def test_unlisted_file_is_refused(published: Path, path: str, read: Read) -> None:
     (published / path).parent.mkdir(parents=True, exist_ok=True)
     (published / path).touch()
     with pytest.raises(ArtifactError, match=f"does not list: {path}"):
-        load(published)
+        read(published)
 
 
-def test_symlink_is_refused(published: Path) -> None:
+def test_symlink_is_refused(published: Path, read: Read) -> None:
     weights = published / "model.safetensors"
     weights.rename(published.with_name("elsewhere"))
     weights.symlink_to(published.with_name("elsewhere"))
     with pytest.raises(ArtifactError, match="neither a plain file nor a directory"):
-        load(published)
+        read(published)
 
 
 @pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "a/../b", "a//b", "./a", "", "a\\b"])
-def test_path_outside_the_directory_is_refused(published: Path, path: str) -> None:
+def test_path_outside_the_directory_is_refused(published: Path, path: str, read: Read) -> None:
     def edit(artifact: artifact_pb2.Artifact) -> None:
         artifact.files[0].path = path
 
     rewrite_descriptor(published, edit)
     with pytest.raises(ArtifactError, match="is refused; expected a relative path"):
-        load(published)
+        read(published)
 
 
-def test_descriptor_is_checked_when_read_back(published: Path) -> None:
+def test_descriptor_is_checked_when_read_back(published: Path, read: Read) -> None:
     rewrite_descriptor(published, lambda artifact: artifact.ClearField("outputs"))
     with pytest.raises(ArtifactError, match=r"artifact\.pb is corrupt: outputs is empty"):
-        load(published)
+        read(published)
 
 
-def test_artifact_without_weights_is_refused(published: Path) -> None:
+def test_artifact_without_weights_is_refused(published: Path, read: Read) -> None:
     rewrite_descriptor(published, lambda artifact: artifact.ClearField("files"))
     (published / "model.safetensors").unlink()
     with pytest.raises(ArtifactError, match=r"lists no model\.safetensors"):
-        load(published)
+        read(published)
 
 
-def test_directory_without_artifact_is_refused(tmp_path: Path) -> None:
+def test_directory_without_artifact_is_refused(tmp_path: Path, read: Read) -> None:
     with pytest.raises(ArtifactError, match=r"artifact\.pb\.sha256 is missing"):
-        load(tmp_path)
+        read(tmp_path)
     with pytest.raises(ArtifactError, match="no such directory"):
-        load(tmp_path / "absent")
+        read(tmp_path / "absent")
 
 
 def drop_capabilities() -> None:

@@ -12,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from serving.config import GatewayConfig
-from serving.errors import OverloadedError, StartError, UnavailableError
+from serving.errors import OverloadedError, RefusedArtifactError, StartError, UnavailableError
 from serving.model import ServedModel
 from serving.replica import Replica
 from serving.service import Predict
@@ -28,6 +28,9 @@ MAX_QUEUED_REQUESTS = 256
 # A replica that has died is noticed, and another started, after this and not after Serve's 10 s.
 HEALTH_CHECK_PERIOD_S = 1.0
 
+# How a traceback, which is all that comes back of a replica that did not start, begins its end.
+_REFUSED = f"{RefusedArtifactError.__module__}.{RefusedArtifactError.__qualname__}: "
+
 # Above this size, writing to Ray's shared memory costs less than copying through a socket.
 BY_REFERENCE_MIN_BYTES = 2**20
 
@@ -36,7 +39,8 @@ def deploy(config: GatewayConfig, model: ServedModel) -> None:
     """Starts the replicas in a running Ray and waits until all are warm.
 
     Raises:
-        StartError: a replica could not start; its own traceback is in the notes.
+        StartError: a replica could not start. Unless it refused the artifact, its own traceback is
+            in the notes.
     """
     # Its other messages on the terminal are of its own inner life; it also has them in its files.
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -47,11 +51,11 @@ def deploy(config: GatewayConfig, model: ServedModel) -> None:
         max_ongoing_requests=MAX_ONGOING_REQUESTS,
         max_queued_requests=MAX_QUEUED_REQUESTS,
         health_check_period_s=HEALTH_CHECK_PERIOD_S,
+        # What keeps one from starting is in the artifact or the machine, and there the next time.
+        max_constructor_retry_count=1,
         ray_actor_options={"num_cpus": 1},
     )(Replica)
-    application = deployment.bind(
-        str(model.directory), model.digest, config.framework, config.max_batch_size
-    )
+    application = deployment.bind(model, config.framework, config.max_batch_size)
     try:
         serve.run(application, name=APPLICATION, route_prefix=None)
     except RuntimeError as error:
@@ -62,6 +66,9 @@ def _start_error(error: RuntimeError) -> StartError:
     """The cause of a failed deployment, which Serve keeps in its status."""
     deployments = serve.status().applications[APPLICATION].deployments.values()
     details = "\n".join(deployment.message for deployment in deployments).strip() or str(error)
+    _, refused, reason = details.rpartition(_REFUSED)
+    if refused:
+        return StartError(reason)
     start_error = StartError(f"a replica could not start: {details.splitlines()[-1]}")
     start_error.add_note(details)
     return start_error

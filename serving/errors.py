@@ -21,5 +21,9 @@ class UnavailableError(Exception):
     """No replica can answer now; the request may be tried again."""
 
 
+class RefusedArtifactError(Exception):
+    """A replica will not serve the artifact; the message says what is wrong with it."""
+
+
 class StartError(Exception):
     """The gateway cannot start; the message says why and what to do."""

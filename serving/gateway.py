@@ -26,13 +26,12 @@ from pydantic import ValidationError
 from base.config import explain
 from base.program import PathError, directory_from_user, end_with_error
 from models.config import ModelConfigError
-from models.weights import WeightsError
-from registry.artifact import NO_DIRECTORY, ArtifactError, load
+from registry.artifact import NO_DIRECTORY, ArtifactError, read_descriptor
 from serving.config import GatewayConfig
 from serving.environment import isolate
 from serving.errors import StartError
 from serving.model import served_model
-from serving.predictor import check_model
+from serving.predictor import network_of
 
 
 def main(
@@ -60,12 +59,12 @@ def main(
                 "insecure_bind": insecure_bind,
             }
         )
-        loaded = load(config.artifact)
-        check_model(loaded)
-        model = served_model(loaded, config.framework)
+        descriptor = read_descriptor(config.artifact)
+        network_of(descriptor.artifact)
+        model = served_model(descriptor, config.framework)
     except ValidationError as error:
         end_with_error("; ".join(explain(error, GatewayConfig)))
-    except (PathError, ArtifactError, ModelConfigError, WeightsError) as error:
+    except (PathError, ArtifactError, ModelConfigError) as error:
         end_with_error(error)
 
     if unused := isolate(os.environ):

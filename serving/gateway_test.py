@@ -207,21 +207,35 @@ def test_missing_artifact_is_refused(tmp_path: Path) -> None:
     assert message == f"error: no artifact at {tmp_path}/absent: there is no such directory\n"
 
 
-def test_corrupt_artifact_is_refused(tmp_path: Path) -> None:
+def test_missing_and_truncated_weights_are_refused_at_once(tmp_path: Path) -> None:
+    publish_example(tmp_path / "artifact")
+    weights = tmp_path / "artifact" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    message = refuse("--artifact", tmp_path / "artifact")
+    assert message.startswith(f"error: {weights} is corrupt: expected ")
+    weights.unlink()
+    assert "is incomplete: model.safetensors missing" in refuse("--artifact", tmp_path / "artifact")
+
+
+def test_corrupt_weights_are_refused_by_the_replica_in_one_line(tmp_path: Path) -> None:
     publish_example(tmp_path / "artifact")
     weights = tmp_path / "artifact" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    assert "model.safetensors is corrupt: expected SHA-256" in refuse(
-        "--artifact", tmp_path / "artifact"
-    )
+    process = start("--artifact", tmp_path / "artifact", "--port", 0)
+    stdout, stderr = process.communicate(timeout=START_S)
+    assert (process.returncode, stdout) == (2, "")
+    assert stderr.startswith(f"error: {weights} is corrupt: expected SHA-256")
+    assert stderr.count("\n") == 1
+    wait_until(lambda: not processes_of(process.pid))
 
 
-def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
-    publish(tmp_path / "artifact", example_artifact(), example_tensors())
-    message = refuse("--artifact", tmp_path / "artifact")
-    assert message.startswith("error: weights do not fit the model: patch_embed.weight is missing")
+def test_network_that_is_not_known_here_is_refused(tmp_path: Path) -> None:
+    artifact = example_artifact()
+    artifact.model.architecture = "perceptron"
+    publish(tmp_path / "artifact", artifact, example_tensors())
+    assert "unknown architecture 'perceptron'" in refuse("--artifact", tmp_path / "artifact")
 
 
 def test_signature_that_cannot_be_served_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from hpc.artifact.v1 import artifact_pb2
 
-from registry.artifact import ArtifactError, LoadedArtifact
+from registry.artifact import ArtifactError, VerifiedDescriptor
 from serving.signature import DTYPES, TensorSpec
 
 
@@ -22,18 +22,18 @@ class ServedModel(NamedTuple):
     properties: dict[str, str]
 
 
-def served_model(loaded: LoadedArtifact, framework: str | None = None) -> ServedModel:
+def served_model(descriptor: VerifiedDescriptor, framework: str | None = None) -> ServedModel:
     """Describes the model of an artifact.
 
     Args:
-        loaded: the artifact.
+        descriptor: of the artifact; its weights are not needed.
         framework: the framework that will compute, by default the one that trained it.
 
     Raises:
         ArtifactError: its signature is not one tensor in and one tensor out, of fixed-size
             datatypes, which is all that a model of this tree takes and gives.
     """
-    artifact = loaded.artifact
+    artifact = descriptor.artifact
     trained_in = artifact_pb2.Framework.Name(artifact.framework).removeprefix("FRAMEWORK_").lower()
     if len(artifact.inputs) != 1 or len(artifact.outputs) != 1:
         raise ArtifactError(
@@ -44,13 +44,13 @@ def served_model(loaded: LoadedArtifact, framework: str | None = None) -> Served
         name=artifact.name,
         version=artifact.version,
         platform=f"{framework or trained_in}_safetensors",
-        directory=loaded.directory,
-        digest=loaded.digest,
+        directory=descriptor.directory,
+        digest=descriptor.digest,
         input=_tensor_spec(artifact.inputs[0]),
         output=_tensor_spec(artifact.outputs[0]),
         properties={
             "architecture": artifact.model.architecture,
-            "artifact_sha256": loaded.digest,
+            "artifact_sha256": descriptor.digest,
             "trained_in": trained_in,
         },
     )

@@ -8,7 +8,6 @@ import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from models.config import VisionTransformerConfig, parse_model
-from models.weights import check_weights
 from registry.artifact import LoadedArtifact
 
 Framework = Literal["flax", "torch"]
@@ -20,19 +19,15 @@ _TRAINED_IN: dict[int, Framework] = {
 }
 
 
-def check_model(loaded: LoadedArtifact) -> VisionTransformerConfig:
-    """The network of an artifact, once it is certain that the weights belong to it.
+def network_of(artifact: artifact_pb2.Artifact) -> VisionTransformerConfig:
+    """The network that an artifact describes.
 
     Imports neither framework, so that a server can refuse an artifact before it starts anything.
 
     Raises:
         ModelConfigError: this tree has no such architecture, or not with this configuration.
-        WeightsError: a tensor is missing, unexpected, or of the wrong shape or dtype.
     """
-    model = loaded.artifact.model
-    config = parse_model(model.architecture, json.loads(model.config_json))
-    check_weights(config, loaded.tensors)
-    return config
+    return parse_model(artifact.model.architecture, json.loads(artifact.model.config_json))
 
 
 def predictor(loaded: LoadedArtifact, framework: Framework | None = None) -> Predict:
@@ -48,9 +43,10 @@ def predictor(loaded: LoadedArtifact, framework: Framework | None = None) -> Pre
         [batch, num_classes] float32.
 
     Raises:
-        ModelConfigError, WeightsError: as check_model.
+        ModelConfigError: as network_of.
+        WeightsError: a tensor is missing, unexpected, or of the wrong shape or dtype.
     """
-    config = check_model(loaded)
+    config = network_of(loaded.artifact)
     if (framework or _TRAINED_IN[loaded.artifact.framework]) == "flax":
         from models.flax.predict import predict_fn
     else:

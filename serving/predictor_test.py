@@ -1,7 +1,6 @@
 """One artifact predicts the same in both frameworks, and a wrong one is refused."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from models.config import ModelConfigError, parse_model
 from models.weights import WeightsError, init_weights
 from registry.artifact import LoadedArtifact, load, publish
 from registry.example import MODEL_CONFIG, example_artifact
-from serving.predictor import check_model, predictor
+from serving.predictor import Framework, network_of, predictor
 
 # Both frameworks compute in float32 in different orders; logits of this model are of order 1.
 FLOAT32_ATOL = 1e-4
@@ -47,17 +46,14 @@ def test_framework_defaults_to_the_one_that_trained(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predictor(loaded)(images), predictor(loaded, "flax")(images))
 
 
-@pytest.mark.parametrize("use", [check_model, predictor])
-def test_unknown_configuration_is_refused(
-    tmp_path: Path, use: Callable[[LoadedArtifact], object]
-) -> None:
+def test_unknown_configuration_is_refused_before_there_are_weights(tmp_path: Path) -> None:
+    artifact = published(tmp_path / "artifact", embed_dm=16).artifact
     with pytest.raises(ModelConfigError, match="embed_dm"):
-        use(published(tmp_path / "artifact", embed_dm=16))
+        network_of(artifact)
 
 
-@pytest.mark.parametrize("use", [check_model, predictor])
-def test_weights_of_another_model_are_refused(
-    tmp_path: Path, use: Callable[[LoadedArtifact], object]
-) -> None:
+@pytest.mark.parametrize("framework", ["flax", "torch"])
+def test_weights_of_another_model_are_refused(tmp_path: Path, framework: Framework) -> None:
+    loaded = published(tmp_path / "artifact", num_layers=2)
     with pytest.raises(WeightsError, match=r"blocks\.1\.attn"):
-        use(published(tmp_path / "artifact", num_layers=2))
+        predictor(loaded, framework)

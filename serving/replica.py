@@ -4,13 +4,14 @@ It knows neither Ray, which runs it (deployment.py), nor gRPC, from which the re
 """
 
 import asyncio
-from pathlib import Path
 
 import numpy as np
 
+from models.weights import WeightsError
 from registry.artifact import ArtifactError, load
-from serving.model import served_model
-from serving.predictor import Framework, predictor
+from serving.errors import RefusedArtifactError
+from serving.model import ServedModel
+from serving.predictor import Framework, Predict, predictor
 from serving.signature import zeros
 from serving.worker import Worker
 
@@ -19,22 +20,24 @@ class Replica:
     """The model of an artifact, warm.
 
     Args:
-        directory: the artifact, verified here because this process reads it.
-        digest: the artifact expected there.
+        model: what the gateway has told clients; the artifact is verified here, where it is read.
         framework: who computes; None for the framework that trained the model.
         max_batch_size: of the batches that will come; no other size than 1 to this is warm.
+
+    Raises:
+        RefusedArtifactError: a file is corrupt, the weights are not those of the network, or
+            another artifact has taken the place of `model`'s.
     """
 
     def __init__(
-        self, directory: str, digest: str, framework: Framework | None, max_batch_size: int
+        self, model: ServedModel, framework: Framework | None, max_batch_size: int
     ) -> None:
-        loaded = load(Path(directory))
-        if loaded.digest != digest:
-            raise ArtifactError(f"{directory} is not the artifact {digest} that was to be served")
-        self._worker = Worker(predictor(loaded, framework))
-        spec = served_model(loaded).input
+        try:
+            self._worker = Worker(_predictor(model, framework))
+        except (ArtifactError, WeightsError) as error:
+            raise RefusedArtifactError(str(error)) from error
         for batch_size in _warm_sizes(max_batch_size):
-            self._worker.submit(zeros(spec, batch_size)).result()
+            self._worker.submit(zeros(model.input, batch_size)).result()
 
     async def predict(self, batch: np.ndarray) -> np.ndarray:
         """Predictions for one batch. Requests are not merged here; each is computed as it comes.
@@ -42,6 +45,15 @@ class Replica:
         The event loop goes on meanwhile. Cancelled before its turn, the batch is not computed.
         """
         return await asyncio.wrap_future(self._worker.submit(batch))
+
+
+def _predictor(model: ServedModel, framework: Framework | None) -> Predict:
+    loaded = load(model.directory)
+    if loaded.digest != model.digest:
+        raise ArtifactError(
+            f"{model.directory} is not the artifact {model.digest} that was to be served"
+        )
+    return predictor(loaded, framework)
 
 
 def _warm_sizes(max_batch_size: int) -> list[int]:

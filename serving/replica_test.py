@@ -5,22 +5,27 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from registry.artifact import ArtifactError, LoadedArtifact
+from registry.artifact import publish, read_descriptor
+from registry.example import example_artifact, example_tensors
 from serving import replica
+from serving.errors import RefusedArtifactError
 from serving.example import WAIT_S, example_images, publish_example
+from serving.model import ServedModel, served_model
 from serving.replica import Replica
 
 MAX_BATCH_SIZE = 4
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedArtifact:
-    return publish_example(tmp_path_factory.mktemp("registry") / "artifact")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
+    loaded = publish_example(tmp_path_factory.mktemp("registry") / "artifact")
+    return served_model(read_descriptor(loaded.directory))
 
 
 class Blocked:
@@ -47,9 +52,9 @@ def blocked(monkeypatch: pytest.MonkeyPatch) -> Blocked:
 
 
 def test_loop_answers_and_cancels_while_a_computation_runs(
-    loaded: LoadedArtifact, blocked: Blocked
+    model: ServedModel, blocked: Blocked
 ) -> None:
-    served = Replica(str(loaded.directory), loaded.digest, None, MAX_BATCH_SIZE)
+    served = Replica(model, None, MAX_BATCH_SIZE)
     blocked.warm = True
 
     async def requests() -> list[object]:
@@ -73,9 +78,9 @@ def test_loop_answers_and_cancels_while_a_computation_runs(
 
 @pytest.mark.parametrize("max_batch_size", [1, 6])
 def test_once_ready_it_compiles_nothing(
-    loaded: LoadedArtifact, compilations: list[str], max_batch_size: int
+    model: ServedModel, compilations: list[str], max_batch_size: int
 ) -> None:
-    served = Replica(str(loaded.directory), loaded.digest, "flax", max_batch_size)
+    served = Replica(model, "flax", max_batch_size)
     before = len(compilations)
     assert before  # the list does fill
 
@@ -101,19 +106,35 @@ def compilations() -> Iterator[list[str]]:
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_other_artifact_than_the_one_to_serve_is_refused(loaded: LoadedArtifact) -> None:
-    with pytest.raises(ArtifactError, match="is not the artifact 0+ that was to be served"):
-        Replica(str(loaded.directory), "0" * 64, None, MAX_BATCH_SIZE)
+def refuse(model: ServedModel) -> str:
+    with pytest.raises(RefusedArtifactError) as error:
+        Replica(model, None, MAX_BATCH_SIZE)
+    return str(error.value)
+
+
+def test_other_artifact_than_the_one_to_serve_is_refused(model: ServedModel) -> None:
+    message = refuse(model._replace(digest="0" * 64))
+    assert message.endswith(f"is not the artifact {'0' * 64} that was to be served")
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    message = refuse(served_model(read_descriptor(tmp_path / "artifact")))
+    assert message.startswith("weights do not fit the model: patch_embed.weight is missing")
 
 
 @pytest.mark.parametrize("framework", ["flax", "torch"])
-def test_it_needs_neither_ray_nor_grpc(loaded: LoadedArtifact, framework: str) -> None:
+def test_it_needs_neither_ray_nor_grpc(model: ServedModel, framework: str) -> None:
     # Ray brings both into the process that runs a replica; nothing of ours asks for them there.
     program = (
         "import asyncio, sys\n"
+        "from pathlib import Path\n"
         "import numpy as np\n"
+        "from registry.artifact import read_descriptor\n"
+        "from serving.model import served_model\n"
         "from serving.replica import Replica\n"
-        f"served = Replica({str(loaded.directory)!r}, {loaded.digest!r}, {framework!r}, 3)\n"
+        f"model = served_model(read_descriptor(Path({str(model.directory)!r})))\n"
+        f"served = Replica(model, {framework!r}, 3)\n"
         "logits = asyncio.run(served.predict(np.zeros((3, 8, 8, 1), np.float32)))\n"
         "assert logits.shape == (3, 10)\n"
         "packages = {name.partition('.')[0] for name in sys.modules}\n"
