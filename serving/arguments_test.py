@@ -29,6 +29,7 @@ def run(*arguments: object) -> tuple[subprocess.CompletedProcess[str], set[str]]
         (["serving.gateway", "--artifact", "/absent"], 2),
         (["serving.gateway", "--artifact", "/absent", "--port", "65536"], 2),
         (["serving.gateway", "--artifact", "/absent", "--port", "http"], 2),
+        (["serving.gateway", "--artifact", "/absent", "--max-batch-size", "0"], 2),
         (["serving.gateway", "--artifact", "/absent", "--framwork", "torch"], 2),
         (["serving.client", "--help"], 0),
         (["serving.client", "infer", "--model", "m", "--input", "/absent"], 2),

@@ -8,24 +8,41 @@ from pydantic import Field, model_validator
 
 from base.config import Section
 
+_DAY_S = 24 * 3600
+
 
 class GatewayConfig(Section):
-    """How to serve one artifact."""
+    """How to serve one artifact: all that the gateway's command line can say."""
 
-    artifact: Path
-    host: str = "127.0.0.1"
-    port: int = Field(default=8001, ge=0, le=65535, description="0 lets the system choose")
+    artifact: Path = Field(description="Directory of the artifact to serve")
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(
+        default=8001, ge=0, le=65535, description="Port to listen on; 0 for any free one"
+    )
     framework: Literal["flax", "torch"] | None = Field(
-        default=None, description="who computes; by default the framework that trained the model"
+        default=None, description="Who computes; by default the framework that trained the model"
     )
-    replicas: int = Field(default=1, ge=1, le=64)
+    replicas: int = Field(
+        default=1, ge=1, le=64, description="Processes that hold the model, of one core each"
+    )
     insecure_bind: bool = Field(
-        default=False, description="allow a host that is not loopback, without encryption"
+        default=False, description="Allow a host that is not loopback, without encryption"
     )
-    max_batch_size: int = Field(default=64, ge=1)
-    max_message_bytes: int = Field(default=64 * 2**20, ge=1024)
-    timeout_s: float = Field(default=60.0, gt=0, description="longest that a request may take")
-    drain_s: float = Field(default=10.0, ge=0, description="time for running requests to finish")
+    max_batch_size: int = Field(
+        default=64, ge=1, le=2**16, description="Largest batch of a request; more sizes warm longer"
+    )
+    max_message_bytes: int = Field(
+        default=64 * 2**20,
+        ge=1024,
+        le=2**31 - 1,  # gRPC keeps it in 32 bits
+        description="Largest request or reply",
+    )
+    timeout_s: float = Field(
+        default=60.0, gt=0, le=_DAY_S, description="Longest that a request may take"
+    )
+    drain_s: float = Field(
+        default=10.0, ge=0, le=_DAY_S, description="Time for running requests to finish at the end"
+    )
 
     @model_validator(mode="after")
     def _check_host(self) -> Self:

@@ -13,7 +13,6 @@ environment.
 import asyncio
 import logging
 import os
-from typing import Annotated
 
 from base.interrupts import exit_when_interrupted, hear_signals_in_imports
 
@@ -21,12 +20,11 @@ if __name__ == "__main__":
     hear_signals_in_imports("interrupted: nothing was started")
 
 import typer
-from pydantic import ValidationError
 
-from base.config import explain
-from base.program import PathError, directory_from_user, end_with_error
+from base.program import end_with_error
 from models.config import ModelConfigError
-from registry.artifact import NO_DIRECTORY, ArtifactError, read_descriptor
+from registry.artifact import ArtifactError, read_descriptor
+from serving.command_line import command_of
 from serving.config import GatewayConfig
 from serving.environment import isolate
 from serving.errors import StartError
@@ -34,37 +32,14 @@ from serving.model import served_model
 from serving.predictor import network_of
 
 
-def main(
-    artifact: Annotated[str, typer.Option(help="Directory of the artifact to serve.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.")] = 8001,
-    framework: Annotated[
-        str | None, typer.Option(help="flax or torch; by default the one that trained the model.")
-    ] = None,
-    replicas: Annotated[int, typer.Option(help="Processes that hold the model.")] = 1,
-    insecure_bind: Annotated[
-        bool, typer.Option("--insecure-bind", help="Allow a host that is not loopback.")
-    ] = False,
-) -> None:
+def serve(config: GatewayConfig) -> None:
     """Serve an artifact through gRPC, from a Ray of its own, whatever RAY_ADDRESS says."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     try:
-        config = GatewayConfig.model_validate(
-            {
-                "artifact": directory_from_user(artifact, NO_DIRECTORY),
-                "host": host,
-                "port": port,
-                "framework": framework,
-                "replicas": replicas,
-                "insecure_bind": insecure_bind,
-            }
-        )
         descriptor = read_descriptor(config.artifact)
         network_of(descriptor.artifact)
         model = served_model(descriptor, config.framework)
-    except ValidationError as error:
-        end_with_error("; ".join(explain(error, GatewayConfig)))
-    except (PathError, ArtifactError, ModelConfigError) as error:
+    except (ArtifactError, ModelConfigError) as error:
         end_with_error(error)
 
     if unused := isolate(os.environ):
@@ -78,6 +53,9 @@ def main(
         asyncio.run(serve_until_signal(config, model))
     except StartError as error:
         end_with_error("\n".join([str(error), *getattr(error, "__notes__", [])]))
+
+
+main = command_of(GatewayConfig, serve)
 
 
 if __name__ == "__main__":

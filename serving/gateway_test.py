@@ -189,7 +189,7 @@ def refuse(*arguments: object) -> str:
 @pytest.mark.parametrize(
     ("artifact", "message"),
     [
-        ("", "the artifact's directory is ''; name one, or '.' for this one"),
+        ("", "--artifact is ''; name a directory, or '.' for this one"),
         ("x" * 300, "x: File name too long"),
         ("artifact.pb", "artifact.pb: there is no such directory"),
     ],
@@ -255,11 +255,19 @@ def test_signature_that_cannot_be_served_is_refused(tmp_path: Path) -> None:
         ("--host", "0.0.0.0", "host '0.0.0.0' can be reached from outside"),
         ("--host", "example.com", "or pass --insecure-bind if the network is trusted"),
         ("--host", "", "host '' can be reached"),
-        ("--port", "-1", "port: input should be greater than or equal to 0, got -1"),
-        ("--replicas", "9" * 400, "replicas: input should be less than or equal to 64, got 999"),
-        ("--port", "65536", "port: input should be less than or equal to 65535, got 65536"),
-        ("--framework", "onnx", "framework: input should be 'flax' or 'torch', got 'onnx'"),
-        ("--replicas", "0", "replicas: input should be greater than or equal to 1, got 0"),
+        ("--port", "-1", "--port: input should be greater than or equal to 0, got -1"),
+        ("--replicas", "9" * 400, "--replicas: input should be less than or equal to 64, got 999"),
+        ("--port", "65536", "--port: input should be less than or equal to 65535, got 65536"),
+        ("--framework", "onnx", "--framework: input should be 'flax' or 'torch', got 'onnx'"),
+        ("--replicas", "0", "--replicas: input should be greater than or equal to 1, got 0"),
+        ("--max-batch-size", "0", "--max-batch-size: input should be greater than or equal to 1"),
+        ("--max-batch-size", "65537", "input should be less than or equal to 65536, got 65537"),
+        ("--max-message-bytes", "1023", "--max-message-bytes: input should be greater than or"),
+        ("--max-message-bytes", str(2**31), "input should be less than or equal to 2147483647"),
+        ("--timeout-s", "0", "--timeout-s: input should be greater than 0, got 0.0"),
+        ("--timeout-s", "inf", "--timeout-s: input should be a finite number, got inf"),
+        ("--drain-s", "-1", "--drain-s: input should be greater than or equal to 0, got -1.0"),
+        ("--drain-s", "nan", "--drain-s: input should be a finite number, got nan"),
     ],
 )
 def test_bad_option_is_refused(tmp_path: Path, option: str, value: str, message: str) -> None:
