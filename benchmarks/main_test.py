@@ -14,6 +14,7 @@ from benchmarks.main import SUITES, main
 HEAVY = {"deepspeed", "flax", "jax", "matplotlib", "ray", "scipy", "sklearn", "torch", "triton"}
 
 BENCHMARKS = SUITES
+PATIENT = ("attention", "compression", "optim")
 OF_KERNELS = (
     "kernels.linear_attention.linear_attention_bench",
     "kernels.quantize.quantize_bench",
@@ -24,23 +25,41 @@ def _module(program: str) -> list[str]:
     return ["benchmarks.main", program] if program in BENCHMARKS else [program]
 
 
+COUNT = "must be a whole number from 1 to 1000000"
+
 # What is asked of which programs, and a part of the answer.
 BAD = {
-    ("--no-such-option",): ("unrecognized arguments", BENCHMARKS + OF_KERNELS),
+    ("--no-such-option",): ("unrecognized arguments: --no-such-option", BENCHMARKS + OF_KERNELS),
     ("--out", ""): ("must be the path of a directory", BENCHMARKS),
     ("--out", "file"): ("Not a directory", BENCHMARKS),
-    ("--tasks", "images"): ("invalid choice: 'images'", ("bakeoff", "convergence")),
-    ("--seeds", "-3"): ("from 1 to 1000000, got '-3'", ("bakeoff", "convergence")),
-    ("--trials", "0"): ("from 1 to 1000000, got '0'", ("bakeoff",)),
-    ("--steps", "9" * 5000): ("from 1 to 1000000, got '999", ("bakeoff", "convergence")),
-    ("--optimizers", "adam"): ("invalid choice: 'adam'", ("bakeoff",)),
-    ("--algorithms", "adam"): ("invalid choice: 'adam'", ("optim",)),
-    ("--frameworks", "mxnet"): ("invalid choice: 'mxnet'", ("optim",)),
-    ("--variants", "int2"): ("invalid choice: 'int2'", ("convergence",)),
-    ("--backends", "opencl"): ("invalid choice: 'opencl'", ("attention",)),
-    ("--lengths", "1e3"): ("from 1 to 1000000, got '1e3'", ("attention",)),
-    ("--repeats", "-1"): ("from 1 to 1000000, got '-1'", ("compression",)),
-    ("--grace-s", "nan"): ("must be a positive number, got 'nan'", ("attention", "optim")),
+    ("--out", "/dev/null/here"): (
+        "--out: cannot make the directory /dev/null/here",
+        BENCHMARKS,
+    ),
+    ("--tasks", "images"): ("--tasks: invalid choice: 'images'", ("bakeoff", "convergence")),
+    ("--seeds", "-3"): (f"--seeds: {COUNT}, got '-3'", ("bakeoff", "convergence")),
+    ("--seeds", "0"): (f"--seeds: {COUNT}, got '0'", ("bakeoff", "convergence")),
+    ("--trials", "0"): (f"--trials: {COUNT}, got '0'", ("bakeoff",)),
+    ("--steps", "9" * 5000): (f"--steps: {COUNT}, got '999", ("bakeoff", "convergence")),
+    ("--optimizers", "adam"): ("--optimizers: invalid choice: 'adam'", ("bakeoff",)),
+    ("--algorithms", "adam"): ("--algorithms: invalid choice: 'adam'", ("optim",)),
+    ("--frameworks", "mxnet"): ("--frameworks: invalid choice: 'mxnet'", ("optim",)),
+    ("--variants", "int2"): ("--variants: invalid choice: 'int2'", ("convergence",)),
+    ("--device", "tpu"): ("--device: invalid choice: 'tpu'", ("attention",)),
+    ("--backends", "opencl"): ("--backends: invalid choice: 'opencl'", ("attention",)),
+    ("--lengths", "1e3"): (f"--lengths: {COUNT}, got '1e3'", ("attention",)),
+    ("--lengths", "0"): (f"--lengths: {COUNT}, got '0'", ("attention",)),
+    ("--head-dims", "15"): ("--head-dims: must be even, for RoPE, got '15'", ("attention",)),
+    ("--budget-s", "inf"): ("--budget-s: must be a positive number, got 'inf'", ("attention",)),
+    ("--quick", "--full"): ("not allowed with argument --quick", ("attention",)),
+    ("--rates", "0"): ("--rates: must be a positive number, got '0'", ("compression",)),
+    ("--rates", "1000"): ("--rates: must be from 0.1 to 100, got '1000'", ("compression",)),
+    ("--rates", "1,10"): ("--rates: must be a positive number, got '1,10'", ("compression",)),
+    ("--world-sizes", "1"): ("--world-sizes: must be from 2 to 8, got '1'", ("compression",)),
+    ("--repeats", "-1"): (f"--repeats: {COUNT}, got '-1'", ("compression",)),
+    ("--grace-s", "nan"): ("--grace-s: must be a positive number, got 'nan'", PATIENT),
+    ("--grace-s", "inf"): ("--grace-s: must be a positive number, got 'inf'", PATIENT),
+    ("--grace-s", "0"): ("--grace-s: must be a positive number, got '0'", PATIENT),
     ("--repeat", "-1"): ("from 2 to 1000000, got '-1'", OF_KERNELS),
     ("--repeat", "1"): ("from 2 to 1000000, got '1'", OF_KERNELS),
     ("--device", "cuda:7"): ("invalid choice: 'cuda:7'", OF_KERNELS),

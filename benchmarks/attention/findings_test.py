@@ -5,8 +5,8 @@ import math
 import pytest
 
 from benchmarks.attention.findings import findings, geometric_mean
-from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.record import Finding, Record, Row
+from benchmarks.harness.record import Finding, Row
+from benchmarks.harness.testing import record_of
 from benchmarks.harness.timing import summarize
 
 QUIET, BUSY = 0.0, 10.0
@@ -26,16 +26,7 @@ def _row(side: str, step: str, metrics: dict[str, float], **case: str | int | bo
 
 def _findings(rows: list[Row], gpus: tuple[str, ...] = ()) -> tuple[Finding, ...]:
     """Sums up what a machine with these GPUs measured: on the first, if it has one."""
-    record = Record(
-        benchmark="attention",
-        command="",
-        machine=describe_machine(()).model_copy(update={"gpu": gpus}),
-        settings={"device": "cuda" if gpus else "cpu"},
-        duration_s=1.0,
-        rows=tuple(rows),
-        findings=(),
-    )
-    return findings(record)
+    return findings(record_of(rows, gpus, device="cuda" if gpus else "cpu"))
 
 
 def _find(rows: list[Row], name: str, gpus: tuple[str, ...] = ()) -> Finding:

@@ -56,31 +56,6 @@ def test_every_feature_on_every_side(
     assert all(row.timing is not None and row.timing.samples > 0 for row in slow)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--device", "tpu"), "argument --device: invalid choice: 'tpu'"),
-        (
-            ("--lengths", "0"),
-            "--lengths: must be a whole number from 1 to 1000000, got '0'",
-        ),
-        (("--head-dims", "15"), "argument --head-dims: must be even, for RoPE, got '15'"),
-        (("--budget-s", "inf"), "must be a positive number, got 'inf'"),
-        (("--quick", "--full"), "not allowed with argument --quick"),
-        (("--backends", "opencl"), "argument --backends: invalid choice: 'opencl'"),
-        (("--out", "/dev/null/here"), "--out: cannot make the directory /dev/null/here"),
-    ],
-)
-def test_bad_arguments(
-    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run(suite.SUITE, arguments)
-    stdout, stderr = capsys.readouterr()
-    assert (exited.value.code, stdout) == (2, "")
-    assert stderr.startswith("error: ") and message in stderr
-
-
 def test_no_gpu(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "find_gpus", tuple)
     assert run(suite.SUITE, ["--device", "cuda"]) == 2

@@ -12,7 +12,7 @@ from benchmarks.attention.peaks import check_memory
 from benchmarks.attention.sides import Side, UnavailableError, is_ours, reason
 from benchmarks.harness.load import Grace, OtherLoad, quiet_cores
 from benchmarks.harness.record import Row
-from benchmarks.harness.timing import SLOW_S, Step, Timing, measure_in_turns, run_once
+from benchmarks.harness.timing import SLOW_S, Step, Timing, measure_in_turns, run_once, second_run_s
 
 # The edge of the square matrices whose product is the ceiling.
 MATMUL_SIZE = {"cpu": 2048, "cuda": 8192}
@@ -74,7 +74,7 @@ def measure_ceilings(settings: Settings, dtypes: Sequence[str]) -> Iterator[Row]
             "torch": torch_sides.matmul_step(settings.device, dtype, size),
             "xla": jax_sides.matmul_step(settings.device, dtype, size),
         }
-        first_s = {name: _second_run_s(step) for name, step in steps.items()}
+        first_s = {name: second_run_s(step) for name, step in steps.items()}
         timings, _ = _measure_quietly(settings, steps, first_s, load)
         for name, timing in timings.items():
             # The fastest: a ceiling is what can be reached.
@@ -199,11 +199,6 @@ def _metrics(
     if ours is not None and ours is not timing:
         metrics["times_ours"] = timing.median_ms / ours.median_ms
     return metrics
-
-
-def _second_run_s(step: Step) -> float:
-    run_once(step)
-    return run_once(step)[1]
 
 
 def _check_patience(forecast: Forecast, case: Case, direction: str, name: str, side: Side) -> None:

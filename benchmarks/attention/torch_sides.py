@@ -13,15 +13,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from benchmarks.attention.cases import (
-    PLAIN,
-    WINDOW_LEFT,
-    Case,
-    Inputs,
-    make_segments,
-    query_positions,
-    visible,
-)
+from benchmarks.attention import cases
+from benchmarks.attention.cases import Case, Inputs, make_segments, query_positions, visible
 from benchmarks.attention.sides import (
     ALL_FEATURES,
     FLEX,
@@ -90,8 +83,8 @@ def torch_sides(device: str, backends: tuple[str, ...]) -> dict[str, Side]:
         return sides
     for name, backend in _SDPA_BACKENDS.items():
         sides[f"{SDPA} {name}"] = side(functools.partial(_sdpa, device, backend))
-    sides[FLEX] = side(functools.partial(_flex, device), _MASKED | {PLAIN, "gqa"})
-    flash = frozenset({PLAIN, "window", "gqa", "decode"})
+    sides[FLEX] = side(functools.partial(_flex, device), _MASKED | {cases.PLAIN, "gqa"})
+    flash = frozenset({cases.PLAIN, "window", "gqa", "decode"})
     sides["flash-attn"] = side(functools.partial(_flash_attn, "flash_attn"), flash | {"alibi"})
     sides["flash-attn 3"] = side(functools.partial(_flash_attn, "flash_attn_interface"), flash)
     return sides
@@ -146,7 +139,7 @@ def _ours(device: str, case: Case, inputs: Inputs) -> _Setup:
     if case.feature == "alibi":
         options["alibi_slopes"] = torch.from_numpy(inputs.alibi_slopes).to(device)
     elif case.feature == "window":
-        options["window"] = (WINDOW_LEFT, 0)
+        options["window"] = (cases.WINDOW_LEFT, 0)
     elif case.feature == "segments":
         options["segment_ids"] = torch.from_numpy(inputs.segment_ids).to(device)
     elif case.feature == "rope":
@@ -210,7 +203,7 @@ def _flex(device: str, case: Case, inputs: Inputs) -> _Setup:
     def seen(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         inside = i >= j if case.causal else i >= 0
         if case.feature == "window":
-            inside = inside & (i - j <= WINDOW_LEFT)
+            inside = inside & (i - j <= cases.WINDOW_LEFT)
         if case.feature == "segments":
             inside = inside & (segments[i] == segments[j])
         return inside
@@ -241,7 +234,7 @@ def _flash_attn(module: str, case: Case, inputs: Inputs) -> _Setup:
     if case.feature == "alibi":
         options["alibi_slopes"] = torch.from_numpy(inputs.alibi_slopes).cuda()
     elif case.feature == "window":
-        options["window_size"] = (WINDOW_LEFT, 0)
+        options["window_size"] = (cases.WINDOW_LEFT, 0)
 
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         result = function(q, k, v, **options)

@@ -66,11 +66,3 @@ def test_tunes_trains_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     printed = capsys.readouterr().out
     assert "digits: 8 steps, 2 seeds" in printed and "sophia clipped" in printed
     assert "adamw, 8 bits" in page.read_text()
-
-
-def test_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run(SUITE, ["--trials", "0"])
-    stdout, stderr = capsys.readouterr()
-    assert (exited.value.code, stdout) == (2, "")
-    assert "argument --trials: must be a whole number from 1 to 1000000, got '0'" in stderr

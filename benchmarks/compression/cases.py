@@ -40,7 +40,15 @@ COPY = "copy"
 
 
 class Preset(NamedTuple):
-    """What is measured unless options say otherwise."""
+    """What is measured unless options say otherwise.
+
+    Attributes:
+      world_sizes: numbers of ranks.
+      rates: of the links, in Gbit/s.
+      repeats: timed steps of each side over each link, in turns.
+      error_steps: steps of which the error of the mean is measured.
+      kernel_budget_s: for one kernel and the copy beside it.
+    """
 
     world_sizes: Sequence[int]
     rates: Sequence[float]

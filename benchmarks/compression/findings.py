@@ -2,16 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.compression.cases import (
-    BFLOAT16,
-    COPY,
-    FLOAT16,
-    FLOAT32,
-    KERNEL_TABLE,
-    OURS,
-    POWER_SGD,
-    TIME_TABLE,
-)
+from benchmarks.compression import cases
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Finding, Record, Row, at_least, at_most, is_noisy
 
@@ -19,11 +10,11 @@ from benchmarks.harness.record import Finding, Record, Row, at_least, at_most, i
 _AIM_RATE = 1.0
 _FLOAT32_AIM = 3.3
 _AHEAD_AIM = 1.0
-_WIRE_AIMS = {FLOAT32: 0.27, BFLOAT16: 0.52}
+_WIRE_AIMS = {cases.FLOAT32: 0.27, cases.BFLOAT16: 0.52}
 _COPY_AIM = 0.8
 
 # Sides that need no proof of reaching the loss of float32; //benchmarks:convergence has ours.
-SAME_LOSS = (FLOAT32, BFLOAT16, FLOAT16)
+SAME_LOSS = (cases.FLOAT32, cases.BFLOAT16, cases.FLOAT16)
 
 
 def findings(record: Record) -> Iterator[Finding]:
@@ -31,7 +22,7 @@ def findings(record: Record) -> Iterator[Finding]:
 
     Times measured while others were busy do not count; bytes do.
     """
-    times = [row for row in record.rows if row.table == TIME_TABLE]
+    times = [row for row in record.rows if row.table == cases.TIME_TABLE]
     rates = sorted({float(row.case["gbit_per_s"]) for row in times})
     for world in sorted({int(row.case["world_size"]) for row in times}):
         for rate in rates:
@@ -51,26 +42,26 @@ def _time_findings(
 ) -> Iterator[Finding]:
     ratios = {row.side: row.metrics["times_ours"] for row in rows if not is_noisy(row, machine)}
     word = "aim: " if is_aim else ""
-    name = f"{word}{link}: {FLOAT32} time / ours"
-    yield _at_least(name, ratios.get(FLOAT32), _FLOAT32_AIM if is_aim else None)
+    name = f"{word}{link}: {cases.FLOAT32} time / ours"
+    yield _at_least(name, ratios.get(cases.FLOAT32), _FLOAT32_AIM if is_aim else None)
     peers = [ratios[side] for side in SAME_LOSS if side in ratios]
     name = f"{word}{link}: least time / ours of {', '.join(SAME_LOSS)}"
     yield _at_least(name, min(peers, default=None), _AHEAD_AIM if is_aim else None)
-    peers = [ratios[side] for side in POWER_SGD.values() if side in ratios]
+    peers = [ratios[side] for side in cases.POWER_SGD.values() if side in ratios]
     yield _at_least(f"{link}: least time / ours of PowerSGD", min(peers, default=None), None)
 
 
 def _wire_findings(rows: Sequence[Row], world: int) -> Iterator[Finding]:
     sent = {row.side: row.metrics["sent_mb"] for row in rows}
     for side, aim in _WIRE_AIMS.items():
-        value = sent[OURS] / sent[side] if {OURS, side} <= sent.keys() else None
+        value = sent[cases.OURS] / sent[side] if {cases.OURS, side} <= sent.keys() else None
         name = f"aim: {world} ranks: bytes sent / {side}'s, at most"
         yield at_most(name, value, int(value is not None), aim)
 
 
 def _kernel_findings(rows: Sequence[Row]) -> Iterator[Finding]:
     for row in rows:
-        if row.table == KERNEL_TABLE and row.side == COPY:
+        if row.table == cases.KERNEL_TABLE and row.side == cases.COPY:
             aim = _COPY_AIM if row.step.startswith("quantize") else None
             word = "aim: " if aim else ""
             name = f"{word}kernel: {row.step}: time of a copy / ours"

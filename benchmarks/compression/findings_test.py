@@ -2,18 +2,7 @@
 
 import pytest
 
-from benchmarks.compression.cases import (
-    BFLOAT16,
-    COPY,
-    ERROR_TABLE,
-    FLOAT32,
-    KERNEL_TABLE,
-    LINK_TABLE,
-    NOTHING,
-    OURS,
-    POWER_SGD,
-    TIME_TABLE,
-)
+from benchmarks.compression import cases
 from benchmarks.compression.findings import findings
 from benchmarks.compression.report import (
     REPORT,
@@ -25,7 +14,8 @@ from benchmarks.compression.report import (
     links,
 )
 from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.record import Finding, Record, Row, Scalar
+from benchmarks.harness.record import Finding, Row, Scalar
+from benchmarks.harness.testing import record_of
 from benchmarks.harness.timing import summarize
 
 QUIET, BUSY = 0.0, 10.0
@@ -46,7 +36,7 @@ def _time(side: str, seconds: float, sent_mb: float, **changes: float) -> Row:
         "others_cores": changes.get("others", QUIET),
     }
     return Row(
-        table=TIME_TABLE,
+        table=cases.TIME_TABLE,
         case=case,
         step="all-reduce",
         side=side,
@@ -57,34 +47,24 @@ def _time(side: str, seconds: float, sent_mb: float, **changes: float) -> Row:
 
 def _world(**changes: float) -> list[Row]:
     return [
-        _time(NOTHING, 0.001, 0.0, **changes),
-        _time(FLOAT32, 0.9, 100.0, **changes),
-        _time(BFLOAT16, 0.45, 50.0, **changes),
-        _time(POWER_SGD[1], 0.1, 0.3, **changes),
-        _time(OURS, 0.25, 25.5, **changes),
+        _time(cases.NOTHING, 0.001, 0.0, **changes),
+        _time(cases.FLOAT32, 0.9, 100.0, **changes),
+        _time(cases.BFLOAT16, 0.45, 50.0, **changes),
+        _time(cases.POWER_SGD[1], 0.1, 0.3, **changes),
+        _time(cases.OURS, 0.25, 25.5, **changes),
     ]
 
 
 def _link(ranks: int, rate: float) -> Row:
     case: dict[str, Scalar] = {"world_size": ranks, "gbit_per_s": rate}
     metrics = {"gbit_per_s": 0.957, "least_gbit_per_s": 0.95}
-    return Row(table=LINK_TABLE, case=case, step="send and receive", side="tcp", metrics=metrics)
-
-
-def _record(rows: list[Row]) -> Record:
-    return Record(
-        benchmark="compression",
-        command="",
-        machine=_MACHINE,
-        settings={},
-        duration_s=1.0,
-        rows=tuple(rows),
-        findings=(),
+    return Row(
+        table=cases.LINK_TABLE, case=case, step="send and receive", side="tcp", metrics=metrics
     )
 
 
 def _find(rows: list[Row], words: str) -> Finding:
-    (found,) = [finding for finding in findings(_record(rows)) if words in finding.name]
+    (found,) = [finding for finding in findings(record_of(rows)) if words in finding.name]
     return found
 
 
@@ -96,7 +76,9 @@ def test_aims_of_time() -> None:
 
 
 def test_missed_aim() -> None:
-    rows = [row for row in _world() if row.side != BFLOAT16] + [_time(BFLOAT16, 0.2, 50.0)]
+    rows = [row for row in _world() if row.side != cases.BFLOAT16] + [
+        _time(cases.BFLOAT16, 0.2, 50.0)
+    ]
     found = _find(rows, "least time / ours of float32")
     assert (found.value, found.reached) == (pytest.approx(0.8), False)
 
@@ -129,14 +111,14 @@ def test_times_measured_under_load_do_not_count() -> None:
 def test_aim_of_kernels(copy_ms: float, reached: bool) -> None:
     rows = [
         Row(
-            table=KERNEL_TABLE,
+            table=cases.KERNEL_TABLE,
             case={"values": 25, "bytes": 125_000_000},
             step="quantize",
             side=side,
             timing=summarize([ms / 1e3]),
             metrics={"gb_per_s": 125.0 / ms, "times_ours": ms / 10.0},
         )
-        for side, ms in ((OURS, 10.0), (COPY, copy_ms))
+        for side, ms in ((cases.OURS, 10.0), (cases.COPY, copy_ms))
     ]
     found = _find(rows, "aim: kernel: quantize")
     assert (found.value, found.aim, found.reached) == (pytest.approx(copy_ms / 10), 0.8, reached)
@@ -155,7 +137,7 @@ def test_table_of_a_link() -> None:
     title, _, *lines = link_lines([_link(2, 1.0), *_world()], _MACHINE)
     assert title == "2 ranks, 1 Gbit/s (TCP reaches 0.96 in both directions at once)"
     cells = {line[: line.index("  ")]: line.split()[-7:] for line in lines}
-    assert cells[FLOAT32] == ["900", "900..900", "3.60", "100.00", "1.000", "-", "-"]
+    assert cells[cases.FLOAT32] == ["900", "900..900", "3.60", "100.00", "1.000", "-", "-"]
     *_, last = link_lines([_link(2, 1.0), *_world(others=BUSY)], _MACHINE)
     assert last.startswith("! others took 10.0 cores")
 
@@ -164,25 +146,25 @@ def test_links_are_told_apart() -> None:
     rows = [r for ranks in (2, 4) for r in (_link(ranks, 1.0), *_world(ranks=ranks))]
     rows += [_link(4, 10.0), *_world(ranks=4, rate=10.0, others=BUSY)]
     assert [len(link) for link in links(rows)] == [6, 6, 6]
-    (line,) = link_noise_lines(_record(rows))
+    (line,) = link_noise_lines(record_of(rows))
     assert line.startswith("1 of 3 links")
     first, second = link_panels(rows)
     assert (first.title, second.title) == ("2 ranks", "4 ranks")
-    assert second.lines[OURS] == [(1.0, 250.0), (10.0, 250.0)]
-    assert NOTHING not in first.lines
-    assert (REPORT.plot(_record(rows)) or b"").startswith(b"\x89PNG")
+    assert second.lines[cases.OURS] == [(1.0, 250.0), (10.0, 250.0)]
+    assert cases.NOTHING not in first.lines
+    assert (REPORT.plot(record_of(rows)) or b"").startswith(b"\x89PNG")
 
 
 def test_ranks_that_differ_are_shown() -> None:
     rows = [
         Row(
-            table=ERROR_TABLE,
+            table=cases.ERROR_TABLE,
             case={"world_size": 2, "bytes": 100, "steps": 10},
             step="all-reduce",
             side=side,
             metrics={"vnmse": 1e-3, "vnmse_of_mean": 1e-4, "ranks_identical": same},
         )
-        for side, same in ((OURS, 1.0), (FLOAT32, 0.0))
+        for side, same in ((cases.OURS, 1.0), (cases.FLOAT32, 0.0))
     ]
     _, ours, float32 = error_lines(rows)
     assert ours.split()[-5:] == ["2", "1.00e-03", "1.00e-04", "10", "yes"]

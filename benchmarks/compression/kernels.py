@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.compression.cases import COPY, KERNEL_TABLE, OURS
 from benchmarks.harness.record import Row
-from benchmarks.harness.timing import Step, measure_in_turns, run_once
+from benchmarks.harness.timing import Step, measure_in_turns, second_run_s
 from kernels.quantize import torch_op
 from kernels.quantize.contract import DEFAULT_CODEC
 
@@ -37,9 +37,7 @@ def measure_kernels(budget_s: float) -> Iterator[Row]:
             return target.copy_(source)
 
         steps = {OURS: Step(kernel.run), COPY: Step(copy)}
-        for step in steps.values():
-            run_once(step)
-        first_s = {side: run_once(step)[1] for side, step in steps.items()}
+        first_s = {side: second_run_s(step) for side, step in steps.items()}
         timings = measure_in_turns(steps, first_s, budget_s=budget_s)
         for side, timing in timings.items():
             yield Row(

@@ -18,7 +18,7 @@ from benchmarks.compression.report import (
     links,
     setup_words,
 )
-from benchmarks.compression.times import Settings, measure_world
+from benchmarks.compression.times import measure_world
 from benchmarks.harness.load import Grace
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Row
@@ -51,11 +51,10 @@ def _rows(preset: Preset, grace: Grace, machine: Machine) -> Iterator[Row]:
     kernels = list(measure_kernels(preset.kernel_budget_s))
     yield from kernels
     _print("", *kernel_lines(kernels), "", setup_words(machine.cores), "", HOW_TO_READ)
-    settings = Settings(preset.rates, preset.repeats, preset.error_steps, SIDES, grace)
     try:
         for world_size in preset.world_sizes:
             of_world: list[Row] = []
-            for row in measure_world(settings, world_size, os.getpid()):
+            for row in measure_world(preset, grace, world_size, os.getpid()):
                 of_world.append(row)
                 if row.table == TIME_TABLE and row.side == SIDES[-1]:
                     _print("", *link_lines(links(of_world)[-1], machine))

@@ -2,16 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from benchmarks.compression.cases import (
-    COPY,
-    ERROR_TABLE,
-    KERNEL_TABLE,
-    LINK_TABLE,
-    MISSING,
-    NOTHING,
-    OURS,
-    TIME_TABLE,
-)
+from benchmarks.compression import cases
 from benchmarks.compression.findings import findings
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.plot import Panel, panels, png
@@ -59,8 +50,8 @@ def setup_words(cores: int) -> str:
 
 def link_lines(rows: Sequence[Row], machine: Machine) -> Iterator[str]:
     """Yields the table of one link, from its rows."""
-    times = [row for row in rows if row.table == TIME_TABLE]
-    link = next(row for row in rows if row.table == LINK_TABLE)
+    times = [row for row in rows if row.table == cases.TIME_TABLE]
+    link = next(row for row in rows if row.table == cases.LINK_TABLE)
     reached = link.metrics["gbit_per_s"]
     yield (
         f"{link.case['world_size']} ranks, {link.case['gbit_per_s']:g} Gbit/s "
@@ -85,16 +76,16 @@ def error_lines(rows: Sequence[Row]) -> Iterator[str]:
             "yes" if row.metrics["ranks_identical"] else "NO",
         )
         for row in rows
-        if row.table == ERROR_TABLE and row.side != NOTHING
+        if row.table == cases.ERROR_TABLE and row.side != cases.NOTHING
     ]
     yield from table_lines(titles, cells)
 
 
 def kernel_lines(rows: Sequence[Row]) -> Iterator[str]:
     """Yields the table of kernels."""
-    kernels = [row for row in rows if row.table == KERNEL_TABLE]
-    ours = {row.step: row for row in kernels if row.side == OURS}
-    copies = {row.step: row for row in kernels if row.side == COPY}
+    kernels = [row for row in rows if row.table == cases.KERNEL_TABLE]
+    ours = {row.step: row for row in kernels if row.side == cases.OURS}
+    copies = {row.step: row for row in kernels if row.side == cases.COPY}
     titles = ("100 MB of float32", "MB moved", "ms", "GB/s", "copy GB/s", "copy / ours")
     cells = [
         (
@@ -114,7 +105,7 @@ def links(rows: Sequence[Row]) -> list[list[Row]]:
     """Returns the rows of each link, in the order in which they were measured."""
     found: dict[tuple[object, object], list[Row]] = {}
     for row in rows:
-        if row.table in (LINK_TABLE, TIME_TABLE):
+        if row.table in (cases.LINK_TABLE, cases.TIME_TABLE):
             key = (row.case["world_size"], row.case["gbit_per_s"])
             found.setdefault(key, []).append(row)
     return list(found.values())
@@ -130,13 +121,15 @@ def link_panels(rows: Sequence[Row]) -> list[Panel]:
             row.timing.median_ms,
         )
         for row in rows
-        if row.table == TIME_TABLE and row.timing is not None and row.side != NOTHING
+        if row.table == cases.TIME_TABLE and row.timing is not None and row.side != cases.NOTHING
     )
 
 
 def _plot(record: Record) -> bytes:
     drawn = link_panels(record.rows)
-    noisy = any(is_noisy(row, record.machine) for row in record.rows if row.table == TIME_TABLE)
+    noisy = any(
+        is_noisy(row, record.machine) for row in record.rows if row.table == cases.TIME_TABLE
+    )
     title = f"All-reduce of 100 MB of gradients, {record.machine.cores} cores"
     return png(
         drawn,
@@ -161,7 +154,7 @@ def _finding_lines(record: Record) -> Iterator[str]:
 
 def _missing_lines() -> list[str]:
     """Which of torch's hooks have no times, and why."""
-    return [f"{side}: {reason}" for side, reason in MISSING.items()]
+    return [f"{side}: {reason}" for side, reason in cases.MISSING.items()]
 
 
 def _closing(record: Record) -> Iterator[str]:

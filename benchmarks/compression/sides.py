@@ -8,16 +8,7 @@ from torch import distributed
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.compression.cases import (
-    BFLOAT16,
-    FLOAT16,
-    FLOAT32,
-    NOTHING,
-    OURS,
-    OURS_FLOAT8,
-    OURS_WITHOUT_FEEDBACK,
-    POWER_SGD,
-)
+from benchmarks.compression import cases
 from comm.compression import Compression
 from comm.torch.ddp import CompressionHook, compressed_hook
 from comm.wire import Wire
@@ -29,9 +20,9 @@ _POWER_SGD_FIRST_STEP = 2
 WARM_UP_STEPS = _POWER_SGD_FIRST_STEP + 1
 
 _COMPRESSIONS = {
-    OURS: Compression(),
-    OURS_WITHOUT_FEEDBACK: Compression(error_feedback=False),
-    OURS_FLOAT8: Compression(codec=codec("float8_e4m3fn")),
+    cases.OURS: Compression(),
+    cases.OURS_WITHOUT_FEEDBACK: Compression(error_feedback=False),
+    cases.OURS_FLOAT8: Compression(codec=codec("float8_e4m3fn")),
 }
 
 _Future: TypeAlias = torch.futures.Future[torch.Tensor]
@@ -49,7 +40,7 @@ def register(ddp: DistributedDataParallel, side: str) -> Wire | None:
     Returns:
       The count of the bytes that are sent, if the side has one.
     """
-    if side == FLOAT32:
+    if side == cases.FLOAT32:
         return None  # DDP's default
     if compression := _COMPRESSIONS.get(side):
         state = CompressionHook(ddp, compression)
@@ -61,15 +52,15 @@ def register(ddp: DistributedDataParallel, side: str) -> Wire | None:
 
 
 def _peer(side: str) -> tuple[_Hook, object]:
-    if side == NOTHING:
+    if side == cases.NOTHING:
         return _nothing_hook, None
-    if side == BFLOAT16:
+    if side == cases.BFLOAT16:
         return _unchecked(default_hooks.bf16_compress_hook), None
-    if side == FLOAT16:
+    if side == cases.FLOAT16:
         return default_hooks.fp16_compress_hook, None
     state = powerSGD_hook.PowerSGDState(
         process_group=None,
-        matrix_approximation_rank=next(r for r, name in POWER_SGD.items() if name == side),
+        matrix_approximation_rank=next(r for r, name in cases.POWER_SGD.items() if name == side),
         start_powerSGD_iter=_POWER_SGD_FIRST_STEP,
     )
     return _one_at_a_time(powerSGD_hook.powerSGD_hook), state

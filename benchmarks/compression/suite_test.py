@@ -11,31 +11,9 @@ from base.options import Parser
 from benchmarks.compression.cases import DEFAULT, MISSING, QUICK
 from benchmarks.compression.report import REPORT
 from benchmarks.compression.suite import SUITE, add_options, preset
-from benchmarks.harness.machine import describe_machine
-from benchmarks.harness.record import Finding, Record
+from benchmarks.harness.record import Finding
 from benchmarks.harness.runner import run
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--rates", "0"), "argument --rates: must be a positive number, got '0'"),
-        (("--rates", "1000"), "argument --rates: must be from 0.1 to 100, got '1000'"),
-        (("--rates", "1,10"), "argument --rates: must be a positive number, got '1,10'"),
-        (("--world-sizes", "1"), "argument --world-sizes: must be from 2 to 8, got '1'"),
-        (("--repeats", "-1"), "argument --repeats: "),
-        (("--grace-s", "inf"), "must be a positive number, got 'inf'"),
-        (("--no-such-option",), "unrecognized arguments: --no-such-option"),
-    ],
-)
-def test_bad_arguments(
-    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run(SUITE, arguments)
-    stdout, stderr = capsys.readouterr()
-    assert (exited.value.code, stdout) == (2, "")
-    assert stderr.startswith("error: ") and message in stderr
+from benchmarks.harness.testing import record_of
 
 
 def test_missing_programs(
@@ -60,15 +38,8 @@ def test_options_replace_the_presets() -> None:
 
 
 def test_page_says_what_was_run_and_what_was_not() -> None:
-    record = Record(
-        benchmark="compression",
-        command="./bazelw run //benchmarks:compression",
-        machine=describe_machine(("numpy",)),
-        settings={"repeats": 1},
-        duration_s=60.0,
-        rows=(),
-        findings=(Finding(name="aim: one", value=1.0, cases=1, aim=2.0, reached=False),),
-    )
+    aim = Finding(name="aim: one", value=1.0, cases=1, aim=2.0, reached=False)
+    record = record_of([], repeats=1).model_copy(update={"findings": (aim,)})
     page = REPORT.page(record, "plot.png")
     assert record.command in page and "](plot.png)" in page and "MISSED" in page
     assert f"share the machine's {record.machine.cores} cores" in page

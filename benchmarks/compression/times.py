@@ -3,9 +3,9 @@
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
-from benchmarks.compression.cases import ERROR_TABLE, FLOAT32, LINK_TABLE, NOTHING, OURS, TIME_TABLE
+from benchmarks.compression import cases
+from benchmarks.compression.cases import Preset
 from benchmarks.compression.network import (
     INTERFACE,
     Plan,
@@ -25,25 +25,7 @@ from comm.wire import all_reduce_bytes
 _LOOK_S = 0.1
 
 
-class Settings(NamedTuple):
-    """How to measure.
-
-    Attributes:
-      rates: of the links, in Gbit/s.
-      repeats: timed steps of each side over each link, in turns.
-      error_steps: steps of which the error of the mean is measured.
-      sides: who is measured.
-      grace: for a quiet machine.
-    """
-
-    rates: Sequence[float]
-    repeats: int
-    error_steps: int
-    sides: Sequence[str]
-    grace: Grace
-
-
-def measure_world(settings: Settings, world_size: int, pid: int) -> Iterator[Row]:
+def measure_world(preset: Preset, grace: Grace, world_size: int, pid: int) -> Iterator[Row]:
     """Measures everything with so many ranks, in namespaces that are gone in the end.
 
     Raises:
@@ -54,24 +36,24 @@ def measure_world(settings: Settings, world_size: int, pid: int) -> Iterator[Row
     enter = [enter_command(name) for name in plan.namespaces[:world_size]]
     with network(plan), start_ranks(enter, plan.addresses, INTERFACE) as ranks:
         num_bytes = 0
-        for row in measure_errors(settings, ranks, world_size):
+        for row in measure_errors(preset.error_steps, ranks, world_size):
             num_bytes = int(row.case["bytes"])
             yield row
-        for rate in settings.rates:
+        for rate in preset.rates:
             _shape(plan, rate)
-            yield from measure_link(settings, ranks, world_size, rate, num_bytes)
+            yield from measure_link(preset.repeats, grace, ranks, world_size, rate, num_bytes)
 
 
-def measure_errors(settings: Settings, ranks: Ranks, world_size: int) -> Iterator[Row]:
+def measure_errors(num_steps: int, ranks: Ranks, world_size: int) -> Iterator[Row]:
     """Measures how far the averages of each side are from the true ones; makes the sides."""
-    for side in settings.sides:
-        answers = ranks.ask(do="error", side=side, steps=settings.error_steps)
+    for side in cases.SIDES:
+        answers = ranks.ask(do="error", side=side, steps=num_steps)
         row = Row(
-            table=ERROR_TABLE,
+            table=cases.ERROR_TABLE,
             case={
                 "world_size": world_size,
                 "bytes": answers[0]["num_bytes"],
-                "steps": settings.error_steps,
+                "steps": num_steps,
             },
             step="all-reduce",
             side=side,
@@ -82,11 +64,11 @@ def measure_errors(settings: Settings, ranks: Ranks, world_size: int) -> Iterato
             "vnmse_of_mean": answers[0]["vnmse_of_mean"],
             "ranks_identical": float(same),
         }
-        yield row if side == NOTHING else row.model_copy(update={"metrics": metrics})
+        yield row if side == cases.NOTHING else row.model_copy(update={"metrics": metrics})
 
 
 def measure_link(
-    settings: Settings, ranks: Ranks, world_size: int, rate: float, num_bytes: int
+    repeats: int, grace: Grace, ranks: Ranks, world_size: int, rate: float, num_bytes: int
 ) -> Iterator[Row]:
     """Measures a link, then times all sides over it in turns, each turn from another side on."""
     case: dict[str, Scalar] = {
@@ -96,18 +78,18 @@ def measure_link(
     }
     speeds = [answer["gbit_per_s"] for answer in ranks.ask(do="link", gbit_per_s=rate)]
     yield Row(
-        table=LINK_TABLE,
+        table=cases.LINK_TABLE,
         case=case,
         step="send and receive",
         side="tcp",
         metrics={"gbit_per_s": statistics.fmean(speeds), "least_gbit_per_s": min(speeds)},
     )
-    steps: dict[str, list[Answer]] = {side: [] for side in settings.sides}
+    steps: dict[str, list[Answer]] = {side: [] for side in cases.SIDES}
     others_cores = []
-    for repeat in range(settings.repeats):
-        settings.grace.wait()
-        start = repeat % len(settings.sides)
-        for side in (*settings.sides[start:], *settings.sides[:start]):
+    for repeat in range(repeats):
+        grace.wait()
+        start = repeat % len(cases.SIDES)
+        for side in (*cases.SIDES[start:], *cases.SIDES[:start]):
             steps[side].append(_together(ranks.ask(do="time", side=side)))
         load = OtherLoad()
         time.sleep(_LOOK_S)
@@ -141,13 +123,13 @@ def _time_rows(
             "sent_mb": sent[side] / 1e6,
             "others_cores": others_cores,
         }
-        if side != NOTHING:
+        if side != cases.NOTHING:
             metrics["effective_gbit_per_s"] = useful_bits / timing.median_ms / 1e6
         wire = [answer["wire_bytes"] for answer in steps[side] if "wire_bytes" in answer]
         if wire:
             metrics["wire_mb"] = statistics.median(wire) / 1e6
         yield Row(
-            table=TIME_TABLE,
+            table=cases.TIME_TABLE,
             case=case,
             step="all-reduce",
             side=side,
@@ -159,10 +141,10 @@ def _time_rows(
 def _ratios(timings: dict[str, Timing], sent: dict[str, float], side: str) -> dict[str, float]:
     """Times and bytes over those of the two sides that others are compared with."""
     ratios = {}
-    if FLOAT32 in timings:
-        ratios["sent_of_float32"] = sent[side] / sent[FLOAT32]
-    if OURS in timings:
-        ratios["times_ours"] = timings[side].median_ms / timings[OURS].median_ms
+    if cases.FLOAT32 in timings:
+        ratios["sent_of_float32"] = sent[side] / sent[cases.FLOAT32]
+    if cases.OURS in timings:
+        ratios["times_ours"] = timings[side].median_ms / timings[cases.OURS].median_ms
     return ratios
 
 

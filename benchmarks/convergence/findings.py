@@ -4,15 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from benchmarks.convergence.cases import (
-    COMPARISON_TABLE,
-    FLOAT32,
-    FOUR_BITS,
-    FOUR_BITS_A_TENSOR,
-    INT8,
-    INT8_WITHOUT_FEEDBACK,
-    RUN_TABLE,
-)
+from benchmarks.convergence import cases
 from benchmarks.convergence.results import HELD_OUT_LOSS, METRICS, value_of
 from benchmarks.harness.record import Finding, Record, Row, finite
 from benchmarks.training.comparison import SIGNIFICANCE, Comparison, Verdict, compare, deviation
@@ -34,15 +26,15 @@ def compare_all(rows: Iterable[Row]) -> Iterator[Comparisons]:
     The margin of a task is float32's deviation over all of its seeds: that training is the same on
     any number of ranks but for the order of sums.
     """
-    runs = [row for row in rows if row.table == RUN_TABLE]
+    runs = [row for row in rows if row.table == cases.RUN_TABLE]
     for task in dict.fromkeys(str(row.case["task"]) for row in runs):
         of_task = [row for row in runs if row.case["task"] == task]
         for world_size in sorted({int(row.case["world_size"]) for row in of_task}):
             of_world = [row for row in of_task if row.case["world_size"] == world_size]
             num_seeds = len({row.case["seed"] for row in of_world})
             for metric in METRICS:
-                margin = deviation(_values(of_task, FLOAT32, metric))
-                baseline = _values(of_world, FLOAT32, metric)
+                margin = deviation(_values(of_task, cases.FLOAT32, metric))
+                baseline = _values(of_world, cases.FLOAT32, metric)
                 compared = {
                     variant: compare(_values(of_world, variant, metric), baseline, margin)
                     for variant in dict.fromkeys(row.side for row in of_world)
@@ -61,7 +53,7 @@ def comparison_rows(tables: Iterable[Comparisons]) -> Iterator[Row]:
         for variant, comparison in table.rows.items():
             *numbers, verdict = comparison
             yield Row(
-                table=COMPARISON_TABLE,
+                table=cases.COMPARISON_TABLE,
                 case={
                     "task": table.task,
                     "world_size": table.world_size,
@@ -77,7 +69,7 @@ def comparison_rows(tables: Iterable[Comparisons]) -> Iterator[Row]:
 
 def verdicts(rows: Iterable[Row], variant: str) -> set[str]:
     """Returns what was said of a variant, in any table."""
-    compared = (row for row in rows if row.table == COMPARISON_TABLE)
+    compared = (row for row in rows if row.table == cases.COMPARISON_TABLE)
     return {str(row.case["verdict"]) for row in compared if row.side == variant}
 
 
@@ -89,15 +81,15 @@ def findings(record: Record) -> Iterator[Finding]:
     tables = list(compare_all(record.rows))
     held_out = [table for table in tables if table.metric == HELD_OUT_LOSS]
     for table in tables:
-        if (found := table.rows.get(INT8)) is not None:
-            what = f"{INT8} is equal, p below"
+        if (found := table.rows.get(cases.INT8)) is not None:
+            what = f"{cases.INT8} is equal, p below"
             yield _finding(table, what, found.p_equal, found.verdict == Verdict.EQUAL)
     for table in held_out:
-        if (found := table.rows.get(FOUR_BITS_A_TENSOR)) is not None:
-            what = f"{FOUR_BITS_A_TENSOR}, differs, p below"
+        if (found := table.rows.get(cases.FOUR_BITS_A_TENSOR)) is not None:
+            what = f"{cases.FOUR_BITS_A_TENSOR}, differs, p below"
             yield _finding(table, what, found.p_differs, found.verdict == Verdict.DIFFERS)
     for table in held_out:
-        for variant in (INT8, INT8_WITHOUT_FEEDBACK, FOUR_BITS):
+        for variant in (cases.INT8, cases.INT8_WITHOUT_FEEDBACK, cases.FOUR_BITS):
             if (found := table.rows.get(variant)) is not None and found.margin > 0:
                 yield Finding(
                     name=f"{_where(table)}: {variant}: distance in margins",

@@ -8,17 +8,7 @@ from torch import distributed
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks, powerSGD_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.convergence.cases import (
-    BFLOAT16,
-    FLOAT8,
-    FLOAT32,
-    FOUR_BITS,
-    FOUR_BITS_A_TENSOR,
-    FOUR_BITS_WITH_FEEDBACK,
-    INT8,
-    INT8_WITHOUT_FEEDBACK,
-    POWER_SGD,
-)
+from benchmarks.convergence import cases
 from comm.compression import Compression, compresses
 from comm.torch.ddp import CompressionHook, compressed_hook
 from comm.wire import Wire
@@ -134,13 +124,13 @@ def _four_bits(block_size: int | None, *, error_feedback: bool) -> Register:
 
 
 VARIANTS: Mapping[str, Register] = {
-    FLOAT32: _float32,
-    BFLOAT16: _bfloat16,
-    **{name: _power_sgd(rank) for rank, name in POWER_SGD.items()},
-    INT8: _ours(Compression()),
-    INT8_WITHOUT_FEEDBACK: _ours(Compression(error_feedback=False)),
-    FLOAT8: _ours(Compression(codec=codec("float8_e4m3fn"))),
-    FOUR_BITS_WITH_FEEDBACK: _four_bits(256, error_feedback=True),
-    FOUR_BITS: _four_bits(256, error_feedback=False),
-    FOUR_BITS_A_TENSOR: _four_bits(None, error_feedback=False),
+    cases.FLOAT32: _float32,
+    cases.BFLOAT16: _bfloat16,
+    **{name: _power_sgd(rank) for rank, name in cases.POWER_SGD.items()},
+    cases.INT8: _ours(Compression()),
+    cases.INT8_WITHOUT_FEEDBACK: _ours(Compression(error_feedback=False)),
+    cases.FLOAT8: _ours(Compression(codec=codec("float8_e4m3fn"))),
+    cases.FOUR_BITS_WITH_FEEDBACK: _four_bits(256, error_feedback=True),
+    cases.FOUR_BITS: _four_bits(256, error_feedback=False),
+    cases.FOUR_BITS_A_TENSOR: _four_bits(None, error_feedback=False),
 }

@@ -6,22 +6,15 @@ from pathlib import Path
 import pytest
 
 from base.options import Parser
-from benchmarks.convergence.cases import (
-    FLOAT32,
-    FOUR_BITS,
-    INT8,
-    VARIANT_NAMES,
-    Cell,
-    cells_of,
-)
+from benchmarks.convergence.cases import FLOAT32, FOUR_BITS, INT8, VARIANT_NAMES, Cell, cells_of
 from benchmarks.convergence.findings import compare_all, findings
 from benchmarks.convergence.report import EXIT_DIFFERS
 from benchmarks.convergence.results import Result, run_row
 from benchmarks.convergence.sides import VARIANTS
 from benchmarks.convergence.suite import SUITE, add_options
-from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.record import Record, Row
 from benchmarks.harness.runner import run
+from benchmarks.harness.testing import record_of
 from benchmarks.training.comparison import Verdict
 from benchmarks.training.curves import curve_metrics, read_curve
 from benchmarks.training.task_names import TASK_NAMES
@@ -69,18 +62,6 @@ def _run(cell: Cell, variant: str, held_out_loss: float) -> Row:
     return run_row(cell, Result(variant, [held_out_loss] * 60, held_out_loss, 0.5, None, 1.0))
 
 
-def _record(rows: list[Row]) -> Record:
-    return Record(
-        benchmark="convergence",
-        command="",
-        machine=describe_machine(()),
-        settings={},
-        duration_s=1.0,
-        rows=tuple(rows),
-        findings=(),
-    )
-
-
 def test_pairs_are_of_one_seed_and_margins_of_all() -> None:
     rows = []
     losses = ((2, 0, 1.0), (2, 1, 2.0), (2, 2, 3.0), (4, 3, 4.0), (4, 4, 5.0))
@@ -94,7 +75,7 @@ def test_pairs_are_of_one_seed_and_margins_of_all() -> None:
     assert all(table.rows[INT8].margin == pytest.approx(math.sqrt(2.5)) for table in tables)
     assert tables[0].rows[FOUR_BITS].difference == pytest.approx(1.1)
     assert tables[0].rows[INT8].verdict == Verdict.EQUAL
-    found = {finding.name: finding.reached for finding in findings(_record(rows))}
+    found = {finding.name: finding.reached for finding in findings(record_of(rows))}
     assert found["digits, 2 ranks, held-out loss: int8 + feedback is equal, p below"] is True
 
 
@@ -107,7 +88,7 @@ def test_divergence_is_a_result() -> None:
     ]
     held_out = next(compare_all(rows))
     assert held_out.rows[INT8].verdict == Verdict.DIFFERS
-    assert next(findings(_record(rows))).reached is False
+    assert next(findings(record_of(rows))).reached is False
 
 
 def test_curves_have_their_last_steps() -> None:
@@ -128,22 +109,3 @@ def test_seeds_are_of_one_number_of_ranks() -> None:
 def test_all_that_has_a_name_is_there() -> None:
     assert tuple(TASKS) == TASK_NAMES
     assert tuple(VARIANTS) == VARIANT_NAMES
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--tasks", "images"), "argument --tasks: invalid choice: 'images'"),
-        (("--seeds", "0"), "argument --seeds: must be a whole number from 1 to 1000000, got '0'"),
-        (("--variants", "int2"), "argument --variants: invalid choice: 'int2'"),
-        (("--out", "/dev/null/here"), "--out: cannot make the directory /dev/null/here"),
-    ],
-)
-def test_bad_arguments(
-    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run(SUITE, arguments)
-    stdout, stderr = capsys.readouterr()
-    assert (exited.value.code, stdout) == (2, "")
-    assert stderr.startswith("error: ") and message in stderr

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from benchmarks.harness.machine import describe_machine, in_words
 from benchmarks.harness.record import Finding, Record, Row, at_least, at_most, is_noisy
+from benchmarks.harness.testing import record_of
 from benchmarks.harness.text import finding_lines, table_lines
 from benchmarks.harness.timing import summarize
 
@@ -21,15 +22,9 @@ def _record() -> Record:
         metrics={"gflop_per_s": 3.5},
     )
     missing = Row(table="time", case={}, step="forward", side="peer", missing="not installed")
-    return Record(
-        benchmark="example",
-        command="./bazelw run //benchmarks:example",
-        machine=describe_machine(("numpy",)),
-        settings={"device": "cpu", "budget_s": 0.5, "patient": False},
-        duration_s=1.5,
-        rows=(timed, missing),
-        findings=(Finding(name="ratio", value=2.5, cases=1, aim=2.0, reached=True),),
-    )
+    finding = Finding(name="ratio", value=2.5, cases=1, aim=2.0, reached=True)
+    record = record_of([timed, missing], device="cpu", budget_s=0.5, patient=False)
+    return record.model_copy(update={"findings": (finding,)})
 
 
 def test_round_trip() -> None:

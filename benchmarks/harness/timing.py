@@ -71,6 +71,12 @@ def run_once(step: Step) -> tuple[Any, float]:
     return result, time.perf_counter() - start
 
 
+def second_run_s(step: Step) -> float:
+    """Runs a step twice; returns what the second took, which compiles and loads nothing."""
+    run_once(step)
+    return run_once(step)[1]
+
+
 def measure_in_turns(
     steps: Mapping[str, Step],
     first_s: Mapping[str, float],

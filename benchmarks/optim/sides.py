@@ -17,19 +17,8 @@ import pytorch_optimizer
 import torch
 
 from benchmarks.harness.timing import Step
-from benchmarks.optim.cases import (
-    BITSANDBYTES,
-    BITSANDBYTES_8_BITS,
-    FOREACH,
-    FUSED,
-    OPTAX,
-    OURS,
-    OURS_8_BITS,
-    OURS_IN_XLA,
-    PYTORCH_OPTIMIZER,
-    TORCH,
-    Model,
-)
+from benchmarks.optim import cases
+from benchmarks.optim.cases import Model
 from optim.algorithm import Algorithm
 from optim.jax import fused
 from optim.jax.transformation import transformation
@@ -69,7 +58,7 @@ def sides(framework: str, name: str, model: Model) -> Iterator[tuple[str, Side]]
     weights, grads = _draw(model)
     make, optimizers = (
         (_torch_side, _torch_optimizers(name))
-        if framework == TORCH
+        if framework == cases.TORCH
         else (_jax_side, _jax_optimizers(name))
     )
     for side, optimizer in optimizers.items():
@@ -83,20 +72,23 @@ def _rule(name: str, state_bits: int = 32) -> Algorithm:
 
 def _torch_optimizers(name: str) -> dict[str, Callable[[Any], torch.optim.Optimizer]]:
     found: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-        OURS: partial(Optimizer, algorithm=_rule(name)),
-        OURS_8_BITS: partial(Optimizer, algorithm=_rule(name, 8)),
+        cases.OURS: partial(Optimizer, algorithm=_rule(name)),
+        cases.OURS_8_BITS: partial(Optimizer, algorithm=_rule(name, 8)),
     }
     if name == "adamw":
         adamw = partial(torch.optim.AdamW, lr=_RATE, weight_decay=0.0)
-        found |= {FOREACH: partial(adamw, foreach=True), FUSED: partial(adamw, fused=True)}
+        found |= {
+            cases.FOREACH: partial(adamw, foreach=True),
+            cases.FUSED: partial(adamw, fused=True),
+        }
     theirs = {"lion": "Lion", "adan": "Adan", "adabelief": "AdaBelief"}
     if name in theirs:
         kind = getattr(pytorch_optimizer, theirs[name])
-        found[PYTORCH_OPTIMIZER] = partial(kind, lr=_RATE, weight_decay=0.0, foreach=True)
+        found[cases.PYTORCH_OPTIMIZER] = partial(kind, lr=_RATE, weight_decay=0.0, foreach=True)
     theirs = {"adamw": "AdamW", "lion": "Lion"}
     if name in theirs:
         settings = {"lr": _RATE, "weight_decay": 0.0}
-        for side, suffix in ((BITSANDBYTES, "32bit"), (BITSANDBYTES_8_BITS, "8bit")):
+        for side, suffix in ((cases.BITSANDBYTES, "32bit"), (cases.BITSANDBYTES_8_BITS, "8bit")):
             kind = getattr(bitsandbytes.optim, theirs[name] + suffix)
             found[side] = partial(kind, **settings)
     return found
@@ -130,15 +122,15 @@ def _torch_side(
 
 def _jax_optimizers(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {
-        OURS: _rule(name),
-        OURS_8_BITS: _rule(name, 8),
-        OURS_IN_XLA: transformation(_rule(name)),
+        cases.OURS: _rule(name),
+        cases.OURS_8_BITS: _rule(name, 8),
+        cases.OURS_IN_XLA: transformation(_rule(name)),
     }
     if name != "sophia":
         make = getattr(optax, name)
-        found[OPTAX] = make(_RATE) if name != "adamw" else make(_RATE, weight_decay=0.0)
+        found[cases.OPTAX] = make(_RATE) if name != "adamw" else make(_RATE, weight_decay=0.0)
     if name == "lion":
-        found[OPTAX] = optax.lion(_RATE, weight_decay=0.0)
+        found[cases.OPTAX] = optax.lion(_RATE, weight_decay=0.0)
     return found
 
 

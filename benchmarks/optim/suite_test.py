@@ -62,20 +62,3 @@ def test_writes_what_it_measured(
     printed = capsys.readouterr().out
     assert "lion in jax, 0.2 million weights" in printed and OURS_8_BITS in printed
     assert "lion in jax, 1.1 million weights" in page.read_text()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--algorithms", "adam"), "argument --algorithms: invalid choice: 'adam'"),
-        (("--grace-s", "0"), "argument --grace-s: must be a positive number, got '0'"),
-    ],
-)
-def test_bad_arguments(
-    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exited:
-        run(SUITE, arguments)
-    stdout, stderr = capsys.readouterr()
-    assert (exited.value.code, stdout) == (2, "")
-    assert stderr.startswith("error: ") and message in stderr
