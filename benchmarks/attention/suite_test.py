@@ -10,6 +10,7 @@ from benchmarks.attention.jax_sides import jax_sides
 from benchmarks.attention.sides import ALL_FEATURES
 from benchmarks.attention.times import AGREEMENT, MATMUL_SIZE, compare
 from benchmarks.attention.torch_sides import torch_sides
+from benchmarks.harness import timing
 from benchmarks.harness.record import Record
 from benchmarks.harness.runner import run
 
@@ -27,6 +28,7 @@ def test_every_feature_on_every_side(
     """
     monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
     monkeypatch.setitem(MATMUL_SIZE, "cpu", 64)
+    monkeypatch.setattr(timing, "TURN_S", 1e-6)  # a turn is one run
     options = ("--features", *sorted(ALL_FEATURES), "--dtypes", "float32", "--out", "results")
     options += ("--backends", "reference")
     code = run(suite.SUITE, (*_SHORT, *_NO_WAIT, *options))
