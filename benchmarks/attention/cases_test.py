@@ -4,25 +4,23 @@ import numpy as np
 import pytest
 
 from benchmarks.attention.cases import (
+    DEFAULT,
     DOCUMENTS,
     FEATURES,
+    FULL,
     PLAIN,
+    QUICK,
     WINDOW_LEFT,
     Case,
+    Preset,
     directions,
     make_case,
     make_inputs,
-    operations,
-    visible,
-)
-from benchmarks.attention.presets import (
-    DEFAULT,
-    FULL,
-    QUICK,
-    Preset,
     memory_cases,
     on_device,
+    operations,
     time_cases,
+    visible,
 )
 from kernels.attention.contract import Sizes
 

@@ -7,18 +7,19 @@ from functools import partial
 
 import torch
 
-from benchmarks.attention.cases import Case, directions
-from benchmarks.attention.jax_sides import jax_sides
-from benchmarks.attention.peaks import measure_memory
-from benchmarks.attention.presets import (
+from benchmarks.attention.cases import (
     DEFAULT,
     FULL,
     QUICK,
+    Case,
     Preset,
+    directions,
     memory_cases,
     on_device,
     time_cases,
 )
+from benchmarks.attention.jax_sides import jax_sides
+from benchmarks.attention.peaks import measure_memory
 from benchmarks.attention.report import HOW_TO_READ, REPORT, ceiling_line, memory_lines, time_lines
 from benchmarks.attention.sides import FLEX, Side
 from benchmarks.attention.times import Forecast, Settings, ceilings, measure_ceilings, measure_time
