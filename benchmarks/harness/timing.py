@@ -29,26 +29,18 @@ LONG_S = 0.5
 QUEUED_SAMPLE_S = 0.005
 
 
-def _finished(result: Any) -> None:
-    """The wait for a step that returns when it is done."""
-
-
-def _no_arrays(result: Any) -> list[np.ndarray]:
-    return []
-
-
 class Step(NamedTuple):
     """One way of doing the thing.
 
     Attributes:
       run: does it, or queues it, and returns its result.
-      wait: returns when the result is there.
+      wait: returns when the result is there; needed where `run` queues.
       arrays: the result as numpy arrays, in the one layout in which all sides can be compared.
     """
 
     run: Callable[[], Any]
-    wait: Callable[[Any], object] = _finished
-    arrays: Callable[[Any], list[np.ndarray]] = _no_arrays
+    wait: Callable[[Any], object] = lambda result: None
+    arrays: Callable[[Any], list[np.ndarray]] = lambda result: []
 
 
 class Timing(BaseModel):
