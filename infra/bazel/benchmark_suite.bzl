@@ -5,6 +5,7 @@
     py_library(
         name = "suite",
         srcs = ["cases.py", "suite.py", ...],
+        deps = DEPS,
     )
 
     benchmark_suite(name = "attention")
