@@ -129,8 +129,8 @@ def test_the_graph_has_the_operators() -> None:
 
 # Of the bare operators, after q, k and v: no extras, and the options.
 OPERATOR_OPTIONS: dict[str, tuple[Any, ...]] = {
-    "attention": (*(None,) * 6, 1.0, -1, -1, 0.0, 0.0, 0, False),
-    "linear_attention": (*(None,) * 3, False, True, 0, True, 1e-6, 1.0),
+    "attention": (*(None,) * 6, 1.0, -1, -1, 0.0, 0.0, 0, False, "cpu"),
+    "linear_attention": (*(None,) * 3, False, True, 0, True, 1e-6, 1.0, "cpu"),
 }
 
 # Of one operator each.

@@ -18,6 +18,21 @@ DEPS = {
         "@pip//:pytest",
         "@pip//:torch",
     ],
+    "backend_choice_test.py": [
+        ":dispatch",
+        "//kernels/attention:jax_op",
+        "//kernels/attention:torch_op",
+        "//kernels/linear_attention:jax_op",
+        "//kernels/linear_attention:torch_op",
+        "//kernels/optimizer_step:contract",
+        "//kernels/optimizer_step:jax_op",
+        "//kernels/optimizer_step:torch_op",
+        "//kernels/quantize:jax_op",
+        "//kernels/quantize:torch_op",
+        "@pip//:jax",
+        "@pip//:pytest",
+        "@pip//:torch",
+    ],
     "benchmark_device.py": ["//base:options", "@pip//:torch"],
     "compile_test.py": [
         "//kernels/attention:rope",
@@ -47,4 +62,5 @@ DEPS = {
     "openmp_test.py": ["//kernels/testing:native_process"],
     "torch_arguments.py": [":arguments", "@pip//:torch"],
     "torch_derivatives.py": ["@pip//:torch"],
+    "torch_tensors.py": ["@pip//:torch"],
 }

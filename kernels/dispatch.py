@@ -1,7 +1,8 @@
 """The one rule by which every operation chooses its backend.
 
 The device and the dtype choose; `HPC_KERNEL_BACKEND` overrides; what is not supported is an error
-that names what is. Nothing falls back silently.
+that names what is. Nothing falls back silently. A call chooses once, and hands the choice on to all
+that it runs, its derivatives too, whenever those are asked for.
 """
 
 import os
@@ -62,13 +63,33 @@ def select_backend(operation: str, support: Support, *, device: str, dtype: str)
     )
 
 
-def explain_backends(operation: str, support: Support, *, device: str, dtype: str) -> str:
+def check_backend(
+    operation: str, support: Support, backend: str, *, device: str, dtype: str
+) -> None:
+    """Raises UnsupportedKernelError unless a backend, chosen before, serves `dtype` on `device`.
+
+    For what may have been chosen for other arrays: an operator of PyTorch in a program that was
+    exported and moved to another device.
+    """
+    if dtype not in support.get(backend, {}).get(device, ()):
+        raise UnsupportedKernelError(
+            f"{operation}'s backend {backend!r} does not support {dtype} on {device}; supported: "
+            f"{_describe(support)}"
+        )
+
+
+def explain_backends(
+    operation: str, support: Support, chosen: str, *, device: str, dtype: str
+) -> str:
     """Returns, in one line for each backend, why it serves the request or why it does not.
 
-    Raises:
-      UnsupportedKernelError: none does; see `select_backend`.
+    Args:
+      operation: as for `select_backend`.
+      support: likewise.
+      chosen: what `select_backend` returned.
+      device: as for `select_backend`.
+      dtype: likewise.
     """
-    chosen = select_backend(operation, support, device=device, dtype=dtype)
     requested = requested_backend()
     lines = []
     for backend in (chosen, *(b for b in BACKENDS if b != chosen and b in support)):

@@ -109,7 +109,7 @@ def test_operators_are_well_formed(dtype: torch.dtype) -> None:
     segments = torch.zeros(2, 5, dtype=torch.int32), torch.zeros(2, 7, dtype=torch.int32)
     seeds = torch.tensor([1, 2], dtype=torch.int32)
     extras = (slopes, cos, sin, *segments, seeds)
-    options = (0.5, 4, 1, 2.0, 0.1, 8, False)
+    options = (0.5, 4, 1, 2.0, 0.1, 8, False, "cpu")
     torch.library.opcheck(torch.ops.hpc.attention_forward.default, (q, k, v, *extras, *options))
     detached = [x.detach() for x in (q, k, v)]
     extras = (slopes.detach(), *extras[1:])

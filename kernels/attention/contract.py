@@ -336,7 +336,7 @@ def explain(device: str, dtype: str, head_dim: int, native: str) -> str:
       UnsupportedKernelError: no backend serves it.
     """
     backend = select(device, dtype, head_dim)
-    text = explain_backends("attention", SUPPORT, device=device, dtype=dtype)
+    text = explain_backends("attention", SUPPORT, backend, device=device, dtype=dtype)
     return text.replace("chosen", f"chosen, with {native}", 1) if backend == "cpu" else text
 
 

@@ -1,47 +1,31 @@
 """The operators `hpc::attention_forward` and `hpc::attention_backward`, and all their derivatives.
 
-What torch_op calls once its arguments are checked. Both run through the backend that serves their
-device and dtype.
+What torch_op calls once its arguments are checked. Both run through the backend that it chose: it
+is an argument of the operators, so that a gradient is computed by what computed the result.
 """
 
 import dataclasses
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 
-from kernels import cubin_loader, torch_arguments, torch_derivatives
+from kernels import cubin_loader, dispatch, torch_arguments, torch_derivatives
 from kernels.attention import _native, contract, formula_torch, reference, rope, torch_segments
 from kernels.attention.contract import Extras, Options, Sizes
-
-_ALIGNMENT_BYTES = 16
-
-# Looked up several times a call; str(dtype) takes a microsecond.
-_DTYPE_NAMES = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.float64: "float64",
-}
-
-MaybeTensor: TypeAlias = torch.Tensor | None
-
-
-def dtype_name(x: torch.Tensor) -> str:
-    """Numpy's name of the dtype of x."""
-    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
-
-
-def sum_dtype(x: torch.Tensor) -> torch.dtype:
-    """The type of the sums over values of x."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+from kernels.torch_tensors import MaybeTensor, addresses, dense, dtype_name, queue, sum_dtype
 
 
 def attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, extras: Extras, options: Options
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    extras: Extras,
+    options: Options,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As torch_op.attention, of arguments that fit: out and lse [batch, num_heads, seq_q]."""
-    out, lse = torch_derivatives.call(_Attention(options), q, k, v, *extras)
+    out, lse = torch_derivatives.call(_Attention(options, backend), q, k, v, *extras)
     return out, lse
 
 
@@ -50,13 +34,14 @@ class _Attention:
     """Attention as `torch_derivatives` takes it: of q, k, v and the extras."""
 
     options: Options
+    backend: str
     num_inputs = 3 + len(Extras._fields)
     num_differentiable = 4
     # The tables of RoPE.
     unbatched = (4, 5)
 
     def operator(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
-        results: tuple[torch.Tensor, ...] = _forward(*inputs, *self.options)
+        results: tuple[torch.Tensor, ...] = _forward(*inputs, *self.options, self.backend)
         return results
 
     def backward(self, inputs: Any, outputs: Any, grads: Any, wanted: Any) -> Any:
@@ -64,9 +49,8 @@ class _Attention:
         out, lse = outputs
         grad_out, grad_lse = grads
         grad_out = torch.zeros_like(out) if grad_out is None else grad_out
-        gradients = _backward(
-            q, k, v, out, lse, grad_out, grad_lse, wanted[3], *extras, *self.options
-        )
+        results = (out, lse, grad_out, grad_lse, wanted[3])
+        gradients = _backward(q, k, v, *results, *extras, *self.options, self.backend)
         return tuple(g for g, is_wanted in zip(gradients, wanted, strict=True) if is_wanted)
 
     def formula(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
@@ -116,10 +100,11 @@ def _forward(
     dropout_rate: float,
     rotary_dim: int,
     rotary_interleaved: bool,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns out and lse [batch, num_heads, seq_q]."""
-    q, k, v = map(_prepare, (q, k, v))
-    extras = _prepare_all(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
+    q, k, v = map(dense, (q, k, v))
+    extras = _dense_extras(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
     options = Options(
         softmax_scale,
         window_left,
@@ -130,7 +115,7 @@ def _forward(
         rotary_interleaved,
     )
     out, lse = _empty_results(q)
-    _run("forward", (q, k, v, out, lse), options, extras)
+    _run("forward", backend, (q, k, v, out, lse), options, extras)
     return out, lse
 
 
@@ -157,13 +142,14 @@ def _backward(
     dropout_rate: float,
     rotary_dim: int,
     rotary_interleaved: bool,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the gradients of q, k, v and the slopes [batch, num_heads] (zeros unless wanted)."""
     given = {"q": q, "k": k, "v": v, "out": out, "lse": lse, "the gradient of out": grad_out}
     for name, x in given.items():  # Time has passed since the results were computed.
         torch_arguments.memory(name, x)
-    q, k, v, out, lse, grad_out = map(_prepare, given.values())
-    extras = _prepare_all(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
+    q, k, v, out, lse, grad_out = map(dense, given.values())
+    extras = _dense_extras(alibi_slopes, rope_cos, rope_sin, q_segments, kv_segments, dropout_seeds)
     options = Options(
         softmax_scale,
         window_left,
@@ -176,15 +162,15 @@ def _backward(
     grads = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     delta = torch.empty_like(lse)
     grad_slopes = torch.empty_like(lse) if slopes_wanted else None
-    grad_lse = None if grad_lse is None else _prepare(grad_lse)
+    grad_lse = None if grad_lse is None else dense(grad_lse)
     tensors = (q, k, v, out, lse, grad_out, grad_lse, *grads, grad_slopes, delta)
-    _run("backward", tensors, options, extras)
+    _run("backward", backend, tensors, options, extras)
     slopes_shape = lse.shape[:2]
     return *grads, lse.new_zeros(slopes_shape) if grad_slopes is None else grad_slopes.sum(-1)
 
 
 @_forward.register_fake
-def _forward_fake(q, k, v, *extras_and_options):  # type: ignore[no-untyped-def]
+def _forward_fake(q, k, v, *others):  # type: ignore[no-untyped-def]
     return _empty_results(q)
 
 
@@ -194,7 +180,7 @@ def _backward_fake(q, k, v, out, lse, *others):  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    tensors, ctx.options = inputs[:9], inputs[9:]
+    tensors, ctx.options_and_backend = inputs[:9], inputs[9:]
     ctx.save_for_backward(*tensors, *output)
     ctx.set_materialize_grads(False)
 
@@ -203,8 +189,9 @@ def _gradients(ctx, grad_out, grad_lse):  # type: ignore[no-untyped-def]
     q, k, v, *extras, out, lse = ctx.saved_tensors
     grad_out = torch.zeros_like(out) if grad_out is None else grad_out
     wanted = ctx.needs_input_grad[3]
-    grads = _backward(q, k, v, out, lse, grad_out, grad_lse, wanted, *extras, *ctx.options)
-    unused = (None,) * (5 + len(ctx.options))
+    results = (out, lse, grad_out, grad_lse, wanted)
+    grads = _backward(q, k, v, *results, *extras, *ctx.options_and_backend)
+    unused = (None,) * (5 + len(ctx.options_and_backend))
     return *grads[:3], grads[3] if wanted else None, *unused
 
 
@@ -218,7 +205,11 @@ def _empty_results(q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _run(
-    direction: str, tensors: tuple[torch.Tensor | None, ...], options: Options, extras: Extras
+    direction: str,
+    backend: str,
+    tensors: tuple[MaybeTensor, ...],
+    options: Options,
+    extras: Extras,
 ) -> None:
     """Runs "forward" or "backward" on tensors in the order of problem.h."""
     torch_derivatives.refuse_forward_mode(f"hpc::attention_{direction}")
@@ -226,19 +217,17 @@ def _run(
     assert q is not None and k is not None
     batch, seq_q, num_heads, head_dim = q.shape
     sizes = Sizes(batch, seq_q, k.shape[1], num_heads, k.shape[2], head_dim)
-    dtype = dtype_name(q)
-    backend = contract.select(q.device.type, dtype, sizes.head_dim)
+    dtype, device = dtype_name(q), q.device.type
+    dispatch.check_backend("attention", contract.SUPPORT, backend, device=device, dtype=dtype)
     if backend == "cpu":
         _native.limit_threads(torch.get_num_threads())
         run = getattr(_native, f"{direction}_cpu")
-        run(dtype, sizes, options, _addresses(*tensors, None, None, *extras))
-    elif q.device.type == "cuda":
+        run(dtype, sizes, options, addresses(*tensors, None, None, *extras))
+    elif device == "cuda":
         cubin_loader.ensure_registered(_native)
         run = getattr(_native, f"{direction}_{backend}")
         rotated = _rotated(direction, q, k, sizes, options)
-        stream = torch.cuda.current_stream(q.device).cuda_stream
-        addresses = _addresses(*tensors, *rotated, *extras)
-        run(dtype, sizes, options, addresses, q.device.index, stream)
+        run(dtype, sizes, options, addresses(*tensors, *rotated, *extras), *queue(q))
     elif backend == "triton":
         # Imported here: Triton decides at its import whether to interpret.
         from kernels.attention import triton_jit
@@ -259,7 +248,7 @@ def _rotated(
 
 
 def _run_reference(
-    direction: str, tensors: tuple[torch.Tensor | None, ...], options: Options, extras: Extras
+    direction: str, tensors: tuple[MaybeTensor, ...], options: Options, extras: Extras
 ) -> None:
     arrays: list[Any] = [None if x is None else x.double().numpy() for x in tensors]
     q, k, v = arrays[:3]
@@ -283,18 +272,8 @@ def _run_reference(
             output.copy_(torch.from_numpy(result))
 
 
-def _addresses(*tensors: torch.Tensor | None) -> list[int]:
-    return [0 if x is None else x.data_ptr() for x in tensors]
-
-
-def _prepare(x: torch.Tensor) -> torch.Tensor:
-    """Contiguous, and aligned as the vector loads of the CUDA kernels need it."""
-    x = x.contiguous()
-    return x if x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
-
-
-def _prepare_all(*tensors: torch.Tensor | None) -> Extras:
-    extras = Extras(*(None if x is None else _prepare(x) for x in tensors))
+def _dense_extras(*tensors: MaybeTensor) -> Extras:
+    extras = Extras(*(None if x is None else dense(x) for x in tensors))
     if extras.q_segments is None:
         return extras
     q_segments, kv_segments = torch_segments.narrow(extras.q_segments, extras.kv_segments)

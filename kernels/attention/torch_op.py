@@ -15,7 +15,7 @@ from kernels import arguments, torch_arguments
 from kernels.attention import _native, contract, torch_calls
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables
-from kernels.attention.torch_calls import MaybeTensor, dtype_name, sum_dtype
+from kernels.torch_tensors import MaybeTensor, dtype_name, sum_dtype
 
 
 class _Options(TypedDict, total=False):
@@ -137,7 +137,7 @@ def attention(
         contract.check_cuda(sizes, options, extras)
     if padding := contract.head_padding(backend, sizes.head_dim):
         q, k, v = (torch.nn.functional.pad(x, (0, padding)) for x in (q, k, v))
-    out, lse = torch_calls.attention(q, k, v, extras, options)
+    out, lse = torch_calls.attention(q, k, v, extras, options, backend)
     if padding:
         out = out[..., : sizes.head_dim]
     return (out, lse) if return_lse else out

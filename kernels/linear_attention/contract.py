@@ -248,8 +248,8 @@ def explain(device: str, dtype: str, sizes: Sizes) -> str:
     Raises:
       UnsupportedKernelError: no backend serves it.
     """
-    select(device, dtype, sizes)
-    return explain_backends("linear_attention", SUPPORT, device=device, dtype=dtype)
+    backend = select(device, dtype, sizes)
+    return explain_backends("linear_attention", SUPPORT, backend, device=device, dtype=dtype)
 
 
 def head_padding(backend: str, head_dim: int) -> int:

@@ -82,7 +82,7 @@ def test_operators_are_well_formed(wants_state: bool, dtype: torch.dtype) -> Non
     sums = sum_dtype(dtype)
     decay = _decay().detach().to(sums).expand(2, 4).contiguous().requires_grad_()
     state = tuple(x.detach().to(sums).requires_grad_() for x in _state())
-    options = Options()
+    options = (*Options(), "cpu")
     inputs = (q, k, v, decay, *state)
     forward = torch.ops.hpc.linear_attention_forward
     torch.library.opcheck(forward.default, (*inputs, wants_state, *options))

@@ -1,39 +1,18 @@
 """The operators `hpc::linear_attention_forward` and `..._backward`, and all their derivatives.
 
-What torch_op calls once its arguments are checked. Both run through the backend that serves their
-device and dtype.
+What torch_op calls once its arguments are checked. Both run through the backend that it chose: it
+is an argument of the operators, so that a gradient is computed by what computed the result.
 """
 
 import dataclasses
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
-from kernels import cubin_loader, torch_arguments, torch_derivatives
+from kernels import cubin_loader, dispatch, torch_arguments, torch_derivatives
 from kernels.linear_attention import _native, contract, formula_torch, reference
 from kernels.linear_attention.contract import Extras, Options, Sizes, State
-
-_ALIGNMENT_BYTES = 16
-
-# Looked up several times a call; str(dtype) takes a microsecond.
-_DTYPE_NAMES = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.float64: "float64",
-}
-
-MaybeTensor: TypeAlias = torch.Tensor | None
-
-
-def dtype_name(x: torch.Tensor) -> str:
-    """Numpy's name of the dtype of x."""
-    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
-
-
-def sum_dtype(x: torch.Tensor) -> torch.dtype:
-    """The type of the sums over values of x."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+from kernels.torch_tensors import MaybeTensor, addresses, dense, dtype_name, queue, sum_dtype
 
 
 def linear_attention(
@@ -43,9 +22,10 @@ def linear_attention(
     extras: Extras,
     wants_state: bool,
     options: Options,
+    backend: str,
 ) -> tuple[torch.Tensor, State]:
     """As torch_op.linear_attention, of arguments that fit; the state is empty unless wanted."""
-    operation = _LinearAttention(wants_state, options)
+    operation = _LinearAttention(wants_state, options, backend)
     out, _, kv, k_sum = torch_derivatives.call(operation, q, k, v, *extras)
     return out, State(kv, k_sum)
 
@@ -56,15 +36,19 @@ class _LinearAttention:
 
     wants_state: bool
     options: Options
+    backend: str
     num_inputs = num_differentiable = 3 + len(Extras._fields)
     unbatched = ()
 
     def operator(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
-        results: tuple[torch.Tensor, ...] = _forward(*inputs, self.wants_state, *self.options)
+        results: tuple[torch.Tensor, ...] = _forward(
+            *inputs, self.wants_state, *self.options, self.backend
+        )
         return results
 
     def backward(self, inputs: Any, outputs: Any, grads: Any, wanted: Any) -> Any:
-        gradients = _gradients_of(inputs, outputs[:2], grads, wanted, self.options)
+        options_and_backend = (*self.options, self.backend)
+        gradients = _gradients_of(inputs, outputs[:2], grads, wanted, options_and_backend)
         return tuple(g for g, is_wanted in zip(gradients, wanted, strict=True) if is_wanted)
 
     def formula(self, *inputs: Any) -> tuple[torch.Tensor, ...]:
@@ -89,11 +73,13 @@ def _forward(
     normalize: bool,
     eps: float,
     scale: float,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns out, factor [batch, num_heads, seq_len] and the final state (empty unless wanted)."""
-    inputs = tuple(map(_prepare, (q, k, v, decay, initial_kv, initial_k_sum)))
+    inputs = _dense(q, k, v, decay, initial_kv, initial_k_sum)
     results = _empty_results(q, v, wants_state)
-    _run("forward", (*inputs, *results), Options(causal, feature_map, normalize, eps, scale))
+    options = Options(causal, feature_map, normalize, eps, scale)
+    _run("forward", backend, (*inputs, *results), options)
     return results
 
 
@@ -117,19 +103,21 @@ def _backward(
     normalize: bool,
     eps: float,
     scale: float,
+    backend: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the gradients of q, k, v, decay and the initial state (empty unless wanted)."""
     for name, x in (("q", q), ("k", k), ("v", v), ("out", out), ("the gradient of out", grad_out)):
         torch_arguments.memory(name, x)  # Time has passed since the results were computed.
     given = (q, k, v, decay, initial_kv, initial_k_sum, out, factor, grad_out)
-    inputs = tuple(map(_prepare, (*given, grad_final_kv, grad_final_k_sum)))
+    inputs = _dense(*given, grad_final_kv, grad_final_k_sum)
     grads = _empty_gradients(q, k, v, wants_decay, wants_initial)
-    _run("backward", (*inputs, *grads), Options(causal, feature_map, normalize, eps, scale))
+    options = Options(causal, feature_map, normalize, eps, scale)
+    _run("backward", backend, (*inputs, *grads), options)
     return grads
 
 
 @_forward.register_fake
-def _forward_fake(q, k, v, decay, kv, k_sum, wants_state, *options):  # type: ignore[no-untyped-def]
+def _forward_fake(q, k, v, decay, kv, k_sum, wants_state, *others):  # type: ignore[no-untyped-def]
     return _empty_results(q, v, wants_state)
 
 
@@ -140,13 +128,13 @@ def _backward_fake(q, k, v, *others):  # type: ignore[no-untyped-def]
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    ctx.options = inputs[7:]
+    ctx.options_and_backend = inputs[7:]
     ctx.save_for_backward(*inputs[:6], *output[:2])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
-def _gradients_of(inputs, results, grads, wanted, options):  # type: ignore[no-untyped-def]
+def _gradients_of(inputs, results, grads, wanted, options_and_backend):  # type: ignore[no-untyped-def]
     """The gradients of the inputs by the operator; empty where they are not wanted."""
     q, _, v = inputs[:3]
     grad_out, _, grad_kv, grad_k_sum = grads
@@ -159,14 +147,15 @@ def _gradients_of(inputs, results, grads, wanted, options):  # type: ignore[no-u
             for g, zero in zip((grad_kv, grad_k_sum), zeros, strict=True)
         )
     final = (grad_out, grad_kv, grad_k_sum)
-    return _backward(*inputs, *results, *final, wanted[3], any(wanted[4:6]), *options)
+    extras_wanted = wanted[3], any(wanted[4:6])
+    return _backward(*inputs, *results, *final, *extras_wanted, *options_and_backend)
 
 
 def _gradients(ctx, *grads):  # type: ignore[no-untyped-def]
     inputs, results, wanted = ctx.saved_tensors[:6], ctx.saved_tensors[6:], ctx.needs_input_grad[:6]
-    gradients = _gradients_of(inputs, results, grads, wanted, ctx.options)
+    gradients = _gradients_of(inputs, results, grads, wanted, ctx.options_and_backend)
     kept = (g if is_wanted else None for g, is_wanted in zip(gradients, wanted, strict=True))
-    return *kept, *(None,) * (1 + len(ctx.options))
+    return *kept, *(None,) * (1 + len(ctx.options_and_backend))
 
 
 _forward.register_autograd(_gradients, setup_context=_setup_context)
@@ -198,23 +187,23 @@ def _empty_gradients(
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape), decay, kv, k_sum
 
 
-def _run(direction: str, tensors: tuple[Any, ...], options: Options) -> None:
+def _run(direction: str, backend: str, tensors: tuple[Any, ...], options: Options) -> None:
     """Runs "forward" or "backward" on tensors in the order of problem.h, without the workspace."""
     torch_derivatives.refuse_forward_mode(f"hpc::linear_attention_{direction}")
     q, v = tensors[0], tensors[2]
     batch, seq_len, num_heads, key_dim = q.shape
     sizes = Sizes(batch, seq_len, num_heads, v.shape[2], key_dim, v.shape[3])
-    dtype = dtype_name(q)
-    backend = contract.select(q.device.type, dtype, sizes)
+    dtype, device = dtype_name(q), q.device.type
+    support = contract.SUPPORT
+    dispatch.check_backend("linear_attention", support, backend, device=device, dtype=dtype)
     if backend == "cpu":
         _native.limit_threads(torch.get_num_threads())
-        getattr(_native, f"{direction}_cpu")(dtype, sizes, options, _addresses(*tensors, None))
-    elif backend == "triton" and q.device.type == "cuda":
+        getattr(_native, f"{direction}_cpu")(dtype, sizes, options, addresses(*tensors, None))
+    elif device == "cuda":
         cubin_loader.ensure_registered(_native)
-        run = getattr(_native, f"{direction}_triton")
-        addresses = _addresses(*tensors, _workspace(direction, q, sizes))
-        stream = torch.cuda.current_stream(q.device).cuda_stream
-        run(dtype, sizes, options, addresses, q.device.index, stream)
+        run = getattr(_native, f"{direction}_{backend}")
+        workspace = _workspace(direction, q, sizes)
+        run(dtype, sizes, options, addresses(*tensors, workspace), *queue(q))
     elif backend == "triton":
         # Imported here: Triton decides at its import whether to interpret.
         from kernels.linear_attention import triton_jit
@@ -249,13 +238,5 @@ def _run_reference(direction: str, tensors: tuple[Any, ...], options: Options) -
             output.copy_(torch.from_numpy(result))
 
 
-def _prepare(x: MaybeTensor) -> MaybeTensor:
-    """Contiguous, and aligned as the vector loads of the CUDA kernels need it."""
-    if x is None:
-        return None
-    x = x.contiguous()
-    return x if x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
-
-
-def _addresses(*tensors: MaybeTensor) -> list[int]:
-    return [0 if x is None or not x.numel() else x.data_ptr() for x in tensors]
+def _dense(*tensors: MaybeTensor) -> tuple[MaybeTensor, ...]:
+    return tuple(None if x is None else dense(x) for x in tensors)

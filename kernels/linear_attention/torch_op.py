@@ -18,7 +18,7 @@ import torch
 from kernels import arguments, torch_arguments
 from kernels.linear_attention import contract, torch_calls
 from kernels.linear_attention.contract import Extras, Options, Sizes, State
-from kernels.linear_attention.torch_calls import MaybeTensor, dtype_name, sum_dtype
+from kernels.torch_tensors import MaybeTensor, dtype_name, sum_dtype
 
 
 def linear_attention(
@@ -99,7 +99,7 @@ def linear_attention(
     pad_k, pad_v = (contract.head_padding(backend, d) for d in (sizes.key_dim, sizes.value_dim))
     if pad_k or pad_v:
         q, k, v, extras = _pad(q, k, v, extras, (pad_k, pad_v), options)
-    out, (kv, k_sum) = torch_calls.linear_attention(q, k, v, extras, return_state, options)
+    out, (kv, k_sum) = torch_calls.linear_attention(q, k, v, extras, return_state, options, backend)
     out = out[..., : sizes.value_dim] if pad_v else out
     if not return_state:
         return out

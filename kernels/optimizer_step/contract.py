@@ -72,8 +72,8 @@ def seed(step: int, index: int, slot: int) -> int:
     return (step * 0x9E3779B1 + index * 0x85EBCA77 + slot * 0xC2B2AE3D) & 0xFFFFFFFF
 
 
-def backend(device: str, dtype: str) -> str | None:
-    """Returns which of `SUPPORT` updates weights of this dtype on this device.
+def backend(device: str) -> str | None:
+    """Returns which of `SUPPORT` updates weights of `DTYPES` on this device.
 
     None where there is none, as on a TPU, or where `HPC_KERNEL_BACKEND` asks for another, such as
     "reference": then the rules are computed as they are written.
@@ -82,7 +82,5 @@ def backend(device: str, dtype: str) -> str | None:
       UnsupportedKernelError: `HPC_KERNEL_BACKEND` is no backend's name.
     """
     requested = requested_backend()
-    for name, devices in SUPPORT.items():
-        if requested in ("", name) and dtype in devices.get(device, ()):
-            return name
-    return None
+    serving = (name for name, devices in SUPPORT.items() if device in devices)
+    return next((name for name in serving if requested in ("", name)), None)

@@ -56,7 +56,15 @@ DEPS = {
         "@pip//:numpy",
         "@pip//:pytest",
     ],
-    "torch_op.py": [":_native", ":contract", ":triton_jit", "//kernels:cubin_loader", "@pip//:numpy", "@pip//:torch"],
+    "torch_op.py": [
+        ":_native",
+        ":contract",
+        ":triton_jit",
+        "//kernels:cubin_loader",
+        "//kernels:torch_tensors",
+        "@pip//:numpy",
+        "@pip//:torch",
+    ],
     "triton_jit.py": [
         ":contract",
         ":triton_kernels",

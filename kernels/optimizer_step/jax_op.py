@@ -3,6 +3,7 @@
 `optim.jax.fused` is what to use; this is what it calls.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -23,15 +24,13 @@ for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
 
 
-def has_kernel(param: jax.Array) -> bool:
-    """Whether a kernel updates weights of this dtype on this device.
+def have_kernels(params: Sequence[jax.Array]) -> bool:
+    """Whether kernels update all these weights, by their dtypes and devices.
 
     Raises:
       UnsupportedKernelError: `HPC_KERNEL_BACKEND` is no backend's name.
     """
-    device = jax_calls.device(param)
-    backend = contract.backend(device, param.dtype.name)
-    return backend is not None and backend == _BACKENDS.get(device)
+    return _first_without_kernel(params) is None
 
 
 def step(
@@ -67,7 +66,7 @@ def step(
 
     Raises:
       UnsupportedKernelError (a ValueError): no kernel is there for a dtype and device; see
-        `has_kernel`.
+        `have_kernels`.
       ValueError: an array has another shape or dtype, or there are more or fewer numbers.
     """
     _check_numbers(rule, step, scalars, hyperparameters)
@@ -76,8 +75,8 @@ def step(
             f"expected gradients, slots and decays of {len(params)} tensors, got {len(grads)}, "
             f"{len(slots)} and {len(decays)}"
         )
+    _check_kernels(params)
     for index, (param, grad, kept) in enumerate(zip(params, grads, slots, strict=True)):
-        _check_kernel(param)
         _check_grad(index, param, grad)
         _check_slots(index, param, kept, len(slots[0]))
     tensors = [
@@ -125,14 +124,27 @@ def _check_numbers(
         raise ValueError(f"expected a step of int32 [], got {_kind(step)}")
 
 
-def _check_kernel(param: jax.Array) -> None:
-    device = jax_calls.device(param)
-    if not has_kernel(param):
+def _first_without_kernel(params: Sequence[jax.Array]) -> jax.Array | None:
+    """Asks for a backend once for each device."""
+
+    @functools.cache
+    def has_backend(device: str) -> bool:
+        backend = contract.backend(device)
+        return backend is not None and backend == _BACKENDS.get(device)
+
+    for param in params:
+        if param.dtype.name not in contract.DTYPES or not has_backend(jax_calls.device(param)):
+            return param
+    return None
+
+
+def _check_kernels(params: Sequence[jax.Array]) -> None:
+    if (param := _first_without_kernel(params)) is not None:
         raise UnsupportedKernelError(
-            f"optimizer_step does not support {param.dtype.name} on {device}; supported: "
-            f"{', '.join(contract.DTYPES)} on cpu and cuda"
+            f"optimizer_step does not support {param.dtype.name} on {jax_calls.device(param)}; "
+            f"supported: {', '.join(contract.DTYPES)} on cpu and cuda"
         )
-    if device == "cuda":
+    if any(jax_calls.device(param) == "cuda" for param in params):
         cubin_loader.ensure_registered(_native)
 
 

@@ -109,13 +109,13 @@ def test_widens_gradients(grads: str) -> None:
 
 @pytest.mark.parametrize("backend", ["reference", "triton", "cuda"])
 def test_what_has_no_kernel(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert jax_op.has_kernel(_f32(3))
-    assert not jax_op.has_kernel(jnp.ones(3, jnp.int8))
+    assert jax_op.have_kernels([_f32(3)])
+    assert not jax_op.have_kernels([_f32(3), jnp.ones(3, jnp.int8)])
     # As with TRITON_INTERPRET=1.
     interpreted = {"triton": {"cpu": frozenset(contract.DTYPES)}}
     monkeypatch.setattr(contract, "SUPPORT", {**contract.SUPPORT, **interpreted})
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, backend)
-    assert not jax_op.has_kernel(_f32(3))
+    assert not jax_op.have_kernels([_f32(3)])
     with pytest.raises(UnsupportedKernelError, match="does not support float32 on cpu"):
         _step()
 

@@ -12,6 +12,7 @@ import torch
 
 from kernels import cubin_loader
 from kernels.optimizer_step import _native, contract
+from kernels.torch_tensors import ALIGNMENT_BYTES
 
 _DTYPES = {getattr(torch, name): index for index, name in enumerate(contract.DTYPES)}
 
@@ -19,9 +20,6 @@ _DTYPES = {getattr(torch, name): index for index, name in enumerate(contract.DTY
 _GRAD_ADDRESS = 7
 
 _ADDRESS = torch.Tensor.data_ptr
-
-# Of what the CUDA kernels load in vectors.
-_ALIGNMENT_BYTES = 16
 
 
 class Batch:
@@ -38,9 +36,7 @@ class Batch:
 
     def __init__(self, device: torch.device):
         self._device = device
-        backends = {dtype: _backend(device, dtype) for dtype in _DTYPES}
-        self._backends = {*backends.values()} - {None}
-        self._dtypes = {dtype: _DTYPES[dtype] for dtype in _DTYPES if backends[dtype] is not None}
+        self._backend = contract.backend(device.type)
         # Of each item in turn: the weights and the slots.
         self._kept: list[torch.Tensor] = []
         # Till the step is made; longer, they would take memory that others want.
@@ -68,7 +64,8 @@ class Batch:
         size, kind = param.numel(), slots[0].dtype
         expected = _slot_size(kind, size)
         if (
-            param.dtype not in self._dtypes
+            self._backend is None
+            or param.dtype not in _DTYPES
             or grad.dtype != param.dtype
             or grad.shape != param.shape
             or any(x.dtype != kind or x.numel() != expected for x in slots)
@@ -85,7 +82,7 @@ class Batch:
         self._grads.append(grad)
         self._places.append(place)
         has_bytes, decays = kind == torch.uint8, True
-        self._rows += (size, self._dtypes[param.dtype], has_bytes, decays, place)
+        self._rows += (size, _DTYPES[param.dtype], has_bytes, decays, place)
         for x in tensors:
             self._rows += (x.data_ptr(), x.nbytes)
         return True
@@ -118,7 +115,7 @@ class Batch:
     def _are_aligned(self, tensors: Sequence[torch.Tensor]) -> bool:
         if self._device.type != "cuda":
             return True
-        return not any(address % _ALIGNMENT_BYTES for address in map(_ADDRESS, tensors))
+        return not any(address % ALIGNMENT_BYTES for address in map(_ADDRESS, tensors))
 
     def step(
         self,
@@ -153,7 +150,7 @@ class Batch:
             "weight_decay": weight_decay,
             "hyperparameters": hyperparameters,
         }
-        if "cpu" in self._backends:
+        if self._backend == "cpu":
             _native.limit_threads(torch.get_num_threads())
             _native.step_cpu(**settings, step=step, rate=rate, scalars=scalars, rows=self._rows)
         elif self._device.type == "cuda":
@@ -226,10 +223,6 @@ def _slot_size(dtype: torch.dtype, size: int) -> int | None:
 def _are_channels_last(tensors: Sequence[torch.Tensor]) -> bool:
     order = torch.channels_last
     return all(x.ndim == 4 and x.is_contiguous(memory_format=order) for x in tensors)
-
-
-def _backend(device: torch.device, dtype: torch.dtype) -> str | None:
-    return contract.backend(device.type, contract.DTYPES[_DTYPES[dtype]])
 
 
 def _numbers(step: int, rate: float, scalars: Sequence[float]) -> torch.Tensor:

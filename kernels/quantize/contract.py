@@ -282,4 +282,5 @@ def explain(device: str, dtype: str) -> str:
     Raises:
       UnsupportedKernelError: no backend serves it.
     """
-    return explain_backends("quantize", SUPPORT, device=device, dtype=dtype)
+    backend = select(device, dtype)
+    return explain_backends("quantize", SUPPORT, backend, device=device, dtype=dtype)

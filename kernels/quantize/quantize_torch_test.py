@@ -36,14 +36,15 @@ def test_operators_are_well_formed(codec: Codec, dtype: torch.dtype) -> None:
     check = torch.library.opcheck
     for residual in (None, _x(size)):
         payload = torch.empty(2, codec.payload_bytes(192), dtype=torch.uint8)
-        check(torch.ops.hpc.quantize.default, (x, residual, payload, *codec, 2, 192, 7, 2**40))
+        arguments = (x, residual, payload, *codec, 2, 192, 7, 2**40, "cpu")
+        check(torch.ops.hpc.quantize.default, arguments)
         payloads = torch_op.quantize(x, codec).repeat(3, 1)
         out = torch.empty(1, codec.payload_bytes(size), dtype=torch.uint8)
-        arguments = (payloads, residual, out, *codec, size, 0.5, 7, 2**40)
+        arguments = (payloads, residual, out, *codec, size, 0.5, 7, 2**40, "cpu")
         check(torch.ops.hpc.reduce_quantize.default, arguments)
     values = torch.empty(size, dtype=dtype)
-    check(torch.ops.hpc.dequantize.default, (payloads[:1], values, *codec, size))
-    check(torch.ops.hpc.reduce.default, (payloads, values, *codec, 0.5))
+    check(torch.ops.hpc.dequantize.default, (payloads[:1], values, *codec, size, "cpu"))
+    check(torch.ops.hpc.reduce.default, (payloads, values, *codec, 0.5, "cpu"))
 
 
 @pytest.mark.parametrize(("backend", "dynamic"), [("eager", False), ("aot_eager", True)])

@@ -1,33 +1,15 @@
 """The operators `hpc::quantize` and so on: what torch_op calls once its arguments are checked.
 
-Each writes into tensors that it is given, through the backend that serves their device and dtype.
+Each writes into tensors that it is given, through the backend that torch_op chose.
 """
-
-from typing import TypeAlias
 
 import numpy as np
 import torch
 
-from kernels import cubin_loader
+from kernels import cubin_loader, dispatch
 from kernels.quantize import _native, contract, reference_calls
 from kernels.quantize.contract import Codec, Layout
-
-_ALIGNMENT_BYTES = 16
-
-# Looked up several times a call; str(dtype) takes a microsecond.
-_DTYPE_NAMES = {
-    torch.float16: "float16",
-    torch.bfloat16: "bfloat16",
-    torch.float32: "float32",
-    torch.uint8: "uint8",
-}
-
-MaybeTensor: TypeAlias = torch.Tensor | None
-
-
-def dtype_name(x: torch.Tensor) -> str:
-    """Numpy's name of the dtype of x."""
-    return _DTYPE_NAMES.get(x.dtype) or str(x.dtype).removeprefix("torch.")
+from kernels.torch_tensors import MaybeTensor, addresses, aligned, dtype_name, queue
 
 
 @torch.library.custom_op("hpc::quantize", mutates_args=("residual", "payload"))
@@ -42,12 +24,13 @@ def quantize(
     chunk_size: int,
     seed: int,
     offset: int,
+    backend: str,
 ) -> None:
     """As torch_op.quantize, of arguments that fit."""
     codec = Codec(format, rounding, block_size)
     layout = Layout(x.numel(), num_chunks, chunk_size)
-    noise = _noise(codec, seed, offset, x.device)
-    _run("quantize", dtype_name(x), (noise, x, residual), (residual, payload), layout, codec)
+    inputs = (_noise(codec, seed, offset, x.device), x, residual)
+    _run("quantize", backend, dtype_name(x), inputs, (residual, payload), layout, codec)
 
 
 @torch.library.custom_op("hpc::dequantize", mutates_args=("out",))
@@ -58,11 +41,12 @@ def dequantize(
     rounding: int,
     block_size: int,
     chunk_size: int,
+    backend: str,
 ) -> None:
     """As torch_op.dequantize, of arguments that fit."""
     layout = Layout(out.numel(), len(payload), chunk_size)
     codec = Codec(format, rounding, block_size)
-    _run("dequantize", dtype_name(out), (payload,), (out,), layout, codec)
+    _run("dequantize", backend, dtype_name(out), (payload,), (out,), layout, codec)
 
 
 @torch.library.custom_op("hpc::reduce", mutates_args=("out",))
@@ -73,11 +57,12 @@ def reduce(
     rounding: int,
     block_size: int,
     multiplier: float,
+    backend: str,
 ) -> None:
     """As torch_op.reduce, of arguments that fit."""
     layout = Layout(out.numel(), len(payloads), out.numel())
     codec = Codec(format, rounding, block_size)
-    _run("reduce", dtype_name(out), (payloads,), (out,), layout, codec, multiplier)
+    _run("reduce", backend, dtype_name(out), (payloads,), (out,), layout, codec, multiplier)
 
 
 @torch.library.custom_op("hpc::reduce_quantize", mutates_args=("residual", "payload"))
@@ -92,13 +77,14 @@ def reduce_quantize(
     multiplier: float,
     seed: int,
     offset: int,
+    backend: str,
 ) -> None:
     """As torch_op.reduce_quantize, of arguments that fit."""
     codec = Codec(format, rounding, block_size)
     layout = Layout(size, len(payloads), size)
     noise = _noise(codec, seed, offset, payloads.device)
     inputs, outputs = (noise, payloads, residual), (residual, payload)
-    _run("reduce_quantize", "float32", inputs, outputs, layout, codec, multiplier)
+    _run("reduce_quantize", backend, "float32", inputs, outputs, layout, codec, multiplier)
 
 
 # They only write into what they are given, so they need no more than to say so.
@@ -116,6 +102,7 @@ def _noise(codec: Codec, seed: int, offset: int, device: torch.device) -> MaybeT
 
 def _run(
     function: str,
+    backend: str,
     dtype: str,
     inputs: tuple[MaybeTensor, ...],
     outputs: tuple[MaybeTensor, ...],
@@ -125,20 +112,20 @@ def _run(
 ) -> None:
     """Runs a function of problem.h on its tensors, of which the outputs come last."""
     device = next(x.device for x in outputs if x is not None)
-    backend = contract.select(device.type, dtype)
+    dispatch.check_backend("quantize", contract.SUPPORT, backend, device=device.type, dtype=dtype)
     inputs = tuple(x if x is None else x.contiguous() for x in inputs)
     if backend == "reference":
         _run_reference(function, inputs, outputs, layout, codec, multiplier)
     elif backend == "cpu":
         _native.limit_threads(torch.get_num_threads())
         run = getattr(_native, f"{function}_cpu")
-        run(dtype, layout, codec, multiplier, _addresses((*inputs, *outputs)))
+        run(dtype, layout, codec, multiplier, addresses(*inputs, *outputs))
     else:
-        aligned = tuple(map(_align, outputs))
-        _run_triton(function, dtype, (*map(_align, inputs), *aligned), layout, codec, multiplier)
-        for output, written in zip(outputs, aligned, strict=True):
-            if output is not None and output is not written:
-                output.copy_(written)
+        written = _aligned(outputs)
+        _run_triton(function, dtype, (*_aligned(inputs), *written), layout, codec, multiplier)
+        for output, copy in zip(outputs, written, strict=True):
+            if output is not None and output is not copy:
+                output.copy_(copy)
 
 
 def _run_triton(
@@ -149,12 +136,11 @@ def _run_triton(
     codec: Codec,
     multiplier: float,
 ) -> None:
-    device = next(x.device for x in tensors if x is not None)
-    if device.type == "cuda":
+    placed = next(x for x in tensors if x is not None)
+    if placed.is_cuda:
         cubin_loader.ensure_registered(_native)
         run = getattr(_native, f"{function}_triton")
-        stream = torch.cuda.current_stream(device).cuda_stream
-        run(dtype, layout, codec, multiplier, _addresses(tensors), device.index, stream)
+        run(dtype, layout, codec, multiplier, addresses(*tensors), *queue(placed))
     else:
         # Imported here: Triton decides at its import whether to interpret.
         from kernels.quantize import triton_jit
@@ -185,10 +171,5 @@ def _host(x: torch.Tensor) -> np.ndarray:
     return array.view(np.uint32) if array.dtype == np.int32 else array
 
 
-def _align(x: MaybeTensor) -> MaybeTensor:
-    """Aligned as the vector loads of the CUDA kernels need it."""
-    return x if x is None or x.data_ptr() % _ALIGNMENT_BYTES == 0 else x.clone()
-
-
-def _addresses(tensors: tuple[MaybeTensor, ...]) -> list[int]:
-    return [0 if x is None or not x.numel() else x.data_ptr() for x in tensors]
+def _aligned(tensors: tuple[MaybeTensor, ...]) -> tuple[MaybeTensor, ...]:
+    return tuple(None if x is None else aligned(x) for x in tensors)

@@ -18,7 +18,7 @@ import torch
 from kernels import arguments, torch_arguments
 from kernels.quantize import contract, torch_calls
 from kernels.quantize.contract import DEFAULT_CODEC, FORMATS, Codec, Layout
-from kernels.quantize.torch_calls import MaybeTensor, dtype_name
+from kernels.torch_tensors import MaybeTensor, dtype_name
 
 
 def quantize(
@@ -59,12 +59,12 @@ def quantize(
     """
     torch_arguments.tensor("x", x)
     layout = contract.check_layout(codec, x.numel(), num_chunks, chunk_size)
-    contract.select(x.device.type, dtype_name(x))
+    backend = contract.select(x.device.type, dtype_name(x))
     seed, offset = contract.check_seed(seed), contract.check_offset(offset)
     _check_residual(residual, layout.size, x.device)
     out = _payload_out(out, codec, layout, x.device)
     x, *plain = _plain(x.detach(), residual, out)
-    torch_calls.quantize(x, *plain, *codec, *layout[1:], seed, offset)
+    torch_calls.quantize(x, *plain, *codec, *layout[1:], seed, offset, backend)
     _write_back(plain, residual, out)
     return out
 
@@ -97,8 +97,9 @@ def dequantize(
     """
     layout = _layout(payload, size, codec, chunk_size)
     out = _values_out(out, layout.size, dtype, payload.device)
+    backend = contract.select(out.device.type, dtype_name(out))
     plain = _plain(out)
-    torch_calls.dequantize(payload, *plain, *codec, layout.chunk_size)
+    torch_calls.dequantize(payload, *plain, *codec, layout.chunk_size, backend)
     _write_back(plain, out)
     return out
 
@@ -133,8 +134,9 @@ def reduce(
     size = contract.check_sum(tuple(payloads.shape), dtype_name(payloads), codec, size).size
     multiplier = contract.check_multiplier(multiplier)
     out = _values_out(out, size, dtype, payloads.device)
+    backend = contract.select(out.device.type, dtype_name(out))
     plain = _plain(out)
-    torch_calls.reduce(payloads, *plain, *codec, multiplier)
+    torch_calls.reduce(payloads, *plain, *codec, multiplier, backend)
     _write_back(plain, out)
     return out
 
@@ -174,8 +176,9 @@ def reduce_quantize(
     seed, offset = contract.check_seed(seed), contract.check_offset(offset)
     _check_residual(residual, size, payloads.device)
     out = _payload_out(out, codec, Layout(size, 1, size), payloads.device)
+    backend = contract.select(payloads.device.type, "float32")
     payloads, *plain = _plain(payloads, residual, out)
-    torch_calls.reduce_quantize(payloads, *plain, *codec, size, multiplier, seed, offset)
+    torch_calls.reduce_quantize(payloads, *plain, *codec, size, multiplier, seed, offset, backend)
     _write_back(plain, residual, out)
     return out
 
@@ -300,5 +303,4 @@ def _values_out(
     elif torch_arguments.tensor("out", out, or_else=" or None").numel() != size:
         raise ValueError(f"out must have {size} values, got shape {tuple(out.shape)}")
     _check_written("out", out, device)
-    contract.select(device.type, dtype_name(out))
     return out
