@@ -1,6 +1,6 @@
 """`benchmark_suite`: the program of a suite of benchmarks.
 
-    load("//infra/bazel:benchmark_suite.bzl", "benchmark_suite")
+    load("//benchmarks:suite.bzl", "benchmark_suite")
 
     py_library(
         name = "suite",
@@ -12,6 +12,8 @@
 
 All suites have one main, which is told the name of the one to run.
 """
+
+load(":deps.bzl", "DEPS")
 
 def benchmark_suite(name):
     """Declares the program that runs the suite of this package, a py_library `suite`.
@@ -27,10 +29,5 @@ def benchmark_suite(name):
         args = [name],
         python_version = "PY3",
         visibility = ["//benchmarks:__pkg__"],
-        deps = [
-            ":suite",
-            "//base:interrupts",
-            "//base:options",
-            "//benchmarks/harness",
-        ],
+        deps = [":suite"] + DEPS["main.py"],
     )
