@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -10,6 +11,7 @@ import ray.exceptions
 from ray import serve
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
+from ray.serve.schema import ApplicationStatusOverview
 
 from serving.config import GatewayConfig
 from serving.errors import OverloadedError, RefusedArtifactError, StartError, UnavailableError
@@ -28,6 +30,9 @@ MAX_QUEUED_REQUESTS = 256
 # A replica that has died is noticed, and another started, after this and not after Serve's 10 s.
 HEALTH_CHECK_PERIOD_S = 1.0
 
+# How often it is seen whether the replicas are ready.
+STATUS_PERIOD_S = 0.1
+
 # How a traceback, which is all that comes back of a replica that did not start, begins its end.
 _REFUSED = f"{RefusedArtifactError.__module__}.{RefusedArtifactError.__qualname__}: "
 
@@ -35,8 +40,13 @@ _REFUSED = f"{RefusedArtifactError.__module__}.{RefusedArtifactError.__qualname_
 BY_REFERENCE_MIN_BYTES = 2**20
 
 
-def deploy(config: GatewayConfig, model: ServedModel) -> None:
+def deploy(config: GatewayConfig, model: ServedModel, go_on: Callable[[], None]) -> None:
     """Starts the replicas in a running Ray and waits until all are warm.
+
+    Args:
+        config: how many, and for which batches.
+        model: what they serve.
+        go_on: called again and again meanwhile; what it raises ends the wait.
 
     Raises:
         StartError: a replica could not start. Unless it refused the artifact, its own traceback is
@@ -56,16 +66,24 @@ def deploy(config: GatewayConfig, model: ServedModel) -> None:
         ray_actor_options={"num_cpus": 1},
     )(Replica)
     application = deployment.bind(model, config.framework, config.max_batch_size)
-    try:
-        serve.run(application, name=APPLICATION, route_prefix=None)
-    except RuntimeError as error:
-        raise _start_error(error) from error
+    target = serve.RunTarget(application, name=APPLICATION, route_prefix=None)
+    serve.run_many([target], wait_for_applications_running=False)
+    _wait_until_running(go_on)
 
 
-def _start_error(error: RuntimeError) -> StartError:
+def _wait_until_running(go_on: Callable[[], None]) -> None:
+    """As `serve.run` waits, which looks once in a second and hears nothing meanwhile."""
+    while (overview := serve.status().applications[APPLICATION]).status != "RUNNING":
+        go_on()
+        if overview.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise _start_error(overview)
+        time.sleep(STATUS_PERIOD_S)
+
+
+def _start_error(overview: ApplicationStatusOverview) -> StartError:
     """The cause of a failed deployment, which Serve keeps in its status."""
-    deployments = serve.status().applications[APPLICATION].deployments.values()
-    details = "\n".join(deployment.message for deployment in deployments).strip() or str(error)
+    messages = [deployment.message for deployment in overview.deployments.values()]
+    details = "\n".join(messages).strip() or overview.message
     _, refused, reason = details.rpartition(_REFUSED)
     if refused:
         return StartError(reason)

@@ -113,9 +113,13 @@ def test_burst_is_answered_or_refused(gateway: Gateway) -> None:
         assert client.infer("digits", {"image": images})["logits"].shape == (1, 10)
 
 
+def replicas_of(session: int) -> list[int]:
+    processes = processes_of(session).items()
+    return [pid for pid, command in processes if "ray::ServeReplica" in command]
+
+
 def test_killed_replica_comes_back(gateway: Gateway) -> None:
-    processes = processes_of(gateway.process.pid).items()
-    (replica,) = (pid for pid, command in processes if "ray::ServeReplica" in command)
+    (replica,) = replicas_of(gateway.process.pid)
     os.kill(replica, signal.SIGKILL)
 
     image = example_images(1, IMAGE_SIZE)
@@ -149,17 +153,17 @@ def test_ctrl_c_ends_it_whoever_watches(gateway: Gateway) -> None:
         stdout = end_by_signal(gateway, signal.SIGINT)
         rest = [response.status for response in statuses]
     assert rest == [health_pb2.HealthCheckResponse.NOT_SERVING]
-    # All that Ray may say is that a test above killed the replica.
-    assert all("A worker died or was killed" in line for line in stdout.splitlines())
+    assert stdout == ""  # though Ray said something of the replica that a test above killed
 
 
-def test_hangup_while_starting_leaves_nothing(loaded: LoadedArtifact) -> None:
+def test_hangup_while_a_replica_starts_leaves_nothing(loaded: LoadedArtifact) -> None:
     process = start("--artifact", loaded.directory, "--port", 0)
-    wait_until(lambda: "raylet" in " ".join(processes_of(process.pid).values()), START_S)
+    wait_until(lambda: replicas_of(process.pid), START_S)
+    for replica in replicas_of(process.pid):
+        os.kill(replica, signal.SIGSTOP)  # it will never be ready
     os.killpg(process.pid, signal.SIGHUP)  # as a terminal that is closed
-    stdout, stderr = process.communicate(timeout=START_S)
-    assert process.returncode == 0, stderr
-    assert stdout == ""
+    _, stderr = process.communicate(timeout=START_S)
+    assert (process.returncode, stderr) == (0, "")
     wait_until(lambda: not processes_of(process.pid))
 
 

@@ -1,9 +1,10 @@
 """The life of a gateway: listen, start the replicas, answer, drain, stop."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, redirect_stdout
 
 from base.interrupts import asked_to_end
 from serving.config import GatewayConfig
@@ -23,11 +24,16 @@ async def serve_until_signal(config: GatewayConfig, model: ServedModel) -> None:
     stop = asyncio.Event()
     for number in asked_to_end():
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ready = sys.stdout
     try:
-        async with gateway(config, model, stop) as address:
-            if not stop.is_set():
-                print(f"serving {model.name} {model.version} at {address}", flush=True)
-            await stop.wait()
+        # What Ray has to say must not come before, or into, the line that others wait for.
+        with redirect_stdout(sys.stderr):
+            async with gateway(config, model, stop) as address:
+                if not stop.is_set():
+                    print(
+                        f"serving {model.name} {model.version} at {address}", file=ready, flush=True
+                    )
+                await stop.wait()
     except StartError:
         # Told to stop in the midst of starting: then nothing is deployed, if Ray started at all.
         if not stop.is_set():
@@ -89,7 +95,7 @@ async def _replicas(
         go_on()
         cluster.enter_context(local_cluster(num_cpus=config.replicas))
         go_on()
-        deploy(config, model)
+        deploy(config, model, go_on)
 
     loop = asyncio.get_running_loop()
     # Ray blocks, so it has a thread of its own; cluster.py says why it must be one and the same.
