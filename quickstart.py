@@ -26,14 +26,16 @@ from rich.console import Console
 
 from base.interrupts import Interrupted, take
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error
-from data import digits
+from data.dataset import Split
+from data.sources import digits
 from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
+from train.callbacks.progress import show_progress
 from train.cli import NO_OUTPUT, unique_name
-from train.config import ConfigError, load_config
+from train.config.load import load_config
+from train.config.schema import ConfigError
 from train.meter import TrainingError
 from train.preflight import check_run
-from train.progress import show_progress
 from train.publication import Publication, require_vacant
 
 REQUIRED_ACCURACY = 0.97
@@ -85,7 +87,7 @@ def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> N
     with _stage(console, f"1  train in {framework} on 1,437 handwritten digits"):
         artifact_dir, artifact = _train(console, framework, artifact_dir)
     test = digits.load().test
-    np.save(samples, test.images[:NUM_SAMPLES])
+    np.save(samples, test.inputs[:NUM_SAMPLES])
 
     with ExitStack() as stack:
         with _stage(console, "2  serve the artifact: Ray Serve behind a gRPC gateway"):
@@ -100,7 +102,7 @@ def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> N
 
 
 def _train(console: Console, framework: Framework, directory: Path) -> Publication:
-    config = load_config(Path(__file__).with_name("config") / f"digits_{framework}.yaml")
+    config = load_config(Path(__file__).with_name("config") / "digits.yaml")
     check_run(config, directory, framework=framework.value, world_size=1)
     # Only the framework asked for is imported: each takes a second and much memory.
     if framework is Framework.FLAX:
@@ -152,16 +154,16 @@ def _stop(process: subprocess.Popen[str]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _ask(address: str, model: str, split: digits.Split) -> Answers:
+def _ask(address: str, model: str, split: Split) -> Answers:
     """Sends the images of `split` one at a time, each when the answer to the last is there."""
     predicted, latencies_s = [], []
     with InferenceClient(address) as client:
-        for image in split.images:
+        for image in split.inputs:
             start = time.perf_counter()
             outputs = client.infer(model, {"image": image[np.newaxis]})
             latencies_s.append(time.perf_counter() - start)
             predicted.append(outputs["logits"].argmax())
-    return Answers(float(np.mean(predicted == split.labels)), np.array(latencies_s))
+    return Answers(float(np.mean(predicted == split.targets)), np.array(latencies_s))
 
 
 def _report(console: Console, answers: Answers, artifact_dir: Path) -> None:

@@ -1,13 +1,17 @@
 """Sections, of which configurations are made, and what a user reads about wrong ones."""
 
 import difflib
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Collection, Sequence
+from typing import TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 # Of whole numbers that nothing else limits: what 64 bits hold.
 MAX_INTEGER = 2**63 - 1
+
+# The type of problems that `check_section` has put in words.
+_IN_WORDS = "in_words"
 
 _MAX_SHOWN = 200
 _MAX_KEY_SHOWN = 60
@@ -26,6 +30,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Kind = TypeVar("Kind", bound=Section)
+
+
 def _require_integer(value: object) -> object:
     if type(value) is not int:
         raise ValueError(f"expected an integer, got {value!r}")
@@ -34,6 +41,43 @@ def _require_integer(value: object) -> object:
 
 # For a Literal of integers, which takes whatever is equal to one of them: True for 1, and 8.0.
 STRICT_INTEGER = BeforeValidator(_require_integer)
+
+
+def one_of(names: Collection[str]) -> AfterValidator:
+    """Checks that a text is one of `names`, such as the keys of a table, as they are by then."""
+
+    def check(name: str) -> str:
+        if name not in names:
+            *others, last = map(repr, names)
+            expected = f"{', '.join(others)} or {last}" if others else last
+            raise PydanticKnownError("literal_error", {"expected": expected})
+        return name
+
+    return AfterValidator(check)
+
+
+def check_section(kind: type[Kind], value: object) -> Kind:
+    """Checks a section whose type only what stands beside it tells; for validators to call.
+
+    Args:
+        kind: The type, found in a table by a name beside the section.
+        value: Its keys and values, or a section of that type.
+
+    Raises:
+        pydantic.ValidationError: Of problems that `explain` words as those of other sections.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problems = [
+            InitErrorDetails(
+                type=PydanticCustomError(_IN_WORDS, "{words}", {"words": _words(problem, kind)}),
+                loc=problem["loc"],
+                input=problem["input"],
+            )
+            for problem in error.errors()
+        ]
+        raise ValidationError.from_exception_data(kind.__name__, problems) from None
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -50,20 +94,27 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
     return [_explain_one(problem, model) for problem in error.errors()]
 
 
-def _explain_one(problem: Mapping[str, Any], model: type[BaseModel]) -> str:
-    loc = problem["loc"]
-    path = in_path(loc)
-    prefix = f"{path}: " if path else ""
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        return prefix + _unknown_key(str(loc[-1]), _accepted_keys(model, loc[:-1]))
-    if problem["type"] == "missing":
-        return f"{prefix}missing, but required"
-    if problem["type"] == "model_type":
-        return f"{prefix}expected a section of keys, got {shown(problem['input'])}"
-    if problem["type"] == "value_error":  # our own validators say themselves what was given
-        return prefix + message
-    return f"{prefix}{_lower_first(message)}, got {shown(problem['input'])}"
+def _explain_one(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    path = in_path(problem["loc"])
+    words = _words(problem, model)
+    return f"{path}: {words}" if path else words
+
+
+def _words(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    """Says what is wrong with a value, and what is accepted."""
+    loc, message = problem["loc"], problem["msg"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return _unknown_key(str(loc[-1]), _accepted_keys(model, loc[:-1]))
+        case "missing":
+            return "missing, but required"
+        case "model_type":
+            return f"expected a section of keys, got {shown(problem['input'])}"
+        case "value_error":  # our own validators say themselves what was given
+            return message.removeprefix("Value error, ")
+        case type if type == _IN_WORDS:
+            return message
+    return f"{_lower_first(message)}, got {shown(problem['input'])}"
 
 
 def in_path(keys: Sequence[str | int]) -> str:

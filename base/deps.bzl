@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "config.py": ["@pip//:pydantic"],
+    "config.py": ["@pip//:pydantic", "@pip//:pydantic_core"],
     "config_test.py": [":config", "@pip//:pydantic", "@pip//:pytest"],
     "files_test.py": [":files", "@pip//:pytest"],
     "interrupts_test.py": ["@pip//:pytest"],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data import augment
+from data.augment import Affine, random_affine
 
 # Both interpolate in about 1e-7 relative; positions near a pixel's edge amplify it.
 TOLERANCE = 1e-5
@@ -16,7 +16,7 @@ def _images(count: int = 6, size: int = 9, channels: int = 2) -> np.ndarray:
 
 def _warp(images: np.ndarray, seed: int = 0, **limits: float) -> np.ndarray:
     limits = {"max_shift_pixels": 0.0, "max_rotation_degrees": 0.0, "max_scale": 0.0} | limits
-    return augment.random_affine(images, np.random.default_rng(seed), **limits)
+    return random_affine(len(images), np.random.default_rng(seed), **limits)(images)
 
 
 def test_without_limits_nothing_changes() -> None:
@@ -30,13 +30,9 @@ def test_matches_scipy(degrees: float, scale: float) -> None:
     images = _images()
     shift = np.array([0.7, -1.6])
     angle = np.deg2rad(degrees)
+    turn = np.array([np.cos(angle), np.sin(angle)]) / scale
     batch = np.ones(len(images))
-    warped = augment._sample_bilinear(
-        images,
-        *augment._source_positions(
-            images.shape, shift[:, np.newaxis] * batch, angle * batch, scale * batch
-        ),
-    )
+    warped = Affine(shift[:, np.newaxis] * batch, turn[:, np.newaxis] * batch)(images)
     cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
     matrix = np.array([[cos, -sin], [sin, cos]])
     centre = np.array([4.0, 4.0])

@@ -7,44 +7,60 @@ batch to batch, so a run resumed at step n sees what it would have seen.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from base.seeds import stream
+from data.dataset import Split
 
-Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+class Augmentation(Protocol):
+    """What was drawn for a batch: `drawn[part](inputs_of_that_part)` gives the new inputs."""
+
+    def __getitem__(self, part: slice, /) -> Callable[[np.ndarray], np.ndarray]: ...
+
+
+# Draws, from a generator, for so many examples.
+Augment = Callable[[int, np.random.Generator], Augmentation]
+
+WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
 class Loader:
-    """Batches of `(images, labels)`.
+    """Batches of `(inputs, targets)`.
 
     Attributes:
-        images: `[num_images, ...]`.
-        labels: `[num_images]`.
+        split: The examples.
         batch_size: Examples in every batch, >= 1.
         seed: Seed of both the order and the augmentation, >= 0.
-        augment: Called with a batch of images and a generator of that step; gives the new images.
+        augment: Called with the size of the batch and a generator of that step.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
+    split: Split
     batch_size: int
     seed: int
     augment: Augment | None = None
 
-    def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images and labels of training step `step`, counted from 0."""
-        indices = self.indices(step)
-        images, labels = self.images[indices], self.labels[indices]
+    def batch(self, step: int, share: slice = WHOLE) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the inputs and targets of training step `step`, counted from 0.
+
+        Args:
+            step: Which.
+            share: The part of the batch that is wanted. Its examples are those of the whole batch,
+                to the bit, and no others are augmented.
+        """
+        indices = self.indices(step)[share]
+        inputs, targets = self.split.inputs[indices], self.split.targets[indices]
         if self.augment is not None:
-            rng = stream(self.seed, "augmentation", step)
-            images = self.augment(images, rng)
-        return images, labels
+            drawn = self.augment(self.batch_size, stream(self.seed, "augmentation", step))
+            inputs = drawn[share](inputs)
+        return inputs, targets
 
     def indices(self, step: int) -> np.ndarray:
         """Returns `[batch_size]`, which examples make up the batch of training step `step`."""
-        size = len(self.labels)
+        size = len(self.split)
         start = step * self.batch_size
         positions = np.arange(start, start + self.batch_size)
         first, last = positions[0] // size, positions[-1] // size
@@ -52,4 +68,4 @@ class Loader:
         return orders[positions - first * size]
 
     def _order(self, epoch: int) -> np.ndarray:
-        return stream(self.seed, "batch order", epoch).permutation(len(self.labels))
+        return stream(self.seed, "batch order", epoch).permutation(len(self.split))

@@ -4,27 +4,30 @@ import jax
 import numpy as np
 import pytest
 
-from models.config import VisionTransformerConfig
+from models.architecture import parse_model
 from models.flax import weights as flax_weights
 from models.torch import weights as torch_weights
-from models.weights import WeightsError, check_weights, init_weights, weight_shapes
+from models.weights import WeightsError, check_weights, init_weights, num_weights, weight_shapes
 
-CONFIG = VisionTransformerConfig(
-    image_size=6,
-    patch_size=3,
-    num_channels=2,
-    num_classes=5,
-    embed_dim=12,
-    num_heads=3,
-    num_layers=2,
-    mlp_ratio=3,
+MODEL = parse_model(
+    "vision_transformer",
+    {
+        "image_size": 6,
+        "patch_size": 3,
+        "num_channels": 2,
+        "num_classes": 5,
+        "embed_dim": 12,
+        "num_heads": 3,
+        "num_layers": 2,
+        "mlp_ratio": 3,
+    },
 )
 FRAMEWORKS = {"flax": flax_weights, "torch": torch_weights}
 
 
 def _random_weights(dtype: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {name: rng.normal(size=s).astype(dtype) for name, s in weight_shapes(CONFIG).items()}
+    return {name: rng.normal(size=s).astype(dtype) for name, s in weight_shapes(MODEL).items()}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -32,8 +35,8 @@ def _random_weights(dtype: str) -> dict[str, np.ndarray]:
 def test_round_trip_is_bitwise(framework: str, dtype: str) -> None:
     weights = _random_weights(dtype)
     with jax.enable_x64(dtype == "float64"):
-        model = FRAMEWORKS[framework].from_canonical(CONFIG, weights)
-        returned = FRAMEWORKS[framework].to_canonical(model)
+        module = FRAMEWORKS[framework].from_canonical(MODEL, weights)
+        returned = FRAMEWORKS[framework].to_canonical(module)
     assert returned.keys() == weights.keys()
     for name, tensor in weights.items():
         assert returned[name].dtype == tensor.dtype
@@ -43,10 +46,10 @@ def test_round_trip_is_bitwise(framework: str, dtype: str) -> None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_model_does_not_share_memory_with_its_source(framework: str) -> None:
     weights = _random_weights("float32")
-    model = FRAMEWORKS[framework].from_canonical(CONFIG, weights)
+    module = FRAMEWORKS[framework].from_canonical(MODEL, weights)
     before = weights["head.weight"].copy()
     weights["head.weight"][:] = 0.0
-    np.testing.assert_array_equal(FRAMEWORKS[framework].to_canonical(model)["head.weight"], before)
+    np.testing.assert_array_equal(FRAMEWORKS[framework].to_canonical(module)["head.weight"], before)
 
 
 def test_number_of_weights_matches_the_formula() -> None:
@@ -54,19 +57,22 @@ def test_number_of_weights_matches_the_formula() -> None:
     block = 4 * embed**2 + 4 * embed + 2 * embed * mlp + mlp + embed + 4 * embed
     expected = patch * embed + embed + seq_len * embed + layers * block
     expected += 2 * embed + classes * embed + classes
-    assert sum(tensor.size for tensor in init_weights(CONFIG, 0).values()) == expected
+    assert num_weights(MODEL) == expected
+    assert sum(tensor.size for tensor in init_weights(MODEL, 0).values()) == expected
 
 
 def test_initial_weights_depend_on_the_seed_alone() -> None:
-    first, again, other = (init_weights(CONFIG, seed) for seed in (1, 1, 2))
+    first, again, other = (init_weights(MODEL, seed) for seed in (1, 1, 2))
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
     assert not np.array_equal(first["patch_embed.weight"], other["patch_embed.weight"])
 
 
 def test_initial_scale_is_glorots() -> None:
-    config = CONFIG.model_copy(update={"embed_dim": 240})
-    weight = init_weights(config, 0)["blocks.0.attn.proj.weight"]
+    config = MODEL.config.model_copy(update={"embed_dim": 240})
+    weight = init_weights(MODEL.model_copy(update={"config": config}), 0)[
+        "blocks.0.attn.proj.weight"
+    ]
     assert weight.var() == pytest.approx(2 / (240 + 240), rel=0.02)  # of 57,600 samples
 
 
@@ -87,9 +93,9 @@ def test_refuses_weights_of_another_model(change, message: str) -> None:
     weights = _random_weights("float32")
     change(weights)
     with pytest.raises(WeightsError, match=message):
-        check_weights(CONFIG, weights)
+        check_weights(MODEL, weights)
 
 
 def test_flax_refuses_to_round_float64_in_silence() -> None:
     with pytest.raises(WeightsError, match="jax_enable_x64"):
-        flax_weights.from_canonical(CONFIG, _random_weights("float64"))
+        flax_weights.from_canonical(MODEL, _random_weights("float64"))

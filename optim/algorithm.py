@@ -41,6 +41,12 @@ class Algorithm(Section, ABC):
     # Those of them that hold no negative numbers.
     squares: ClassVar[frozenset[str]] = frozenset()
 
+    # Whether it takes estimates of the Hessian's diagonal, of which its slot "curvature" is made.
+    uses_curvature: ClassVar[bool] = False
+
+    # What `marks` tells of every weight.
+    mark_names: ClassVar[tuple[str, ...]] = ()
+
     learning_rate: float = Field(ge=0)
     weight_decay: float = Field(default=0.0, ge=0)
 
@@ -81,6 +87,39 @@ class Algorithm(Section, ABC):
           grad: The gradient, at least float32.
           *slots: In the order of `self.slots`, of the gradient's shape and dtype.
         """
+
+    def wants_curvature(self, step: int) -> bool:
+        """Whether an estimate is due before the update of this step, counted from 0."""
+        return False
+
+    def new_curvature(self, curvature: Array, estimate: Array) -> Array:
+        """Returns the slot "curvature" after an estimate of the Hessian's diagonal.
+
+        Raises:
+          TypeError: It uses none.
+        """
+        self.require_curvature()
+        raise NotImplementedError
+
+    def require_curvature(self) -> None:
+        """Refuses an estimate that it has no use for.
+
+        Raises:
+          TypeError: It uses none.
+        """
+        if not self.uses_curvature:
+            raise TypeError(f"{type(self).__name__} has no curvature to estimate")
+
+    def marks(self, xp: ModuleType, *slots: Array) -> dict[str, Array]:
+        """Returns what is worth knowing of the latest step: of each name a bool for every weight.
+
+        The frameworks' sides report the fractions of weights that have the marks.
+
+        Args:
+          xp: `torch` or `jax.numpy`.
+          *slots: What the step left, in the order of `self.slots`.
+        """
+        return {}
 
     def change(self, param: Array, u: Array, rate: Scalar, weight_decay: Scalar) -> Array:
         """Returns what to add to `param`.

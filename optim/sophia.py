@@ -22,8 +22,8 @@ class Sophia(Algorithm):
     `x * (H @ x)` for a random x. `optim.torch.curvature` and `optim.jax.curvature` have both. A
     step's estimate comes before its update, and the first step has one.
 
-    gamma is right where 10% to 50% of the directions are not clipped, as reported by
-    `clipped_fraction` of the two frameworks' sides.
+    gamma is right where 10% to 50% of the directions are not clipped, as reported as "clipped" by
+    `fractions` of the two frameworks' sides.
 
     Reference: Liu et al., "Sophia", Algorithm 3, https://arxiv.org/abs/2305.14342. Defaults are
     those of the paper and the authors' code for Sophia-G; for Hutchinson's estimate the paper has
@@ -32,6 +32,8 @@ class Sophia(Algorithm):
 
     name: ClassVar[str] = "sophia"
     slots: ClassVar[tuple[str, ...]] = ("momentum", "curvature")
+    uses_curvature: ClassVar[bool] = True
+    mark_names: ClassVar[tuple[str, ...]] = ("clipped",)
 
     learning_rate: float = Field(default=6e-4, ge=0)
     weight_decay: float = Field(default=0.2, ge=0)
@@ -42,7 +44,6 @@ class Sophia(Algorithm):
     curvature_every: int = Field(default=10, ge=1)
 
     def wants_curvature(self, step: int) -> bool:
-        """Whether an estimate is due before the update of this step, counted from 0."""
         return step % self.curvature_every == 0
 
     def scalars(self, xp: ModuleType, step: Scalar) -> dict[str, Scalar]:
@@ -57,13 +58,11 @@ class Sophia(Algorithm):
         # A ratio may overflow; what it is of may not be infinite, which clipping would hide.
         return xp.where(xp.isfinite(m) & xp.isfinite(h), u, math.nan), m, h
 
-    def is_clipped(self, xp: ModuleType, momentum: Array, curvature: Array) -> Array:
-        """Returns a bool for each weight: whether the step that left this state clipped it."""
-        return xp.abs(self._ratio(xp, momentum, curvature)) >= 1.0
+    def marks(self, xp: ModuleType, *slots: Array) -> dict[str, Array]:
+        return {"clipped": xp.abs(self._ratio(xp, *slots)) >= 1.0}
 
     def _ratio(self, xp: ModuleType, momentum: Array, curvature: Array) -> Array:
         return momentum / xp.clip(self.gamma * curvature, min=self.epsilon)
 
     def new_curvature(self, curvature: Array, estimate: Array) -> Array:
-        """Returns `h`, given the old one and an estimate."""
         return self.beta2 * curvature + (1 - self.beta2) * estimate

@@ -69,7 +69,7 @@ def _follow_paper(paper: Any, algorithm: Algorithm, problem: _Problem) -> np.nda
     for step in range(_STEPS):
         g = problem.hessian @ (w - problem.target) + problem.noise[step]
         more = {}
-        if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
+        if algorithm.wants_curvature(step):
             more["h_hat"] = problem.curvatures[step]
         rate = problem.rates[step]
         settings = algorithm.model_dump()
@@ -90,7 +90,7 @@ def _follow_torch(algorithm: Algorithm, problem: _Problem, dtype: str) -> np.nda
     path = [w.detach().numpy().copy()]
     for step in range(_STEPS):
         optimizer.param_groups[0]["lr"] = float(problem.rates[step])
-        if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
+        if algorithm.wants_curvature(step):
             w.grad = curvatures[step].to(kind)
             with optimizer.estimating_curvature(as_it_is):
                 optimizer.step()
@@ -105,7 +105,7 @@ def _follow_jax(step: Any, algorithm: Algorithm, problem: _Problem, dtype: str) 
     with jax.enable_x64(dtype == "float64"):
         rates = jnp.asarray(problem.rates, dtype)
         hessian, target = jnp.asarray(problem.hessian, dtype), jnp.asarray(problem.target, dtype)
-        has_curvature = isinstance(algorithm, Sophia)
+        has_curvature = algorithm.uses_curvature
 
         def advance(carry: Any, inputs: Any) -> tuple[Any, jax.Array]:
             w, state = carry

@@ -12,7 +12,7 @@ import numpy as np
 from inference import grpc_service_pb2 as oip
 from inference import grpc_service_pb2_grpc as oip_grpc
 
-from models.config import parse_model
+from models.architecture import parse_model
 from models.weights import weight_shapes
 from registry.artifact import LoadedArtifact, load, publish
 from registry.example import MODEL_CONFIG, example_artifact

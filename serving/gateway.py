@@ -22,14 +22,14 @@ if __name__ == "__main__":
 import typer
 
 from base.program import end_with_error
-from models.config import ModelConfigError
+from models.architecture import ModelConfigError
 from registry.artifact import ArtifactError, read_descriptor
 from serving.command_line import command_of
 from serving.config import GatewayConfig
 from serving.environment import isolate
 from serving.errors import StartError
 from serving.model import served_model
-from serving.predictor import network_of
+from serving.predictor import model_of
 
 
 def serve(config: GatewayConfig) -> None:
@@ -37,7 +37,7 @@ def serve(config: GatewayConfig) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     try:
         descriptor = read_descriptor(config.artifact)
-        network_of(descriptor.artifact)
+        model_of(descriptor.artifact)
         model = served_model(descriptor, config.framework)
     except (ArtifactError, ModelConfigError) as error:
         end_with_error(error)

@@ -1,17 +1,15 @@
 """From a verified artifact to a function that predicts, in either framework."""
 
 import json
-from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
-from models.config import VisionTransformerConfig, parse_model
+from models.architecture import Model, parse_model
+from models.network import Predict
 from registry.artifact import LoadedArtifact
 
 Framework = Literal["flax", "torch"]
-Predict = Callable[[np.ndarray], np.ndarray]
 
 _TRAINED_IN: dict[int, Framework] = {
     artifact_pb2.FRAMEWORK_FLAX: "flax",
@@ -19,8 +17,8 @@ _TRAINED_IN: dict[int, Framework] = {
 }
 
 
-def network_of(artifact: artifact_pb2.Artifact) -> VisionTransformerConfig:
-    """The network that an artifact describes.
+def model_of(artifact: artifact_pb2.Artifact) -> Model:
+    """The model that an artifact describes.
 
     Imports neither framework, so that a server can refuse an artifact before it starts anything.
 
@@ -39,16 +37,15 @@ def predictor(loaded: LoadedArtifact, framework: Framework | None = None) -> Pre
             framework is imported.
 
     Returns:
-        A function from images [batch, height, width, channels] float32 to logits
-        [batch, num_classes] float32.
+        A function of a batch, as the artifact's inputs and outputs say.
 
     Raises:
-        ModelConfigError: as network_of.
+        ModelConfigError: as model_of.
         WeightsError: a tensor is missing, unexpected, or of the wrong shape or dtype.
     """
-    config = network_of(loaded.artifact)
+    model = model_of(loaded.artifact)
     if (framework or _TRAINED_IN[loaded.artifact.framework]) == "flax":
         from models.flax.predict import predict_fn
     else:
         from models.torch.predict import predict_fn
-    return predict_fn(config, loaded.tensors)
+    return predict_fn(model, loaded.tensors)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.config import ModelConfigError, parse_model
+from models.architecture import ModelConfigError, parse_model
 from models.weights import WeightsError, init_weights
 from registry.artifact import LoadedArtifact, load, publish
 from registry.example import MODEL_CONFIG, example_artifact
-from serving.predictor import Framework, network_of, predictor
+from serving.predictor import Framework, model_of, predictor
 
 # Both frameworks compute in float32 in different orders; logits of this model are of order 1.
 FLOAT32_ATOL = 1e-4
@@ -49,7 +49,7 @@ def test_framework_defaults_to_the_one_that_trained(tmp_path: Path) -> None:
 def test_unknown_configuration_is_refused_before_there_are_weights(tmp_path: Path) -> None:
     artifact = published(tmp_path / "artifact", embed_dm=16).artifact
     with pytest.raises(ModelConfigError, match="embed_dm"):
-        network_of(artifact)
+        model_of(artifact)
 
 
 @pytest.mark.parametrize("framework", ["flax", "torch"])

@@ -15,9 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from comm.compression import Compression
 from comm.testing import ranks
 from comm.torch.ddp import CompressionHook, compressed_hook
-from data import digits
 from data.loader import Loader
-from models.config import VisionTransformerConfig
+from data.sources import digits
+from models.architecture import parse_model
 from models.torch.weights import from_canonical
 from models.weights import init_weights
 from optim.schedule import warmup_cosine
@@ -26,15 +26,18 @@ _WORLD_SIZE = 2
 _SEEDS = range(3)
 _NUM_STEPS = 80
 _BATCH_SIZE = 64
-_MODEL = VisionTransformerConfig(
-    image_size=8,
-    patch_size=2,
-    num_channels=1,
-    num_classes=10,
-    embed_dim=64,
-    num_heads=4,
-    num_layers=1,
-    mlp_ratio=2,
+_MODEL = parse_model(
+    "vision_transformer",
+    {
+        "image_size": 8,
+        "patch_size": 2,
+        "num_channels": 1,
+        "num_classes": 10,
+        "embed_dim": 64,
+        "num_heads": 4,
+        "num_layers": 1,
+        "mlp_ratio": 2,
+    },
 )
 
 # Share of float32's deviation over seeds: seeds move the end twenty times as far as compression
@@ -85,7 +88,7 @@ def _train_all(rank: int, world_size: int) -> dict[str, list[float]]:
 
 def _train(rank: int, world_size: int, variant: str, seed: int) -> float:
     source = digits.load()
-    batches = Loader(source.train.images, source.train.labels, _BATCH_SIZE, seed)
+    batches = Loader(source.train, _BATCH_SIZE, seed)
     model = from_canonical(_MODEL, init_weights(_MODEL, seed))
     replica = DistributedDataParallel(model)
     _VARIANTS[variant](replica)
@@ -100,7 +103,7 @@ def _train(rank: int, world_size: int, variant: str, seed: int) -> float:
         F.cross_entropy(replica(images), labels.long()).backward()
         optimizer.step()
     with torch.no_grad():
-        images, labels = torch.tensor(source.test.images), torch.tensor(source.test.labels)
+        images, labels = torch.tensor(source.test.inputs), torch.tensor(source.test.targets)
         return F.cross_entropy(model(images).double(), labels.long()).item()
 
 

@@ -11,9 +11,8 @@ import torch
 import torch.nn.functional as F
 from flax import nnx
 
-from models.config import VisionTransformerConfig
-from models.flax import vit as flax_vit
-from models.torch import vit as torch_vit
+from models.vision_transformer import flax_network, torch_network
+from models.vision_transformer.config import VisionTransformerConfig
 from optim.jax import curvature as jax_curvature
 from optim.torch import curvature as torch_curvature
 
@@ -36,7 +35,7 @@ LABELS = np.array([0, 2, 1])
 
 def test_hutchinson_of_the_torch_model() -> None:
     torch.manual_seed(0)
-    model = torch_vit.VisionTransformer(CONFIG).double()
+    model = torch_network.VisionTransformer(CONFIG).double()
     params = list(model.parameters())
     directions = [
         torch.randn(p.shape, dtype=p.dtype, generator=generator)
@@ -66,7 +65,7 @@ def test_hutchinson_of_the_torch_model() -> None:
 
 def test_per_sample_gradients_of_the_torch_model() -> None:
     torch.manual_seed(0)
-    model = torch_vit.VisionTransformer(CONFIG).double()
+    model = torch_network.VisionTransformer(CONFIG).double()
     params = dict(model.named_parameters())
     images, labels = torch.from_numpy(IMAGES), torch.from_numpy(LABELS)
 
@@ -82,7 +81,7 @@ def test_per_sample_gradients_of_the_torch_model() -> None:
 
 
 def test_hutchinson_of_the_flax_model() -> None:
-    graph, state = nnx.split(flax_vit.VisionTransformer(CONFIG, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(flax_network.VisionTransformer(CONFIG, rngs=nnx.Rngs(0)))
     params = jax.tree.map(lambda x: x.astype(jnp.float64), state)
 
     def loss(params: optax.Params) -> jax.Array:

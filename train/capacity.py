@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from models.config import VisionTransformerConfig
-from models.weights import weight_shapes
-from train.config import ConfigError, TrainConfig
+import numpy as np
+
+from models.weights import num_weights
+from train.config.schema import ConfigError, TrainConfig
 
 _FLOAT32_BYTES = 4
 _CGROUP = Path("/sys/fs/cgroup")
@@ -23,55 +24,56 @@ class Need(NamedTuple):
     activations: int
 
 
-def check_capacity(config: TrainConfig, world_size: int) -> None:
-    """Checks that the memory of this machine can hold the run.
+def check_capacity(config: TrainConfig, world_size: int, zero_stage: int) -> None:
+    """Checks that the memory of this machine can hold the run; see `least_need`.
 
     Raises:
         ConfigError: It cannot; the message names the keys, and says how much there is.
     """
-    need, available = least_need(config, world_size), available_bytes()
+    need, available = least_need(config, world_size, zero_stage), available_bytes()
     if sum(need) <= available:
         return
-    model, data = config.model.config, config.data
     parts = ", ".join(f"{name} {in_words(size)}" for name, size in need._asdict().items())
     ranks = f" on {world_size} ranks" if world_size > 1 else ""
+    *others, last = _size_keys(config)
     raise ConfigError(
         f"training{ranks} takes at least {in_words(sum(need))} of memory ({parts}), and "
-        f"{in_words(available)} are available; lower data.global_batch_size "
-        f"({data.global_batch_size}), model.config.embed_dim ({model.embed_dim}), "
-        f"model.config.mlp_ratio ({model.mlp_ratio}) or model.config.num_layers "
-        f"({model.num_layers})"
+        f"{in_words(available)} are available; lower {', '.join(others)} or {last}"
     )
 
 
-def least_need(config: TrainConfig, world_size: int) -> Need:
-    """Estimates memory from below: what frameworks, kernels and compilers add is left out."""
-    model, data, zero = config.model.config, config.data, config.zero
+def _size_keys(config: TrainConfig) -> list[str]:
+    """Returns what can be lowered, and what it is now."""
+    values = {"data.global_batch_size": config.data.global_batch_size} | {
+        f"model.config.{key}": getattr(config.model.config, key)
+        for key in config.model.network.size_keys
+    }
+    return [f"{key} ({value})" for key, value in values.items()]
+
+
+def least_need(config: TrainConfig, world_size: int, zero_stage: int) -> Need:
+    """Estimates memory from below: what frameworks, kernels and compilers add is left out.
+
+    Args:
+        config: The run.
+        world_size: Number of ranks, all on this machine.
+        zero_stage: What they share out, see `ZeroConfig`; 0: each has all.
+    """
+    model, data = config.model, config.data
     weights = _FLOAT32_BYTES * num_weights(model)
     state = weights * len(config.optimizer.algorithm.slots)
     if config.optimizer.algorithm.state_bits == 8:
         state //= 4
-    tokens = data.global_batch_size * model.seq_len // data.gradient_accumulation_steps
-    # Kept for the way back: queries, keys and values, and the hidden layer.
-    per_token = model.num_layers * (3 * model.embed_dim + model.mlp_dim)
-    images = data.global_batch_size * model.image_size**2 * model.num_channels
+    examples = data.describe()
+    example_bytes = np.dtype(examples.input_dtype).itemsize * math.prod(examples.input_shape)
+    kept = model.network.activations(model.config) * data.global_batch_size
     return Need(
-        weights=weights * (1 if zero.stage >= 3 else world_size),
-        gradients=weights * (1 if zero.stage >= 2 else world_size),
-        optimizer=state * (1 if zero.stage >= 1 else world_size),
-        batches=_FLOAT32_BYTES * images * world_size,  # each rank draws the whole batch
-        activations=_FLOAT32_BYTES * tokens * per_token,
+        weights=weights * (1 if zero_stage >= 3 else world_size),
+        gradients=weights * (1 if zero_stage >= 2 else world_size),
+        optimizer=state * (1 if zero_stage >= 1 else world_size),
+        batches=2 * example_bytes * data.global_batch_size,  # this step's and the next one's
+        activations=_FLOAT32_BYTES * kept // data.gradient_accumulation_steps,
     )
-
-
-def num_weights(config: VisionTransformerConfig) -> int:
-    """Counts the model's weights; of layers, which are alike, one is looked at."""
-    one, two = (_count(config.model_copy(update={"num_layers": layers})) for layers in (1, 2))
-    return one + (config.num_layers - 1) * (two - one)
-
-
-def _count(config: VisionTransformerConfig) -> int:
-    return sum(map(math.prod, weight_shapes(config).values()))
 
 
 def available_bytes() -> int:

@@ -14,12 +14,14 @@ from rich.console import Console
 from base.output import Output
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
 from registry.artifact import ArtifactError
-from train.callbacks import Callback
-from train.config import ArtifactConfig, ConfigError, TrainConfig, load_config
-from train.launcher import RankError
+from train.backends.backend import Framework
+from train.callbacks.progress import show_progress
+from train.config.load import load_config
+from train.config.schema import ArtifactConfig, ConfigError, TrainConfig
+from train.events import Callback
+from train.launch.launcher import RankError
 from train.meter import TrainingError
-from train.preflight import Framework, check_run
-from train.progress import show_progress
+from train.preflight import check_overrides, check_run
 from train.publication import Publication
 
 # What is said of an `--output` that was given as ''.
@@ -52,7 +54,7 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
 
     @app.command()
     def command(
-        config: Annotated[Path, typer.Option(help="YAML file, such as config/digits_flax.yaml.")],
+        config: Annotated[Path, typer.Option(help="YAML file, such as config/digits.yaml.")],
         output: Annotated[
             str | None,
             typer.Option(help="New directory for the artifact.", show_default="one in runs/"),
@@ -70,6 +72,7 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
         """Train a model, evaluate it on held-out data and publish it as an artifact."""
         try:
             checked = load_config(from_user(config), overrides or ())
+            check_overrides(overrides or (), framework)
             output = _new_run(checked.artifact) if output is None else output
             output_dir = directory_from_user(output, NO_OUTPUT)
             check_run(checked, output_dir, framework=framework, world_size=nproc)

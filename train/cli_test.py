@@ -13,12 +13,13 @@ from hpc.artifact.v1 import artifact_pb2
 
 from models.weights import init_weights
 from train import cli
-from train.callbacks import Callback
 from train.capacity import available_bytes, least_need
-from train.config import TrainConfig
-from train.example import short_config
+from train.config.schema import ConfigError, TrainConfig
+from train.events import Callback, Evaluated, tell
+from train.preflight import check_run
 from train.publication import Publication, require_vacant
-from train.trainer_programs import MODULES, config_file
+from train.testing.example import short_config
+from train.testing.trainer_programs import MODULES, config_file
 
 HEAVY = ["torch", "jax", "flax", "optax", "deepspeed", "sklearn", "scipy", "ray", "triton"]
 
@@ -166,9 +167,8 @@ def test_bad_configuration_is_reported_without_a_traceback(refused: _Refused) ->
 
 @pytest.mark.parametrize("override", ["torch.num_threads=1", "zero.stage=1"])
 def test_flax_refuses_what_only_torch_heeds(refused: _Refused, override: str) -> None:
-    section = override.partition(".")[0]
     stderr = refused("flax", "--config", "run.yaml", "--set", override)
-    assert stderr == f"error: {section}: only //train:torch heeds this section; remove it\n"
+    assert stderr == f"error: --set {override}: only //train:torch heeds this section; remove it\n"
 
 
 def test_torch_refuses_more_threads_than_cores(refused: _Refused) -> None:
@@ -185,12 +185,24 @@ def test_torch_refuses_a_distributed_launch(
     assert stderr.startswith("error: WORLD_SIZE is 2, but this trainer starts its processes its")
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_refuses_nodes_where_zero_partitions(stage: int, tmp_path: Path) -> None:
+    section = {"enabled": True, "ranks_per_node": 2}
+    config = short_config(num_steps=1, gradient_compression=section, zero={"stage": stage})
+    with pytest.raises(ConfigError) as caught:
+        check_run(config, tmp_path / "out", framework="torch", world_size=4)
+    assert str(caught.value) == (
+        "gradient_compression.ranks_per_node: 2 needs zero.stage 0, got "
+        f"{stage}: what ZeRO partitions has no exchange on two levels; change one of the two"
+    )
+
+
 def test_says_what_memory_a_run_takes_and_what_there_is(refused: _Refused) -> None:
     stderr = refused(
         "flax", "--config", "run.yaml", "--set", "data.global_batch_size=1000000000000"
     )
-    # 10^12 images of 8 x 8 float32.
-    assert "batches 232.8 TiB" in stderr
+    # 10^12 images of 8 x 8 float32, and as many for the next step.
+    assert "batches 465.7 TiB" in stderr
     [(number, unit)] = re.findall(r"and ([\d.]+) (\w+) are available", stderr)
     said = float(number) * 1024 ** ("bytes", "KiB", "MiB", "GiB", "TiB").index(unit)
     # What there is changes by the second; a wrong unit is off by 1,024.
@@ -199,8 +211,8 @@ def test_says_what_memory_a_run_takes_and_what_there_is(refused: _Refused) -> No
 
 def test_counts_the_memory_of_weights_as_they_are() -> None:
     config = short_config(num_steps=1)
-    need = least_need(config, world_size=2)
-    weights = init_weights(config.model.config, seed=0).values()
+    need = least_need(config, world_size=2, zero_stage=0)
+    weights = init_weights(config.model, seed=0).values()
     assert need.weights == need.gradients == 2 * sum(array.nbytes for array in weights)
     assert need.optimizer == 2 * need.weights  # of AdamW
 
@@ -226,8 +238,7 @@ def test_output_that_is_lost_does_not_lose_the_training(
         config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback], *, world_size: int
     ) -> Publication:
         for _ in range(3):
-            for callback in callbacks:
-                callback.on_evaluation({"accuracy": 0.5})
+            tell(callbacks, Evaluated({"accuracy": 0.5}))
         trained.append(output_dir)
         return Publication(output_dir, artifact_pb2.Artifact(name="a", version="1.0.0"))
 

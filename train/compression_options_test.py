@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from train.parity_runs import (
+from train.testing.parity_runs import (
     LOSS_TOLERANCE,
     Run,
     compile_once,

@@ -4,8 +4,8 @@ from base.seeds import seed_of
 from comm.compression import Compression
 from comm.wire import Wire
 from kernels.quantize import contract
-from train.callbacks import CommunicationReport
-from train.config import ConfigError, GradientCompressionConfig, TrainConfig
+from train.config.schema import ConfigError, GradientCompressionConfig, TrainConfig
+from train.events import Communicated
 
 
 def check_world_size(config: TrainConfig, world_size: int) -> None:
@@ -18,15 +18,16 @@ def check_world_size(config: TrainConfig, world_size: int) -> None:
         config.data.global_batch_size,
         config.data.gradient_accumulation_steps,
     )
+    unit = config.data.describe().unit
     if batch_size % world_size:
         raise ConfigError(
-            f"data.global_batch_size: {batch_size} images cannot be shared equally by the "
+            f"data.global_batch_size: {batch_size} {unit} cannot be shared equally by the "
             f"{world_size} ranks of --nproc {world_size}; change one of the two"
         )
     share = batch_size // world_size
     if share % micro_batches:
         raise ConfigError(
-            f"data.gradient_accumulation_steps: the {share} images of a rank do not make "
+            f"data.gradient_accumulation_steps: the {share} {unit} of a rank do not make "
             f"{micro_batches} equal micro-batches; expected a divisor of {share}"
         )
     section = config.gradient_compression
@@ -37,12 +38,6 @@ def check_world_size(config: TrainConfig, world_size: int) -> None:
             "gradient_compression.enabled: one rank alone sends no gradients; start more with "
             "--nproc 2, or leave it out"
         )
-    if ranks_per_node(config) > 1 and config.zero.stage > 0:
-        raise ConfigError(
-            f"gradient_compression.ranks_per_node: {section.ranks_per_node} needs zero.stage 0, "
-            f"got {config.zero.stage}: what ZeRO partitions has no exchange on two levels; change "
-            "one of the two"
-        )
     if section.ranks_per_node is not None and world_size % section.ranks_per_node:
         raise ConfigError(
             f"gradient_compression.ranks_per_node: {world_size} ranks do not make whole nodes of "
@@ -51,10 +46,7 @@ def check_world_size(config: TrainConfig, world_size: int) -> None:
 
 
 def rank_slice(config: TrainConfig, rank: int, world_size: int) -> slice:
-    """Returns which images of a global batch are those of `rank`.
-
-    Every rank draws the whole batch, so that the data do not depend on the number of ranks.
-    """
+    """Returns which examples of a global batch are those of `rank`."""
     size = config.data.global_batch_size // world_size
     return slice(rank * size, (rank + 1) * size)
 
@@ -82,10 +74,10 @@ def compression_of(config: TrainConfig) -> Compression | None:
     )
 
 
-def communication_report(config: TrainConfig, wire: Wire) -> CommunicationReport:
-    """Reports what one rank has sent in the whole run."""
-    return CommunicationReport(
-        bytes_per_step=wire.sent_bytes / config.run.num_steps,
+def communication_report(config: TrainConfig, wire: Wire, num_steps: int) -> Communicated:
+    """Reports what one rank has sent in a run of so many steps."""
+    return Communicated(
+        bytes_per_step=wire.sent_bytes / num_steps,
         ratio=wire.ratio,
         description=_describe(config.gradient_compression),
     )

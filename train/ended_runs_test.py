@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from train.trainer_programs import MODULES, config_file, trainer
+from train.testing.trainer_programs import MODULES, config_file, trainer
 
 
 def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:

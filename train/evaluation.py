@@ -1,32 +1,24 @@
 """Held-out metrics, measured through the very function that will serve the model."""
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from data.digits import Split
+from data.dataset import Split
+from models.network import Predict
+from train.tasks.task import Task
 
 _BATCH_SIZE = 256
 
 
-def evaluate(predict: Callable[[np.ndarray], np.ndarray], split: Split) -> dict[str, float]:
-    """Classifies every image of `split`.
-
-    Args:
-        predict: Images `[batch, height, width, channels]` to logits `[batch, num_classes]`.
-        split: What to classify.
+def evaluate(task: Task[Any], predict: Predict, split: Split) -> dict[str, float]:
+    """Predicts for every example of `split`, and measures how well.
 
     Returns:
-        `accuracy`, the share classified correctly, and `loss_nats`, the mean cross-entropy.
+        The metrics of the task, by name.
     """
     chunks = [
-        predict(split.images[start : start + _BATCH_SIZE])
+        predict(split.inputs[start : start + _BATCH_SIZE])
         for start in range(0, len(split), _BATCH_SIZE)
     ]
-    logits = np.concatenate(chunks).astype(np.float64)
-    target_logits = np.take_along_axis(logits, split.labels[:, np.newaxis], axis=1)[:, 0]
-    losses = np.logaddexp.reduce(logits, axis=1) - target_logits
-    return {
-        "accuracy": float(np.mean(logits.argmax(axis=1) == split.labels)),
-        "loss_nats": float(np.mean(losses)),
-    }
+    return task.evaluate(np.concatenate(chunks), split.targets)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
-from data.digits import Split
+from data.dataset import Split
 from train.evaluation import evaluate
+from train.tasks.classification.task import CLASSIFICATION
 
 # Both in float64; sklearn normalises probabilities first.
 TOLERANCE = 1e-9
@@ -20,21 +21,25 @@ def _linear(images: np.ndarray) -> np.ndarray:
 def test_matches_sklearn(size: int) -> None:
     rng = np.random.default_rng(0)
     split = Split(
-        images=rng.random((size, 8, 8, 1), dtype=np.float32),
-        labels=rng.integers(0, 10, size).astype(np.int32),
+        inputs=rng.random((size, 8, 8, 1), dtype=np.float32),
+        targets=rng.integers(0, 10, size).astype(np.int32),
     )
-    logits = _linear(split.images).astype(np.float64)
+    logits = _linear(split.inputs).astype(np.float64)
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
 
-    metrics = evaluate(_linear, split)
-    assert metrics["accuracy"] == accuracy_score(split.labels, logits.argmax(axis=1))
-    expected = log_loss(split.labels, probabilities, labels=range(10))
+    metrics = evaluate(CLASSIFICATION, _linear, split)
+    assert metrics["accuracy"] == accuracy_score(split.targets, logits.argmax(axis=1))
+    expected = log_loss(split.targets, probabilities, labels=range(10))
     assert metrics["loss_nats"] == pytest.approx(expected, rel=TOLERANCE)
 
 
 def test_large_logits_do_not_overflow() -> None:
     split = Split(np.zeros((3, 8, 8, 1), np.float32), np.array([0, 0, 1], np.int32))
-    metrics = evaluate(lambda images: np.tile(np.float32([1e30, -1e30]), (len(images), 1)), split)
+
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        return np.tile(np.float32([1e30, -1e30]), (len(inputs), 1))
+
+    metrics = evaluate(CLASSIFICATION, predict, split)
     assert metrics["accuracy"] == pytest.approx(2 / 3)
     assert metrics["loss_nats"] == pytest.approx(2e30 / 3, rel=1e-6)  # of float32 logits

@@ -1,6 +1,6 @@
 """`//train:flax`, the program: checks what it is asked for, and only then imports Flax.
 
-./bazelw run //train:flax -- --config config/digits_flax.yaml
+./bazelw run //train:flax -- --config config/digits.yaml
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`//train:torch`, the program: checks what it is asked for, and only then imports PyTorch.
 
-./bazelw run //train:torch -- --config config/digits_torch.yaml
+./bazelw run //train:torch -- --config config/digits.yaml
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from train.parity_runs import (
+from train.testing.parity_runs import (
     LOSS_TOLERANCE,
     Run,
     compile_once,

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from hpc.artifact.v1 import artifact_pb2
 
-from data import digits
+from data.sources import digits
 from optim.sophia import Sophia
 from train import train_torch
-from train.example import short_config
-from train.parity_runs import (
+from train.events import Stopped
+from train.testing.example import short_config
+from train.testing.parity_runs import (
     LOSS_TOLERANCE,
     NUM_STEPS,
     Run,
@@ -127,11 +128,28 @@ def test_deepspeed_on_two_ranks_follows_flax(
     assert_same_run(run, flax_run)
 
 
-def test_ranks_that_the_program_starts_are_the_same_run(
+def _assert_stopped(run: Run, at: int) -> None:
+    assert run.stopped == Stopped(at, NUM_STEPS, "enough")
+    assert run.published.artifact.training_run.steps == at
+    assert run.metrics == dict(run.published.artifact.metrics)
+
+
+def test_ranks_that_the_program_starts_are_the_same_run_until_a_callback_stops_it(
     two_ranks: dict[str, Run], tmp_path: Path
 ) -> None:
-    run = run_one(train_torch.train, tmp_path / "torch", world_size=2, zero={"stage": 2})
-    assert run.losses == two_ranks["stage 2"].losses
+    stop_at = NUM_STEPS - 2
+    run = run_one(
+        train_torch.train, tmp_path / "torch", world_size=2, zero={"stage": 2}, stop_at=stop_at
+    )
+    assert run.losses == two_ranks["stage 2"].losses[:stop_at]
+    _assert_stopped(run, stop_at)
+
+
+def test_a_callback_stops_flax(flax_run: Run, tmp_path: Path) -> None:
+    run = run_flax(tmp_path / "flax", stop_at=3)
+    assert flax_run.stopped is None
+    assert run.losses == flax_run.losses[:3]
+    _assert_stopped(run, 3)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])

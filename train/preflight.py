@@ -1,16 +1,18 @@
 """All that can be refused of a run before a framework is imported and hours are spent."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from train.backends.backend import Framework
 from train.capacity import check_capacity, check_threads
-from train.config import ConfigError, TorchConfig, TrainConfig, ZeroConfig
-from train.data_parallel import check_world_size
+from train.config.overrides import in_words
+from train.config.schema import ConfigError, TrainConfig
+from train.data_parallel import check_world_size, ranks_per_node
 from train.publication import require_vacant
 
-Framework = Literal["flax", "torch"]
+# Sections that one framework alone heeds.
+_HEEDED_BY: dict[str, Framework] = {"zero": "torch", "torch": "torch"}
 
 
 def check_run(
@@ -23,19 +25,31 @@ def check_run(
         ArtifactError: `output_dir` is taken or cannot be written.
     """
     check_world_size(config, world_size)
-    _CHECKS[framework](config, world_size)
-    check_capacity(config, world_size)
+    if framework == "torch":
+        _check_torch(config)
+    zero_stage = config.zero.stage if framework == "torch" else 0
+    check_capacity(config, world_size, zero_stage)
     require_vacant(output_dir)
 
 
-def _check_flax(config: TrainConfig, world_size: int) -> None:
-    if config.torch != TorchConfig():
-        raise ConfigError("torch: only //train:torch heeds this section; remove it")
-    if config.zero != ZeroConfig():
-        raise ConfigError("zero: only //train:torch heeds this section; remove it")
+def check_overrides(overrides: Sequence[str], framework: Framework) -> None:
+    """Refuses values given for this very run that `framework` would not heed.
+
+    A file may have them: it is one for all frameworks.
+
+    Raises:
+        ConfigError: A section is another framework's.
+    """
+    for override in overrides:
+        section = override.partition("=")[0].partition(".")[0].strip()
+        heeded_by = _HEEDED_BY.get(section, framework)
+        if heeded_by != framework:
+            raise ConfigError(
+                f"{in_words(override)}: only //train:{heeded_by} heeds this section; remove it"
+            )
 
 
-def _check_torch(config: TrainConfig, world_size: int) -> None:
+def _check_torch(config: TrainConfig) -> None:
     launched = os.environ.get("WORLD_SIZE", "1")
     if launched != "1":
         raise ConfigError(
@@ -43,14 +57,16 @@ def _check_torch(config: TrainConfig, world_size: int) -> None:
             f"without a distributed launcher, with --nproc {launched}"
         )
     check_threads(config)
-    if config.optimizer.name == "sophia" and config.gradient_compression.enabled:
+    compression = config.gradient_compression
+    if ranks_per_node(config) > 1 and config.zero.stage > 0:
         raise ConfigError(
-            "gradient_compression.enabled: with optimizer.name 'sophia' only //train:flax does it; "
-            "here the gradients that estimate curvature would get what others carry over"
+            f"gradient_compression.ranks_per_node: {compression.ranks_per_node} needs zero.stage "
+            f"0, got {config.zero.stage}: what ZeRO partitions has no exchange on two levels; "
+            "change one of the two"
         )
-
-
-_CHECKS: dict[Framework, Callable[[TrainConfig, int], None]] = {
-    "flax": _check_flax,
-    "torch": _check_torch,
-}
+    if config.optimizer.algorithm.uses_curvature and compression.enabled:
+        raise ConfigError(
+            f"gradient_compression.enabled: with optimizer.name {config.optimizer.name!r} only "
+            "//train:flax does it; here the gradients that estimate curvature would get what "
+            "others carry over"
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from registry.artifact import load
-from train.trainer_programs import MODULES, config_file, run, trainer
+from train.testing.trainer_programs import MODULES, config_file, run, trainer
 
 
 def test_quiet_prints_nothing(tmp_path: Path) -> None:

@@ -12,14 +12,18 @@ from hpc.artifact.v1 import artifact_pb2
 
 from base.files import rehearse_directory
 from base.provenance import host, library_versions, source_state
-from models.config import VisionTransformerConfig
+from models.network import TensorSpec
 from registry.artifact import DIGEST, ArtifactError, PlaceTakenError, publish, require_free
-from train.config import TrainConfig
+from train.config.schema import TrainConfig
 
 _FRAMEWORKS = {
     "flax": artifact_pb2.FRAMEWORK_FLAX,
     "torch": artifact_pb2.FRAMEWORK_TORCH,
 }
+
+# NumPy's names to those of the Open Inference Protocol.
+_DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}
+
 _SHARED_LIBRARIES = ("numpy", "scikit-learn")
 
 # Tried where the output is taken by now; a disk may refuse every one.
@@ -75,6 +79,7 @@ def publish_model(
     device: str,
     data_digest: str,
     started_at: datetime,
+    num_steps: int,
 ) -> Publication:
     """Publishes a model that has just been trained, beside `directory` if that is taken by now.
 
@@ -88,6 +93,7 @@ def publish_model(
         device: What it was trained on, for a human.
         data_digest: SHA-256 of the data set, in hex.
         started_at: When training began, with a time zone.
+        num_steps: How many updates were made.
 
     Raises:
         ArtifactError: `directory` cannot be written.
@@ -103,27 +109,25 @@ def publish_model(
         library_versions=library_versions([*libraries, *_SHARED_LIBRARIES]),
         started_at=started_at,
         finished_at=datetime.now(UTC),
-        steps=config.run.num_steps,
+        steps=num_steps,
     )
-    model = config.model.config
+    model = config.model
     artifact = artifact_pb2.Artifact(
         name=config.artifact.name,
         version=config.artifact.version,
         framework=_FRAMEWORKS[framework],
         model=artifact_pb2.Model(
-            architecture=config.model.architecture, config_json=model.model_dump_json()
+            architecture=model.architecture, config_json=model.config.model_dump_json()
         ),
-        inputs=[_image_spec(model)],
-        outputs=[_logits_spec(model)],
+        inputs=[_to_proto(model.signature.input)],
+        outputs=[_to_proto(model.signature.output)],
         metrics=metrics,
         training_run=run,
     )
     return _publish_beside(directory, artifact, weights)
 
 
-def _image_spec(model: VisionTransformerConfig) -> artifact_pb2.TensorSpec:
-    return artifact_pb2.TensorSpec(name="image", datatype="FP32", shape=[-1, *model.image_shape])
-
-
-def _logits_spec(model: VisionTransformerConfig) -> artifact_pb2.TensorSpec:
-    return artifact_pb2.TensorSpec(name="logits", datatype="FP32", shape=[-1, model.num_classes])
+def _to_proto(spec: TensorSpec) -> artifact_pb2.TensorSpec:
+    return artifact_pb2.TensorSpec(
+        name=spec.name, datatype=_DATATYPES[spec.dtype], shape=[-1, *spec.shape]
+    )

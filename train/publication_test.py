@@ -9,8 +9,8 @@ import pytest
 
 from models.weights import init_weights
 from registry.artifact import ArtifactError, load
-from train.example import short_config
 from train.publication import Publication, publish_model, require_vacant
+from train.testing.example import short_config
 
 
 def _publish(directory: Path) -> Publication:
@@ -18,13 +18,14 @@ def _publish(directory: Path) -> Publication:
     return publish_model(
         directory,
         config,
-        init_weights(config.model.config, seed=0),
+        init_weights(config.model, seed=0),
         {"accuracy": 0.5},
         framework="flax",
         libraries=[],
         device="cpu",
         data_digest="0" * 64,
         started_at=datetime.now(UTC),
+        num_steps=1,
     )
 
 

@@ -2,44 +2,60 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from base.seeds import stream
 from data.augment import random_affine
-from data.digits import Split
-from data.loader import Loader
+from data.dataset import Split
+from data.loader import WHOLE, Loader
 from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
-from train.config import TrainConfig
+from train.config.schema import TrainConfig
+from train.tasks.table import TASKS
+
+
+class Batch(NamedTuple):
+    """A rank's share of what a step learns from, the examples in front.
+
+    Attributes:
+        inputs: What the model is given.
+        targets: What it is to answer.
+        noise: What targets are sampled with, in steps whose optimizer wants curvature.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    noise: np.ndarray | None
 
 
 def training_batches(config: TrainConfig, split: Split) -> Loader:
     """Returns the run's batches over `split`."""
     augment = config.data.augment
     return Loader(
-        images=split.images,
-        labels=split.labels,
+        split,
         batch_size=config.data.global_batch_size,
         seed=config.run.seed,
         augment=None if augment is None else partial(random_affine, **augment.model_dump()),
     )
 
 
+def batch_of(config: TrainConfig, loader: Loader, step: int, share: slice = WHOLE) -> Batch:
+    """Returns a share of the batch of a step, counted from 0, with all that the step needs."""
+    inputs, targets = loader.batch(step, share)
+    noise = None
+    if config.optimizer.algorithm.wants_curvature(step):
+        # Drawn for the whole batch, so that a share's does not depend on the number of ranks.
+        rng = stream(config.run.seed, "label noise", step)
+        signature, size = config.model.signature, config.data.global_batch_size
+        noise = TASKS[config.task].noise(signature, size, rng)[share]
+    return Batch(inputs, targets, noise)
+
+
 def learning_rate(config: TrainConfig) -> Callable[[int], np.float32]:
     """Returns what gives the learning rate of a step, counted from 0."""
     rate = _schedule(config)
     return lambda step: np.float32(rate(step))
-
-
-def label_noise(config: TrainConfig, step: int) -> np.ndarray:
-    """Returns `[global_batch_size, num_classes]` float32 of the standard Gumbel distribution.
-
-    For labels sampled in a step, see `optim.torch.curvature.sample_labels`.
-    """
-    rng = stream(config.run.seed, "label noise", step)
-    shape = (config.data.global_batch_size, config.model.config.num_classes)
-    return rng.gumbel(size=shape).astype(np.float32)
 
 
 def _schedule(config: TrainConfig) -> Callable[[int], float]:

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from base.seeds import seed_of
-from data import digits
+from data.sources import digits
 from models.weights import init_weights
-from train.example import short_config
-from train.recipe import label_noise, training_batches
+from optim.sophia import Sophia
+from train.recipe import batch_of, training_batches
+from train.testing.example import short_config
 
 _NUM_EPOCHS = 7
+# The first ones, and those in which an epoch begins: 1,437 images in batches of 64.
+_STEPS = sorted({*range(7), *(epoch * 1437 // 64 for epoch in range(_NUM_EPOCHS))})
 _FIRST_NUMBERS = 1_000
 
 
@@ -30,17 +33,19 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 def test_no_two_uses_share_a_number(drawn: list[np.ndarray]) -> None:
     for seed in (0, 5):
-        config = short_config(num_steps=10, run={"seed": seed})
-        batches = training_batches(config, digits.load().train)
-        init_weights(config.model.config, seed)
+        config = short_config(
+            num_steps=10,
+            run={"seed": seed},
+            optimizer={"name": "sophia", "sophia": Sophia(curvature_every=1)},
+        )
+        loader = training_batches(config, digits.load().train)
+        init_weights(config.model, seed)
         # Noise of step 0 used to be the shuffle of epoch 5, and the weights that of epoch 0.
-        for step in range(_NUM_EPOCHS):
-            label_noise(config, step)
-        for epoch in range(_NUM_EPOCHS):
-            batches.batch(epoch * len(batches.labels) // batches.batch_size)
+        for step in _STEPS:
+            assert batch_of(config, loader, step).noise is not None
     numbers = {first.tobytes(): first for first in drawn}
     # An epoch's order is drawn anew for each batch, and the split, of a fixed seed, for each load.
-    assert len(numbers) == 1 + 2 * (1 + 3 * _NUM_EPOCHS)
+    assert len(numbers) == 1 + 2 * (1 + _NUM_EPOCHS + 2 * len(_STEPS))
     together = np.concatenate(list(numbers.values()))
     assert len(np.unique(together)) == len(together)
 

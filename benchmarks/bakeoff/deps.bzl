@@ -18,7 +18,6 @@ DEPS = {
         "//base:seeds",
         "//benchmarks/training:training",
         "//optim:algorithm",
-        "//optim:sophia",
         "//optim/torch:curvature",
         "//optim/torch:optimizer",
         "@pip//:torch",

@@ -12,7 +12,6 @@ from base.seeds import seed_of
 from benchmarks.bakeoff.results import Result
 from benchmarks.training.tasks import Examples, Task
 from optim.algorithm import Algorithm
-from optim.sophia import Sophia
 from optim.torch.curvature import gauss_newton_bartlett, sample_labels
 from optim.torch.optimizer import Optimizer, decay_groups
 
@@ -35,7 +34,7 @@ def train(task: Task, algorithm: Algorithm, seed: int) -> Result:
         for group in optimizer.param_groups:
             group["lr"] = algorithm.learning_rate * share
         inputs, targets = task.batch(step)
-        if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
+        if algorithm.wants_curvature(step):
             _estimate_curvature(model, optimizer, inputs, labels)
         loss = _loss(model(inputs), targets, label_smoothing=task.label_smoothing)
         losses.append(loss.item())
@@ -54,7 +53,7 @@ def train(task: Task, algorithm: Algorithm, seed: int) -> Result:
         test_loss=test_loss if math.isfinite(test_loss) else math.inf,
         test_accuracy=accuracy,
         state_bytes=_state_bytes(optimizer, algorithm),
-        clipped_fraction=optimizer.clipped_fraction() if isinstance(algorithm, Sophia) else None,
+        clipped_fraction=optimizer.fractions().get("clipped"),
         duration_s=duration_s,
     )
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data.digits import IMAGE_SHAPE, NUM_CLASSES
+from data.sources.digits import IMAGE_SHAPE, NUM_CLASSES
 
 # Of the convolutions, 3 x 3 each; the second halves the image's sides.
 _WIDTHS = (32, 64, 64)

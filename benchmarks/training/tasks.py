@@ -13,18 +13,20 @@ from base.seeds import seed_of
 from benchmarks.harness.suite import BadInputError
 from benchmarks.training.byte_model import ByteModel, ByteModelConfig
 from benchmarks.training.digits_cnn import DigitsCnn
-from data import digits, stdlib_text
-from data.stdlib_text import StdlibNotFoundError, StdlibText, Windows, spread_windows
+from data.sources import digits, stdlib_text
+from data.sources.stdlib_text import StdlibNotFoundError, StdlibText, Windows, spread_windows
 from models.torch.weights import from_canonical
 from models.weights import init_weights
 from optim.adamw import AdamW
 from optim.schedule import warmup_cosine
-from train.config import TrainConfig, load_config
+from train.config.load import load_config
+from train.config.schema import TrainConfig
 from train.recipe import learning_rate, training_batches
+from train.tasks.classification.task import CrossEntropy
 
 Examples = tuple[torch.Tensor, torch.Tensor]
 
-_DIGITS_PRESET = Path(__file__).parents[2] / "config" / "digits_torch.yaml"
+_DIGITS_PRESET = Path(__file__).parents[2] / "config" / "digits.yaml"
 
 # 1.9 nats a byte after 400 steps of 32 windows; a text without structure would have 5.5.
 _BYTE_MODEL = ByteModelConfig(num_layers=2, embed_dim=96, num_heads=3, mlp_dim=384)
@@ -58,10 +60,10 @@ class Task(NamedTuple):
 
 
 def make_digits(seed: int, num_steps: int) -> Task:
-    """The vision transformer of `config/digits_torch.yaml`, with its recipe."""
+    """The vision transformer of `config/digits.yaml`, with its recipe."""
     config = _digits_config(seed, num_steps)
-    weights = init_weights(config.model.config, seed)
-    return _digits_task(config, lambda: from_canonical(config.model.config, weights))
+    weights = init_weights(config.model, seed)
+    return _digits_task(config, lambda: from_canonical(config.model, weights))
 
 
 def make_digits_cnn(seed: int, num_steps: int) -> Task:
@@ -123,13 +125,16 @@ def _digits_task(config: TrainConfig, model: Callable[[], nn.Module]) -> Task:
     source = digits.load()
     batches = training_batches(config, source.train)
     rates = map(learning_rate(config), range(config.run.num_steps))
+    adamw, loss = config.optimizer.algorithm, config.loss
+    assert isinstance(adamw, AdamW)  # by the preset
+    assert isinstance(loss, CrossEntropy)
     return Task(
         model=model,
         batch=lambda step: _examples(*batches.batch(step)),
-        held_out=_examples(source.test.images, source.test.labels),
+        held_out=_examples(source.test.inputs, source.test.targets),
         learning_rates=np.array(list(rates)),
-        adamw=config.optimizer.adamw,
-        label_smoothing=config.loss.label_smoothing,
+        adamw=adamw,
+        label_smoothing=loss.label_smoothing,
     )
 
 

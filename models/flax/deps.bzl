@@ -1,7 +1,13 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "predict.py": [":weights", "//models:config", "@pip//:flax", "@pip//:jax", "@pip//:numpy"],
-    "vit.py": ["//kernels/attention:jax_op", "//models:config", "@pip//:flax", "@pip//:jax"],
-    "weights.py": [":vit", "//models:config", "//models:weights", "@pip//:flax", "@pip//:jax", "@pip//:numpy"],
+    "predict.py": [
+        ":weights",
+        "//models:architecture",
+        "//models:network",
+        "@pip//:flax",
+        "@pip//:jax",
+        "@pip//:numpy",
+    ],
+    "weights.py": ["//models:architecture", "//models:weights", "@pip//:flax", "@pip//:jax", "@pip//:numpy"],
 }

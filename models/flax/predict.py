@@ -1,46 +1,47 @@
 """Trained weights to a prediction function, in Flax."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from models.config import VisionTransformerConfig
+from models.architecture import Model
 from models.flax.weights import from_canonical
+from models.network import Predict
 
 
-def predict_fn(
-    config: VisionTransformerConfig, weights: Mapping[str, np.ndarray]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Builds a compiled function from images to logits.
+def predict_fn(model: Model, weights: Mapping[str, np.ndarray]) -> Predict:
+    """Builds a compiled function from inputs to outputs.
 
     Batches are padded to the next power of two, so that a server compiles for a handful of sizes
     and not for each one that arrives.
 
     Args:
-        config: The model.
+        model: Which.
         weights: Its canonical float32 weights.
 
     Returns:
-        A thread-safe function from `[batch, height, width, channels]` float32 to
-        `[batch, num_classes]` float32.
+        A thread-safe function of a batch; shapes and dtypes are those of `model.signature`, with
+        the batch in front.
 
     Raises:
         WeightsError: The weights do not belong to this model.
     """
-    graph, params = nnx.split(from_canonical(config, weights))
+    graph, params = nnx.split(from_canonical(model, weights))
+
+    dtype = model.signature.input.dtype
 
     @jax.jit
-    def logits_of(params: nnx.State[Any, Any], images: jax.Array) -> jax.Array:
-        return nnx.merge(graph, params)(images)
+    def outputs_of(params: nnx.State[Any, Any], inputs: jax.Array) -> jax.Array:
+        return nnx.merge(graph, params)(inputs)
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        batch = len(images)
-        padded = np.zeros((_next_power_of_two(batch), *images.shape[1:]), np.float32)
-        padded[:batch] = images
-        return np.asarray(logits_of(params, padded))[:batch]
+    def predict(inputs: np.ndarray) -> np.ndarray:
+        batch = len(inputs)
+        padded = np.zeros((_next_power_of_two(batch), *inputs.shape[1:]), dtype)
+        padded[:batch] = inputs
+        return np.asarray(outputs_of(params, padded))[:batch]
 
     return predict
 

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from models.config import VisionTransformerConfig
-from models.flax.vit import VisionTransformer
+from models.architecture import Model
 from models.weights import Weights, WeightsError, check_weights
 
 # Where a weight is in the tree of modules, such as ("blocks", 0, "norm1", "scale").
@@ -17,26 +16,24 @@ ModulePath = tuple[Hashable, ...]
 _LEAF_NAMES = {"kernel": "weight", "scale": "weight"}
 
 
-def to_canonical(model: VisionTransformer) -> Weights:
-    """Copies the model's weights out, bit for bit."""
-    state = nnx.to_flat_state(nnx.state(model, nnx.Param))
+def to_canonical(module: nnx.Module) -> Weights:
+    """Copies the weights out of a module, bit for bit."""
+    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {
         _canonical_name(path): _transpose_kernel(path, np.array(param[...]))
         for path, param in state
     }
 
 
-def from_canonical(
-    config: VisionTransformerConfig, weights: Mapping[str, np.ndarray]
-) -> VisionTransformer:
-    """Builds the model with a copy of `weights`, bit for bit.
+def from_canonical(model: Model, weights: Mapping[str, np.ndarray]) -> nnx.Module:
+    """Builds the module of a model with a copy of `weights`, bit for bit.
 
     Raises:
         WeightsError: The weights do not belong to this model, or are float64 while JAX is in its
             default 32-bit mode, which would round them.
     """
-    check_weights(config, weights)
-    abstract = nnx.eval_shape(lambda: VisionTransformer(config, rngs=nnx.Rngs(0)))
+    check_weights(model, weights)
+    abstract = nnx.eval_shape(lambda: model.network.flax(model.config))
     graph, state = nnx.split(abstract)
     leaves = [
         (path, param.replace(_to_jax(_transpose_kernel(path, weights[_canonical_name(path)]))))

@@ -1,7 +1,6 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "predict.py": [":weights", "//models:config", "@pip//:numpy", "@pip//:torch"],
-    "vit.py": ["//kernels/attention:torch_op", "//models:config", "@pip//:torch"],
-    "weights.py": [":vit", "//models:config", "//models:weights", "@pip//:numpy", "@pip//:torch"],
+    "predict.py": [":weights", "//models:architecture", "//models:network", "@pip//:numpy", "@pip//:torch"],
+    "weights.py": ["//models:architecture", "//models:weights", "@pip//:numpy", "@pip//:torch"],
 }

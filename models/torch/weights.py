@@ -4,30 +4,28 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import nn
 
-from models.config import VisionTransformerConfig
-from models.torch.vit import VisionTransformer
+from models.architecture import Model
 from models.weights import Weights, check_weights
 
 
-def to_canonical(model: VisionTransformer) -> Weights:
-    """Copies the model's weights out, bit for bit."""
+def to_canonical(module: nn.Module) -> Weights:
+    """Copies the weights out of a module, bit for bit."""
     return {
-        name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()
+        name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()
     }
 
 
-def from_canonical(
-    config: VisionTransformerConfig, weights: Mapping[str, np.ndarray]
-) -> VisionTransformer:
-    """Builds the model with a copy of `weights`, bit for bit.
+def from_canonical(model: Model, weights: Mapping[str, np.ndarray]) -> nn.Module:
+    """Builds the module of a model with a copy of `weights`, bit for bit.
 
     Raises:
         WeightsError: The weights do not belong to this model.
     """
-    check_weights(config, weights)
+    check_weights(model, weights)
     with torch.device("meta"):  # no memory and no random numbers for values about to be replaced
-        model = VisionTransformer(config)
+        module = model.network.torch(model.config)
     state = {name: torch.tensor(tensor) for name, tensor in weights.items()}
-    model.load_state_dict(state, assign=True)
-    return model
+    module.load_state_dict(state, assign=True)
+    return module

@@ -15,7 +15,6 @@ from optim.algorithm import Algorithm
 from optim.jax.transformation import matrices, transformation
 from optim.jax.ways import WAYS
 from optim.registry import ALGORITHMS, algorithm
-from optim.sophia import Sophia
 
 # Two that are stored in bytes if asked, and two that are not.
 _SHAPES = {"kernel": (70, 71), "bias": (71,), "scale": (), "table": (130, 40)}
@@ -42,7 +41,7 @@ def _train(
     for index in range(start, stop):
         grads = _draw(index, params["kernel"].dtype)
         more = {}
-        if isinstance(rule, Sophia) and rule.wants_curvature(index):
+        if rule.wants_curvature(index):
             more["curvature"] = jax.tree.map(jnp.square, grads)
         params, state = step(params, state, grads, **more)
     return params, state

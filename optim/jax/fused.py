@@ -70,7 +70,8 @@ def step(
     require_algorithm(algorithm)
     flat_grads = flat(grads, params)
     leaves, structure = jax.tree.flatten(params)
-    if not leaves or not jax_op.have_kernels(leaves):
+    has_kernels = algorithm.name in contract.RULES and jax_op.have_kernels(leaves)
+    if not leaves or not has_kernels:
         rule = transformation(algorithm, learning_rate, mask=mask)
         updates, state = rule.update(grads, state, params, curvature=curvature)
         return optax.apply_updates(params, updates), state

@@ -21,7 +21,6 @@ from optim.algorithm import Algorithm, require_algorithm
 from optim.jax.gradients import flat
 from optim.jax.rates import checked, rate_at
 from optim.jax.slots import arithmetic_dtype, new_slot, read, seed_of, written
-from optim.sophia import Sophia
 
 # A tree of bools with the parameters' structure, or with one bool for a subtree of it; or what
 # makes one of the parameters.
@@ -142,17 +141,25 @@ def matrices(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda param: param.ndim > 1, params)
 
 
-def clipped_fraction(algorithm: Sophia, state: State, params: optax.Params) -> jax.Array:
-    """Returns the fraction of weights that Sophia's last step clipped, float32 [] and not exact."""
+def fractions(algorithm: Algorithm, state: State, params: optax.Params) -> dict[str, jax.Array]:
+    """Returns the fractions of weights that have a mark of the latest step: "clipped" of Sophia.
+
+    Each is float32 [] and not exact. Of most algorithms there are none; see `Algorithm.marks`.
+    """
+    if not algorithm.mark_names:
+        return {}
     leaves, structure = jax.tree.flatten(params)
     columns = columns_of(algorithm, state, structure)
-    clipped = [
-        algorithm.is_clipped(jnp, *(read(slot, param, is_square=False) for slot in slots))
+    marks = [
+        algorithm.marks(jnp, *(read(slot, param, is_square=False) for slot in slots))
         for param, *slots in zip(leaves, *columns, strict=True)
     ]
     # A count of them all may not be an int32.
-    total = sum(mask.size for mask in clipped)
-    return sum(mask.mean() * (mask.size / total) for mask in clipped if mask.size)
+    total = sum(leaf.size for leaf in leaves)
+    return {
+        name: sum(of[name].mean() * (of[name].size / total) for of in marks if of[name].size)
+        for name in algorithm.mark_names
+    }
 
 
 def with_curvature(
@@ -165,8 +172,7 @@ def with_curvature(
         floating-point numbers.
       ValueError: Shapes are not the parameters', or the state is of another algorithm.
     """
-    if not isinstance(algorithm, Sophia):
-        raise TypeError(f"{type(algorithm).__name__} has no curvature; Sophia does")
+    algorithm.require_curvature()
     estimates = flat(curvature, params, "curvature")
     place = algorithm.slots.index("curvature")
     leaves, structure = jax.tree.flatten(params)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from optim.adamw import AdamW
-from optim.jax.transformation import clipped_fraction, matrices, transformation
+from optim.jax.transformation import fractions, matrices, transformation
 from optim.jax.ways import WAYS
 from optim.lion import Lion
 from optim.registry import ALGORITHMS, algorithm
@@ -96,7 +96,7 @@ def test_curvature_is_used_by_the_same_update_and_clipping_reported() -> None:
     )
     np.testing.assert_array_equal(state.slots["curvature"]["w"], [2.0, 8.0])
     np.testing.assert_array_equal(updates["w"], [-0.5, -1.0])
-    assert clipped_fraction(settings, state, params) == 0.5
+    assert fractions(settings, state, params) == {"clipped": 0.5}
 
 
 @pytest.mark.parametrize("step", [0, 1])
@@ -112,20 +112,20 @@ def test_multi_steps_keep_the_curvature_of_the_step_that_updates(step: int) -> N
     jax.tree.map(np.testing.assert_array_equal, kept, expected)
 
 
-def test_clipped_fraction_counts_weights_and_not_tensors() -> None:
+def test_fractions_count_weights_and_not_tensors() -> None:
     params = {"large": jnp.ones((7, 3)), "none": jnp.ones((0, 2)), "small": jnp.ones(())}
     settings = Sophia(beta1=0.0, gamma=1.0)
     state = transformation(settings).init(params)
     curvature = jax.tree.map(jnp.ones_like, params)
     momentum = curvature | {"large": jnp.zeros((7, 3)).at[:2].set(-1.0)}
     state = state._replace(slots={"momentum": momentum, "curvature": curvature})
-    np.testing.assert_allclose(clipped_fraction(settings, state, params), 7 / 22, rtol=1e-6)
+    np.testing.assert_allclose(fractions(settings, state, params)["clipped"], 7 / 22, rtol=1e-6)
 
 
-def test_clipped_fraction_of_more_weights_than_an_int32_counts() -> None:
+def test_fractions_of_more_weights_than_an_int32_counts() -> None:
     params = {name: jax.ShapeDtypeStruct((2**16, 2**15), jnp.float32) for name in "ab"}
     state = jax.eval_shape(transformation(Sophia()).init, params)
-    fraction = jax.eval_shape(partial(clipped_fraction, Sophia()), state, params)
+    fraction = jax.eval_shape(partial(fractions, Sophia()), state, params)["clipped"]
     assert (fraction.shape, fraction.dtype) == ((), jnp.float32)
 
 

@@ -3,15 +3,7 @@
 DEPS = {
     "curvature.py": ["@pip//:torch"],
     "curvature_test.py": [":curvature", "@pip//:pytest", "@pip//:torch"],
-    "fsdp_test.py": [
-        ":curvature",
-        ":optimizer",
-        ":slots",
-        "//optim:registry",
-        "//optim:sophia",
-        "@pip//:pytest",
-        "@pip//:torch",
-    ],
+    "fsdp_test.py": [":curvature", ":optimizer", ":slots", "//optim:registry", "@pip//:pytest", "@pip//:torch"],
     "fused_test.py": [
         ":curvature",
         ":optimizer",
@@ -46,7 +38,6 @@ DEPS = {
         ":update",
         "//kernels/optimizer_step:contract",
         "//optim:algorithm",
-        "//optim:sophia",
         "@pip//:torch",
     ],
     "optimizer_test.py": [

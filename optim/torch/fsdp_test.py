@@ -13,7 +13,6 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from optim.registry import ALGORITHMS, algorithm
-from optim.sophia import Sophia
 from optim.torch.curvature import as_it_is
 from optim.torch.optimizer import Optimizer
 from optim.torch.slots import local
@@ -34,7 +33,7 @@ def _train(model: nn.Module, optimizer: Optimizer, start: int, stop: int) -> Non
         inputs = torch.randn(8, 31, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
         model(inputs).square().mean().backward()
-        if isinstance(rule, Sophia) and rule.wants_curvature(step):
+        if rule.wants_curvature(step):
             with optimizer.estimating_curvature(as_it_is):
                 optimizer.step()
         optimizer.step()

@@ -46,7 +46,7 @@ def _train(
             # One comes late, so that its step is another.
             if index != 4 or step > 2:
                 param.grad = (torch.randn(param.shape) * 10.0 ** -(index % 5)).to(dtype)
-        if isinstance(algorithm, Sophia) and algorithm.wants_curvature(step):
+        if algorithm.wants_curvature(step):
             with optimizer.estimating_curvature(as_it_is):
                 optimizer.step()
         optimizer.step()

@@ -22,7 +22,6 @@ from torch import nn
 
 from kernels.optimizer_step import contract
 from optim.algorithm import Algorithm, require_algorithm
-from optim.sophia import Sophia
 from optim.torch.groups import (
     check_new_keys,
     foreign_hyperparameters,
@@ -161,7 +160,7 @@ class Optimizer(torch.optim.Optimizer):
     def estimating_curvature(
         self, estimate: Callable[[torch.Tensor], torch.Tensor]
     ) -> Iterator[None]:
-        """Makes `step` take gradients for Sophia's curvature, and leave the parameters as they are.
+        """Makes `step` take gradients for the curvature, and leave the parameters as they are.
 
         So an estimate goes through whatever stands between the backward pass and the optimizer,
         such as ZeRO; see `optim.torch.curvature` for the estimates.
@@ -172,7 +171,7 @@ class Optimizer(torch.optim.Optimizer):
         Raises:
           TypeError: The algorithm has no curvature.
         """
-        self._require_sophia()
+        self._algorithm.require_curvature()
         self._estimate = estimate
         try:
             yield
@@ -180,14 +179,16 @@ class Optimizer(torch.optim.Optimizer):
             self._estimate = None
 
     @torch.no_grad()
-    def clipped_fraction(self) -> float:
-        """Returns the fraction of weights, of those held here, that Sophia's last step clipped.
+    def fractions(self) -> dict[str, float]:
+        """Returns the fractions of weights, of those held here, that have a mark of the last step.
+
+        Of Sophia it is "clipped"; of most algorithms there are none, see `Algorithm.marks`.
 
         Raises:
-          TypeError: The algorithm does not clip.
-          ValueError: No step was made.
+          ValueError: There would be some, and no step was made.
         """
-        self._require_sophia()
+        if not self._algorithm.mark_names:
+            return {}
         # Parameters that are in no group, as ZeRO's third stage has them between steps, are not
         # known to have hyperparameters of their own.
         of_param = {
@@ -195,22 +196,22 @@ class Optimizer(torch.optim.Optimizer):
             for algorithm, group in zip(self._algorithms(), self.param_groups, strict=True)
             for param in group["params"]
         }
-        clipped = weights = 0
+        marked = dict.fromkeys(self._algorithm.mark_names, 0)
+        weights = 0
         for param, state in self.state.items():
             algorithm = of_param.get(param, self._algorithm)
-            assert isinstance(algorithm, Sophia)
             if not state["step"]:  # has an estimate and nothing else
                 continue
             own = local(param)
             slots = [
                 read(local_slot(state[slot], own), own, is_square=False) for slot in algorithm.slots
             ]
-            mask = algorithm.is_clipped(torch, *slots)
-            clipped += int(mask.sum())
-            weights += mask.numel()
+            for name, mask in algorithm.marks(torch, *slots).items():
+                marked[name] += int(mask.sum())
+            weights += own.numel()
         if not weights:
-            raise ValueError("no step was made, so none was clipped")
-        return clipped / weights
+            raise ValueError("no step was made, so there is nothing to say of one")
+        return {name: count / weights for name, count in marked.items()}
 
     def _check_algorithm(self, state_dict: dict[str, Any]) -> None:
         kind = type(self._algorithm)
@@ -231,10 +232,6 @@ class Optimizer(torch.optim.Optimizer):
                     f"expected state of {name}, which is {', '.join(sorted(expected))}; "
                     f"got {', '.join(sorted(state))}"
                 )
-
-    def _require_sophia(self) -> None:
-        if not isinstance(self._algorithm, Sophia):
-            raise TypeError(f"{type(self._algorithm).__name__} has no curvature; Sophia does")
 
     def _algorithms(self) -> list[Algorithm]:
         """Returns the rule with the hyperparameters of each group as they are now."""
@@ -266,7 +263,6 @@ class Optimizer(torch.optim.Optimizer):
         item: Item,
         own: Held,
     ) -> None:
-        assert isinstance(algorithm, Sophia)
         index = algorithm.slots.index("curvature")
         slot = own.slots[index]
         old = read(slot, own.param, is_square=False)

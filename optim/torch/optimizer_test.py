@@ -166,7 +166,7 @@ def test_curvature_leaves_weights_alone_and_is_used_by_the_next_step() -> None:
     weight.grad = torch.tensor([1.0, 16.0])
     optimizer.step()
     assert torch.equal(weight.detach(), torch.tensor([0.5, 0.0]))
-    assert optimizer.clipped_fraction() == 0.5
+    assert optimizer.fractions() == {"clipped": 0.5}
 
 
 def test_nothing_is_clipped_before_the_first_step() -> None:
@@ -176,15 +176,17 @@ def test_nothing_is_clipped_before_the_first_step() -> None:
     with optimizer.estimating_curvature(as_it_is):
         optimizer.step()
     with pytest.raises(ValueError, match="no step was made"):
-        optimizer.clipped_fraction()
+        optimizer.fractions()
 
 
 def test_only_sophia_has_curvature() -> None:
-    optimizer = Optimizer([torch.ones(1, requires_grad=True)], Lion())
+    weight = torch.ones(1, requires_grad=True)
+    optimizer = Optimizer([weight], Lion())
     with pytest.raises(TypeError, match="Lion has no curvature"):
         optimizer.estimating_curvature(as_it_is).__enter__()
-    with pytest.raises(TypeError, match="Lion has no curvature"):
-        optimizer.clipped_fraction()
+    weight.grad = torch.ones(1)
+    optimizer.step()
+    assert optimizer.fractions() == {}
 
 
 def test_refuses_sparse_gradients_before_any_step() -> None:

@@ -73,13 +73,13 @@ class Plan(NamedTuple):
     def run(self) -> None:
         """Updates them in place; those of one step, mostly all, at once."""
         algorithm = self.algorithm
-        names = contract.RULES[algorithm.name]
         self.counters.count_up()
         for step, batches, rest in self.parts:
             scalars = {k: float(v) for k, v in algorithm.scalars(np, step).items()}
             for item in rest:
                 _follow_rule(algorithm, scalars, step, item)
             for batch in batches:
+                names = contract.RULES[algorithm.name]
                 batch.step(
                     algorithm.name,
                     step=step,
@@ -142,7 +142,7 @@ class Updater:
         by_step: dict[int, list[Held]] = {}
         for step, item in zip(counters.read(), of_rank, strict=True):
             by_step.setdefault(step + 1, []).append(item)
-        parts = [_Part(step, *_sort(together)) for step, together in by_step.items()]
+        parts = [_Part(step, *_sort(algorithm, together)) for step, together in by_step.items()]
         if _is_one_batch(parts) and all(
             own.param is item.param and own.grad is item.grad
             for own, item in zip(of_rank, items, strict=True)
@@ -193,6 +193,8 @@ class Updater:
 def _tensors_of(algorithm: Algorithm, states: Sequence[dict[str, Any]]) -> list[Any]:
     """Returns what is in states; nothing where some is missing, which `Updater.held` refuses."""
     try:
+        if not algorithm.slots:  # of one key `itemgetter` would give no tuple
+            return [state["step"] for state in states]
         return [*chain.from_iterable(map(itemgetter("step", *algorithm.slots), states))]
     except KeyError:
         return []
@@ -218,8 +220,10 @@ def _checked_grad(item: Item, param: torch.Tensor, name: str) -> torch.Tensor:
     return grad.resolve_neg()
 
 
-def _sort(items: Sequence[Held]) -> tuple[list[fused.Batch], list[Held]]:
+def _sort(algorithm: Algorithm, items: Sequence[Held]) -> tuple[list[fused.Batch], list[Held]]:
     """Returns what kernels take, for each device, and the rest."""
+    if algorithm.name not in contract.RULES:
+        return [], [*items]
     batches: dict[torch.device, fused.Batch] = {}
     rest = []
     for item in items:

@@ -1,0 +1,83 @@
+"""What a data source is to those who train on it: one record, the same for every source."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from base.config import Section
+
+Options = TypeVar("Options", bound=Section)
+
+
+class ExampleSpec(NamedTuple):
+    """What the examples of a source are, known before any is loaded.
+
+    Attributes:
+        unit: What one is called, in the plural, such as "images".
+        input_shape: Of the input of one example, such as `(height, width, channels)`.
+        input_dtype: NumPy's name of the type of its values.
+        num_classes: Targets are whole numbers in [0, num_classes); None: they are something else.
+    """
+
+    unit: str
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    num_classes: int | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples with their answers.
+
+    Attributes:
+        inputs: `[num_examples, ...]`, read-only.
+        targets: `[num_examples, ...]`, read-only.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+    def __post_init__(self) -> None:
+        for array in (self.inputs, self.targets):
+            array.setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: `train` to learn from, `test` held out until training has ended."""
+
+    train: Split
+    test: Split
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of every byte of both splits in order: it names exactly this data."""
+        sha256 = hashlib.sha256()
+        for split in (self.train, self.test):
+            for array in (split.inputs, split.targets):
+                sha256.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+        return sha256.hexdigest()
+
+
+@dataclass(frozen=True)
+class Source(Generic[Options]):
+    """Where examples come from.
+
+    Attributes:
+        name: In configurations, `data.source`.
+        options: The section `data.options` of a configuration.
+        describe: Says what the examples are, at once.
+        load: Reads them, which may take seconds; equal options give equal examples.
+    """
+
+    name: str
+    options: type[Options]
+    describe: Callable[[Options], ExampleSpec]
+    load: Callable[[Options], Dataset]

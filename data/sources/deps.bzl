@@ -1,0 +1,8 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "digits.py": ["//base:config", "//data:dataset", "@pip//:numpy", "@pip//:scikit_learn"],
+    "digits_test.py": [":digits", "//data:dataset", "@pip//:numpy", "@pip//:scikit_learn"],
+    "stdlib_text.py": ["//base:seeds", "@pip//:numpy"],
+    "stdlib_text_test.py": [":stdlib_text", "@pip//:numpy", "@pip//:pytest"],
+}

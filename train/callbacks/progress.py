@@ -1,0 +1,85 @@
+"""Progress on a terminal as one live line, elsewhere as a plain line a report."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from train.events import Callback, Communicated, Evaluated, Event, Stepped, Stopped
+
+
+@contextmanager
+def show_progress(console: Console, num_steps: int) -> Iterator[Callback]:
+    """Yields a callback that shows the progress of a run of `num_steps` steps on `console`."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    columns = (
+        BarColumn(bar_width=12),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield _Bar(progress, progress.add_task("starting", total=num_steps))
+
+
+class _Lines:
+    def __init__(self, console: Console):
+        self._console = console
+
+    def __call__(self, event: Event) -> None:
+        line = _describe(event)
+        if isinstance(event, Stepped):
+            width = len(str(event.num_steps))
+            line = (
+                f"step {event.step:>{width}}/{event.num_steps}  {line}"
+                f"  lr {event.learning_rate:.2e}"
+            )
+        _print(self._console, line)
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID):
+        self._progress = progress
+        self._task = task
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Stepped():
+                self._progress.update(
+                    self._task, completed=event.step, description=_describe(event)
+                )
+            case Evaluated():
+                description = _describe(event).replace("held-out", "[bold]held-out[/]", 1)
+                self._progress.update(self._task, description=description)
+            case Stopped() | Communicated():
+                _print(self._progress.console, _describe(event))
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def _describe(event: Event) -> str:
+    match event:
+        case Stepped():
+            parts = [f"loss {event.loss:.4f}"]
+            parts += [f"{name} {value:.4f}" for name, value in event.metrics.items()]
+            parts += [f"{name} {value:.1%}" for name, value in event.fractions.items()]
+            return "  ".join([*parts, f"{event.examples_per_s:,.0f} {event.unit}/s"])
+        case Stopped():
+            return f"stopped after {event.step} of {event.num_steps} steps: {event.reason}"
+        case Evaluated():
+            return f"held-out  {_list(event.metrics)}"
+        case Communicated():
+            return (
+                f"sent {decimal(round(event.bytes_per_step))} a step from each rank, "
+                f"{event.ratio:.3f}x of float32 ({event.description})"
+            )
+
+
+def _list(metrics: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))

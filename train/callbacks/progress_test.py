@@ -1,0 +1,61 @@
+"""Events are shown as plain lines or on a bar."""
+
+import io
+from dataclasses import replace
+
+from rich.console import Console
+
+from train.callbacks.progress import show_progress
+from train.events import Communicated, Evaluated, Stepped, Stopped
+
+REPORT = Stepped(
+    step=50,
+    num_steps=200,
+    loss=1.25,
+    metrics={"accuracy": 0.5},
+    learning_rate=1e-3,
+    examples_per_s=1234.5,
+    unit="images",
+)
+
+COMMUNICATION = Communicated(
+    bytes_per_step=105_312.4, ratio=0.2543, description="gradient compression: int8"
+)
+COMMUNICATION_LINE = (
+    "sent 105.3 kB a step from each rank, 0.254x of float32 (gradient compression: int8)"
+)
+
+
+def test_plain_lines_where_there_is_no_terminal() -> None:
+    output = io.StringIO()
+    with show_progress(Console(file=output), num_steps=200) as progress:
+        progress(REPORT)
+        progress(Evaluated({"loss_nats": 0.25, "accuracy": 0.975}))
+        progress(Stopped(50, 200, "it is good enough"))
+        progress(COMMUNICATION)
+    assert output.getvalue().splitlines() == [
+        "step  50/200  loss 1.2500  accuracy 0.5000  1,234 images/s  lr 1.00e-03",
+        "held-out  accuracy 0.9750  loss_nats 0.2500",
+        "stopped after 50 of 200 steps: it is good enough",
+        COMMUNICATION_LINE,
+    ]
+
+
+def test_what_sophia_clipped_is_shown() -> None:
+    output = io.StringIO()
+    with show_progress(Console(file=output), num_steps=200) as progress:
+        progress(replace(REPORT, fractions={"clipped": 0.875}))
+    assert output.getvalue() == (
+        "step  50/200  loss 1.2500  accuracy 0.5000  clipped 87.5%  1,234 images/s  lr 1.00e-03\n"
+    )
+
+
+def test_a_bar_on_a_terminal() -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=120)
+    with show_progress(console, num_steps=200) as progress:
+        progress(REPORT)
+        progress(COMMUNICATION)
+    assert COMMUNICATION_LINE in output.getvalue()
+    assert "50/200" in output.getvalue()
+    assert "loss 1.2500" in output.getvalue()

@@ -1,0 +1,279 @@
+"""A training run as one immutable, checked value, mirrored one to one by a YAML file.
+
+`config/digits.yaml` shows every section. A file that asks for anything else is refused with
+the path of each offending key, before any work is done.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from base.config import MAX_INTEGER, STRICT_INTEGER, Section, check_section, one_of
+from data.dataset import Dataset, ExampleSpec
+from data.source import SOURCES
+from models.architecture import Model
+from optim.algorithm import Algorithm
+from optim.registry import ALGORITHMS
+from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
+from train.tasks.table import TASKS
+
+# Holds a block of every size.
+MIN_BUCKET_BYTES = 4 * 4096
+
+# Optimizers count steps in 32 bits.
+MAX_STEPS = 2**31 - 1
+
+# Losses wait on the device until a report is due.
+MAX_LOG_EVERY_STEPS = 100_000
+
+# What a float32 holds with all its digits; a number beyond would become 0 or infinity on the way.
+_LEAST_FLOAT, _GREATEST_FLOAT = 2.0**-126, 3.4028234663852886e38
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message lists every problem, one a line."""
+
+
+class ArtifactConfig(Section):
+    """What the trained model is published as."""
+
+    name: str
+    version: str
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if len(name) > MAX_NAME_LENGTH or not NAME.fullmatch(name):
+            raise ValueError(
+                f"expected at most {MAX_NAME_LENGTH} lower-case letters and digits joined by "
+                f"single '.', '_' or '-', got {name!r}"
+            )
+        return name
+
+    @field_validator("version")
+    @classmethod
+    def _check_version(cls, version: str) -> str:
+        if not SEMANTIC_VERSION.fullmatch(version):
+            raise ValueError(f"expected a semantic version such as '1.0.0', got {version!r}")
+        return version
+
+
+class RunConfig(Section):
+    """How long to train, from which seed, and how often to say so."""
+
+    seed: int = Field(ge=0, lt=2**63, description="of weights, order of data and augmentation")
+    num_steps: int = Field(ge=1, le=MAX_STEPS)
+    log_every_steps: int = Field(default=100, ge=1, le=MAX_LOG_EVERY_STEPS)
+
+
+class AugmentConfig(Section):
+    """Limits of `data.augment.random_affine`."""
+
+    max_shift_pixels: float = Field(ge=0)
+    max_rotation_degrees: float = Field(ge=0, le=180)
+    max_scale: float = Field(ge=0, lt=1)
+
+
+class DataConfig(Section):
+    """What to learn from."""
+
+    source: Annotated[str, one_of(SOURCES)]
+    options: SerializeAsAny[Section] = Field(
+        default={}, validate_default=True, description="of the source"
+    )
+    global_batch_size: int = Field(
+        ge=1, le=MAX_INTEGER, description="examples in one optimizer update"
+    )
+    gradient_accumulation_steps: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_INTEGER,
+        description="micro-batches in which a rank goes through its examples",
+    )
+    augment: AugmentConfig | None = None
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _check_options(cls, value: object, info: ValidationInfo) -> object:
+        source = SOURCES.get(info.data.get("source", ""))
+        return value if source is None else check_section(source.options, value)
+
+    def describe(self) -> ExampleSpec:
+        """Says what the examples are, at once."""
+        return SOURCES[self.source].describe(self.options)
+
+    def load(self) -> Dataset:
+        """Reads the examples, which may take seconds."""
+        return SOURCES[self.source].load(self.options)
+
+
+class _OptimizerConfig(Section):
+    """Which optimizer trains; vectors, such as biases, do not decay.
+
+    Each has a section of its own, so that one file can hold good values of several, and `name`
+    alone chooses. Its learning rate is the highest one of the schedule.
+    """
+
+    name: Annotated[str, one_of(ALGORITHMS)]
+    max_grad_norm: float | None = Field(
+        default=None, gt=0, description="longer gradients, of all weights, are shortened to this"
+    )
+
+    @model_validator(mode="after")
+    def _check_it_learns(self) -> Self:
+        if self.algorithm.learning_rate == 0:
+            raise ValueError(f"{self.name}.learning_rate: expected more than 0, got 0")
+        return self
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The one that `name` chooses."""
+        algorithm: Algorithm = getattr(self, self.name)
+        return algorithm
+
+
+if TYPE_CHECKING:
+    OptimizerConfig = _OptimizerConfig
+else:
+    OptimizerConfig = create_model(
+        "OptimizerConfig",
+        __base__=_OptimizerConfig,
+        __module__=__name__,
+        **{name: (kind, kind()) for name, kind in ALGORITHMS.items()},
+    )
+
+
+class ScheduleConfig(Section):
+    """The learning rate over time, see `optim.schedule`."""
+
+    kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"]
+    warmup_steps: int = Field(ge=0, le=MAX_STEPS)
+    final_fraction: float = Field(default=0.0, ge=0, le=1)
+    power: float = Field(default=2.0, gt=0, description="of warmup_polynomial")
+    decay_fraction: float = Field(
+        default=0.2, gt=0, le=1, description="of the steps after warm-up; of warmup_stable_decay"
+    )
+
+
+class GradientCompressionConfig(Section):
+    """How gradients travel between ranks, see `comm.compression.Compression`."""
+
+    enabled: bool = False
+    format: Literal["int8", "float8_e4m3fn", "float8_e5m2"] = "int8"
+    block_size: Annotated[Literal[64, 128, 256, 512, 1024, 2048, 4096], STRICT_INTEGER] = Field(
+        default=256, description="values that share a scale"
+    )
+    rounding: Literal["nearest", "stochastic"] = "nearest"
+    error_feedback: bool = True
+    min_size: int = Field(
+        default=1024, ge=0, le=MAX_INTEGER, description="smaller tensors are sent as they are"
+    )
+    bucket_bytes: int = Field(
+        default=4 * 2**20,
+        ge=MIN_BUCKET_BYTES,
+        le=MAX_INTEGER,
+        description="of float32, sent at once",
+    )
+    ranks_per_node: int | None = Field(
+        default=None, ge=1, le=MAX_INTEGER, description="None: all links are alike"
+    )
+
+
+class ZeroConfig(Section):
+    """What DeepSpeed partitions among the ranks, https://arxiv.org/abs/1910.02054."""
+
+    stage: Annotated[Literal[0, 1, 2, 3], STRICT_INTEGER] = Field(
+        default=0,
+        description="1: the optimizer's state, 2: gradients too, 3: weights too",
+    )
+    offload_optimizer: bool = Field(
+        default=False, description="keep the optimizer's state on the CPU, and step there"
+    )
+
+    @model_validator(mode="after")
+    def _check_offload(self) -> Self:
+        if self.offload_optimizer and self.stage == 0:
+            raise ValueError("offload_optimizer: needs a stage of 1, 2 or 3")
+        return self
+
+
+class TorchConfig(Section):
+    """How `//train:torch` uses the machine."""
+
+    num_threads: int | None = Field(
+        default=None, ge=1, le=MAX_INTEGER, description="of a rank; by default cores / ranks"
+    )
+
+
+class TrainConfig(Section):
+    """One training run, all of it."""
+
+    artifact: ArtifactConfig
+    run: RunConfig
+    model: Model
+    data: DataConfig
+    task: Annotated[str, one_of(TASKS)] = "classification"
+    loss: SerializeAsAny[Section] = Field(
+        default={}, validate_default=True, description="of the task"
+    )
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
+    zero: ZeroConfig = ZeroConfig()
+    torch: TorchConfig = TorchConfig()
+
+    @field_validator("loss", mode="plain")
+    @classmethod
+    def _check_loss(cls, value: object, info: ValidationInfo) -> object:
+        task = TASKS.get(info.data.get("task", ""))
+        return value if task is None else check_section(task.loss, value)
+
+    @model_validator(mode="after")
+    def _check_sections_agree(self) -> Self:
+        if self.schedule.warmup_steps >= self.run.num_steps:
+            raise ValueError(
+                f"schedule.warmup_steps: expected less than run.num_steps ({self.run.num_steps}), "
+                f"got {self.schedule.warmup_steps}"
+            )
+        try:
+            TASKS[self.task].check(self.model.signature, self.data.describe())
+        except ValueError as error:
+            raise ValueError(
+                f"model.config: for data.source {self.data.source!r}: {error}"
+            ) from error
+        return self
+
+    @model_validator(mode="after")
+    def _check_floats(self) -> Self:
+        for path, value in _floats(self.model_dump()):
+            if value != 0 and not _LEAST_FLOAT <= abs(value) <= _GREATEST_FLOAT:
+                raise ValueError(
+                    f"{path}: expected 0 or a number from {_LEAST_FLOAT:.2g} to "
+                    f"{_GREATEST_FLOAT:.2g}, which float32 holds, got {value}"
+                )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of the configuration in canonical JSON; equal runs have equal ones."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _floats(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
+    """Yields every number that is no integer, and where it stands."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield from _floats(value, f"{path}{key}.")
+        elif isinstance(value, float):
+            yield f"{path}{key}", value

@@ -1,0 +1,88 @@
+"""What a run tells while it goes on, and what those who hear it may answer."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """How training went since the report before; told every `run.log_every_steps` steps.
+
+    Attributes:
+        step: Optimizer updates applied so far.
+        num_steps: Updates in the whole run.
+        loss: Mean training loss, in nats.
+        metrics: Means of what the task measures on training examples, such as `accuracy`.
+        learning_rate: Of the latest update.
+        examples_per_s: Throughput, in examples a second.
+        unit: What an example is called, in the plural, such as "images".
+        fractions: Of the weights, those that have a mark of the latest update, such as "clipped";
+            see `optim.algorithm.Algorithm.marks`.
+    """
+
+    step: int
+    num_steps: int
+    loss: float
+    metrics: Mapping[str, float]
+    learning_rate: float
+    examples_per_s: float
+    unit: str
+    fractions: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A callback's answer ended training; told once, before the evaluation."""
+
+    step: int
+    num_steps: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The metrics of the trained model on the held-out data; told once."""
+
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Communicated:
+    """What ranks sent each other of the gradients they compressed; told once, at the end.
+
+    Attributes:
+        bytes_per_step: What one rank sent, on average over the steps, in bytes.
+        ratio: To the bytes that float32 would have taken.
+        description: How the gradients were sent, for a human.
+    """
+
+    bytes_per_step: float
+    ratio: float
+    description: str
+
+
+Event: TypeAlias = Stepped | Stopped | Evaluated | Communicated
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An answer to `Stepped`: train no further; evaluate and publish what there is.
+
+    Attributes:
+        reason: For a human.
+    """
+
+    reason: str
+
+
+Action: TypeAlias = Stop
+
+# Hears every event of a run, on its first rank, and may answer.
+Callback: TypeAlias = Callable[[Event], Action | None]
+
+
+def tell(callbacks: Iterable[Callback], event: Event) -> Action | None:
+    """Tells all of them, in their order, and returns the first answer."""
+    answers = [callback(event) for callback in callbacks]
+    return next((answer for answer in answers if answer is not None), None)

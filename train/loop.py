@@ -1,0 +1,90 @@
+"""The training loop: one for every framework, network, data source and task."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from data.dataset import Split
+from data.prefetch import prefetch
+from models.weights import init_weights
+from train.backends.backend import Backend
+from train.config.schema import TrainConfig
+from train.data_parallel import communication_report
+from train.evaluation import evaluate
+from train.events import Callback, Evaluated, Stopped, tell
+from train.meter import Meter
+from train.publication import Publication, publish_model
+from train.recipe import batch_of, learning_rate, training_batches
+from train.tasks.table import TASKS
+
+
+def run(
+    config: TrainConfig, output_dir: Path, backend: Backend, callbacks: Sequence[Callback]
+) -> Publication | None:
+    """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+
+    Every rank of the run calls it.
+
+    Args:
+        config: The run.
+        output_dir: A new directory.
+        backend: The framework that computes.
+        callbacks: Whom to tell of progress; on the first rank.
+
+    Returns:
+        What was published, on the first rank; None on the others.
+
+    Raises:
+        ArtifactError: `output_dir` cannot be written.
+        TrainingError: The loss diverged.
+    """
+    started_at = datetime.now(UTC)
+    # All that is drawn at random is drawn in numpy, so that every framework sees the same.
+    data = config.data.load()
+    backend.start(init_weights(config.model, config.run.seed))
+    num_steps = _train(config, backend, data.train, callbacks)
+    weights = backend.weights()
+    if backend.rank != 0:
+        return None
+    metrics = evaluate(TASKS[config.task], backend.predict_fn(weights), data.test)
+    tell(callbacks, Evaluated(metrics))
+    if (wire := backend.sent(num_steps)) is not None:
+        tell(callbacks, communication_report(config, wire, num_steps))
+    return publish_model(
+        output_dir,
+        config,
+        weights,
+        metrics,
+        framework=backend.framework,
+        libraries=backend.libraries,
+        device=backend.device,
+        data_digest=data.digest,
+        started_at=started_at,
+        num_steps=num_steps,
+    )
+
+
+def _train(
+    config: TrainConfig, backend: Backend, split: Split, callbacks: Sequence[Callback]
+) -> int:
+    """Updates the weights until the run ends or a callback stops it; returns how many times."""
+    num_steps = config.run.num_steps
+    loader, rate_of = training_batches(config, split), learning_rate(config)
+    meter = Meter(config, backend)
+    batches = prefetch(lambda step: batch_of(config, loader, step, backend.share), range(num_steps))
+    with closing(batches):
+        for step, batch in enumerate(batches):
+            rate = rate_of(step)
+            report = meter.record(step, rate, backend.step(batch, rate))
+            if report is None:
+                continue
+            stop = tell(callbacks, report)
+            # What the first rank was answered, all must act on.
+            if backend.mean_over_ranks(np.array(float(stop is not None))) > 0:
+                if stop is not None:
+                    tell(callbacks, Stopped(step + 1, num_steps, stop.reason))
+                return step + 1
+    return num_steps

@@ -1,0 +1,23 @@
+"""Cross-entropy in JAX; `torch_objective.py` is its twin."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from optim.jax.curvature import sample_labels
+from train.tasks.task import Objective
+
+
+def objective(*, label_smoothing: float) -> Objective:
+    """Returns the loss of logits `[batch, num_classes]`, and `accuracy`, for labels `[batch]`."""
+
+    def loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
+        accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
+        return optax.softmax_cross_entropy(logits, targets).mean(), {"accuracy": accuracy}
+
+    def sampled_loss(logits: jax.Array, noise: jax.Array) -> jax.Array:
+        labels = sample_labels(logits, noise)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+    return Objective(loss, sampled_loss)

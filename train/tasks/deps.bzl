@@ -1,0 +1,6 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "table.py": [":task", "//train/tasks/classification:task"],
+    "task.py": ["//base:config", "//data:dataset", "//models:network", "@pip//:numpy"],
+}

@@ -1,0 +1,53 @@
+"""What a task is to those who train: one record, the same for every task."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from base.config import Section
+from data.dataset import ExampleSpec
+from models.network import Signature
+
+Loss = TypeVar("Loss", bound=Section)
+
+# Of one framework: an array, or a tensor.
+Array = Any
+
+
+class Objective(NamedTuple):
+    """What training minimises and measures, in one framework.
+
+    Attributes:
+        loss: `(outputs, targets)` of a batch to `(loss, metrics)`: the mean loss over examples in
+            nats, [], and means by name, [] each.
+        sampled_loss: `(outputs, noise)` of a batch to the mean loss [] where targets are drawn from
+            what the model itself predicts, for the Gauss-Newton-Bartlett estimate of curvature.
+    """
+
+    loss: Callable[[Array, Array], tuple[Array, dict[str, Array]]]
+    sampled_loss: Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Task(Generic[Loss]):
+    """What is predicted, how wrong a prediction is, and how models are measured.
+
+    Attributes:
+        name: In configurations, `task`.
+        loss: The section `loss` of a configuration.
+        check: Raises a ValueError if a model of a signature cannot learn it from such examples.
+        noise: Draws what `Objective.sampled_loss` needs for so many examples, float32 `[n, ...]`.
+        evaluate: The metrics, by name, of outputs `[n, ...]` for targets `[n, ...]`.
+        flax: The objective in JAX. Imports JAX.
+        torch: The objective in PyTorch. Imports PyTorch.
+    """
+
+    name: str
+    loss: type[Loss]
+    check: Callable[[Signature, ExampleSpec], None]
+    noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
+    evaluate: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    flax: Callable[[Loss], Objective]
+    torch: Callable[[Loss], Objective]
