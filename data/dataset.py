@@ -75,9 +75,11 @@ class Source(Generic[Options]):
         options: The section `data.options` of a configuration.
         describe: Says what the examples are, at once.
         load: Reads them, which may take seconds; equal options give equal examples.
+        libraries: Distributions whose versions decide what is read.
     """
 
     name: str
     options: type[Options]
     describe: Callable[[Options], ExampleSpec]
     load: Callable[[Options], Dataset]
+    libraries: tuple[str, ...] = ()

@@ -126,6 +126,7 @@ DEPS = {
         ":predictor",
         ":signature",
         ":worker",
+        "//models:network",
         "//models:weights",
         "//registry:artifact",
         "@pip//:numpy",

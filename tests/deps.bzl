@@ -27,6 +27,7 @@ DEPS = {
         "@pip//:optax",
         "@pip//:torch",
     ],
+    "docs_test.py": ["//optim:registry", "//train/testing:example", "@pip//:pydantic"],
     "extension_test.py": [
         "//data:source",
         "//models:architecture",

@@ -70,6 +70,7 @@ DEPS = {
         ":recipe",
         "//data:dataset",
         "//data:prefetch",
+        "//data:source",
         "//models:weights",
         "//train/backends:backend",
         "//train/config:schema",

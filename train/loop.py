@@ -9,6 +9,7 @@ import numpy as np
 
 from data.dataset import Split
 from data.prefetch import prefetch
+from data.source import SOURCES
 from models.weights import init_weights
 from train.backends.backend import Backend
 from train.config.schema import TrainConfig
@@ -59,7 +60,7 @@ def run(
         weights,
         metrics,
         framework=backend.framework,
-        libraries=backend.libraries,
+        libraries=[*backend.libraries, *SOURCES[config.data.source].libraries],
         device=backend.device,
         data_digest=data.digest,
         started_at=started_at,

@@ -24,7 +24,6 @@ _FRAMEWORKS = {
 # NumPy's names to those of the Open Inference Protocol.
 _DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}
 
-_SHARED_LIBRARIES = ("numpy", "scikit-learn")
 
 # Tried where the output is taken by now; a disk may refuse every one.
 _MAX_NAMES = 100
@@ -106,7 +105,7 @@ def publish_model(
         data_digest=data_digest,
         seed=config.run.seed,
         host=host(device),
-        library_versions=library_versions([*libraries, *_SHARED_LIBRARIES]),
+        library_versions=library_versions(["numpy", *libraries]),
         started_at=started_at,
         finished_at=datetime.now(UTC),
         steps=num_steps,

@@ -56,4 +56,4 @@ def _stratified_mask(labels: np.ndarray, count: int, rng: np.random.Generator) -
     return mask
 
 
-DIGITS = Source("digits", DigitsOptions, _describe, _load)
+DIGITS = Source("digits", DigitsOptions, _describe, _load, libraries=("scikit-learn",))
