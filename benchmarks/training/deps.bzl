@@ -1,18 +1,17 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "byte_model.py": ["//kernels/attention:rope", "//kernels/attention:torch_op", "@pip//:torch"],
-    "byte_model_test.py": [":training", "@pip//:torch"],
     "comparison.py": ["@pip//:numpy", "@pip//:scipy"],
     "comparison_test.py": [":training", "@pip//:numpy", "@pip//:pytest", "@pip//:scipy"],
-    "digits_cnn.py": ["//data/sources:digits", "@pip//:torch"],
-    "digits_cnn_test.py": [":training", "@pip//:torch"],
     "tasks.py": [
         "//base:seeds",
         "//benchmarks/harness:harness",
         "//data/sources:digits",
         "//data/sources:stdlib_text",
         "//models:weights",
+        "//models/byte_model:config",
+        "//models/byte_model:torch_network",
+        "//models/digits_cnn:torch_network",
         "//models/torch:weights",
         "//optim:adamw",
         "//optim:schedule",
@@ -23,4 +22,5 @@ DEPS = {
         "@pip//:numpy",
         "@pip//:torch",
     ],
+    "tasks_test.py": [":training", "@pip//:torch"],
 }

@@ -11,10 +11,11 @@ from torch import nn
 
 from base.seeds import seed_of
 from benchmarks.harness.suite import BadInputError
-from benchmarks.training.byte_model import ByteModel, ByteModelConfig
-from benchmarks.training.digits_cnn import DigitsCnn
 from data.sources import digits, stdlib_text
 from data.sources.stdlib_text import StdlibNotFoundError, StdlibText, Windows, spread_windows
+from models.byte_model.config import ByteModelConfig
+from models.byte_model.torch_network import ByteModel
+from models.digits_cnn.torch_network import DigitsCnn
 from models.torch.weights import from_canonical
 from models.weights import init_weights
 from optim.adamw import AdamW

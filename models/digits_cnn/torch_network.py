@@ -1,4 +1,4 @@
-"""A small convolutional network for the digits, for proofs over more than transformers.
+"""A small convolutional network for the digits, in PyTorch.
 
 Shape suffixes:
   B = batch, H = height, W = width, C = channels, K = classes
@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from data.sources.digits import IMAGE_SHAPE, NUM_CLASSES
-
+_NUM_CHANNELS, _NUM_CLASSES = 1, 10
 # Of the convolutions, 3 x 3 each; the second halves the image's sides.
 _WIDTHS = (32, 64, 64)
 _STRIDES = (1, 2, 1)
@@ -25,7 +24,7 @@ class DigitsCnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        inputs = (IMAGE_SHAPE[-1], *_WIDTHS)
+        inputs = (_NUM_CHANNELS, *_WIDTHS)
         self.convs = nn.ModuleList(
             nn.Conv2d(c_in, c_out, kernel_size=3, stride=stride, padding=1)
             for c_in, c_out, stride in zip(inputs, _WIDTHS, _STRIDES, strict=False)
@@ -33,7 +32,7 @@ class DigitsCnn(nn.Module):
         self.norms = nn.ModuleList(
             nn.GroupNorm(width // _CHANNELS_OF_A_GROUP, width) for width in _WIDTHS
         )
-        self.head = nn.Linear(_WIDTHS[-1], NUM_CLASSES)
+        self.head = nn.Linear(_WIDTHS[-1], _NUM_CLASSES)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, images_BHWC: torch.Tensor) -> torch.Tensor:

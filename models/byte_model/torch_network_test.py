@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks.training.byte_model import NUM_BYTES, ByteModel, ByteModelConfig
+from models.byte_model.config import NUM_BYTES, ByteModelConfig
+from models.byte_model.torch_network import ByteModel
 
 _CONFIG = ByteModelConfig(num_layers=2, embed_dim=32, num_heads=2, mlp_dim=64)
 
@@ -54,3 +56,8 @@ def test_learns_what_the_byte_before_says() -> None:
         loss.backward()
         optimizer.step()
     assert loss.item() < _WITHOUT_CONTEXT / 2
+
+
+def test_rejects_odd_head_dim() -> None:
+    with pytest.raises(ValueError, match="embed_dim 30 is not a multiple of twice num_heads 2"):
+        ByteModelConfig(num_layers=1, embed_dim=30, num_heads=2, mlp_dim=64)

@@ -1,10 +1,8 @@
-"""A small language model over bytes, for proofs that need a model larger than the digits'.
+"""A language model over bytes, in PyTorch.
 
 Shape suffixes:
   B = batch, T = seq_len, D = embed_dim, N = num_heads, H = head_dim, V = 256 byte values
 """
-
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,19 +10,9 @@ from torch import nn
 
 from kernels.attention.rope import Rope
 from kernels.attention.torch_op import attention
-
-NUM_BYTES = 256
+from models.byte_model.config import NUM_BYTES, ByteModelConfig
 
 _EMBEDDING_STDDEV = 0.02
-
-
-class ByteModelConfig(NamedTuple):
-    """Shape of a `ByteModel`; embed_dim is a multiple of twice num_heads."""
-
-    num_layers: int
-    embed_dim: int
-    num_heads: int
-    mlp_dim: int
 
 
 class ByteBlock(nn.Module):
