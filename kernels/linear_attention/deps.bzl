@@ -125,6 +125,9 @@ DEPS = {
         "//kernels:torch_tensors",
         "@pip//:torch",
     ],
+    "triton_backward.py": [":triton_tiles", "@pip//:triton"],
+    "triton_forward.py": [":triton_tiles", "@pip//:triton"],
     "triton_jit.py": [":contract", ":triton_kernels", "@pip//:torch", "@pip//:triton"],
-    "triton_kernels.py": ["@pip//:triton"],
+    "triton_kernels.py": [":triton_backward", ":triton_forward"],
+    "triton_tiles.py": ["@pip//:triton"],
 }
