@@ -13,11 +13,11 @@ import pytest
 import triton
 
 from kernels import cubin_loader
-from kernels.testing import fake_driver
+from kernels.testing import cubins
 
 FORMS = [
     f"{dtype}_d{head_dim}{windowed}{alibi}"
-    for dtype in (["bfloat16"] if fake_driver.is_sample() else ["float16", "bfloat16"])
+    for dtype in (["bfloat16"] if cubins.is_sample() else ["float16", "bfloat16"])
     for head_dim in (64, 128)
     for windowed in ("", "_windowed")
     for alibi in ("", "_alibi")

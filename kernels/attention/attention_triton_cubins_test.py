@@ -15,9 +15,9 @@ from kernels import cubin_loader
 from kernels.attention import cubin_resources, triton_kernels
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.triton_kernels import ALIBI, DECODE, FULL, PLAIN
-from kernels.testing import fake_driver
+from kernels.testing import cubins, fake_driver
 
-ARCHS = fake_driver.archs()
+ARCHS = cubins.archs()
 # Shared memory of a block on the least GPU that runs the cubins of an architecture: those of sm_80
 # run on sm_86 and sm_89, which have less than an A100.
 SHARED_BYTES = {80: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
@@ -36,23 +36,6 @@ ADDRESSES = {name: 0x10000 * (i + 1) for i, name in enumerate(BACKWARD)}
 OPTIONAL = {*Extras._fields, *WORKSPACE, "grad_lse", "grad_slopes"}
 ROPE = ("rope_cos", "rope_sin")
 
-# Registers the cubins of a directory, or else those built, and makes calls, given as JSON, of the
-# native module.
-CALLS = """
-import json, sys
-from pathlib import Path
-from kernels import cubin_loader
-from kernels.attention import _native
-request = json.loads(sys.argv[1])
-if directory := request["directory"]:
-    for cubin in cubin_loader.metadata(Path(directory)):
-        cubin_loader.register(_native, Path(directory), cubin)
-else:
-    cubin_loader.ensure_registered(_native)
-for call in request["calls"]:
-    getattr(_native, call["function"])(**call["arguments"], stream=0x777)
-"""
-
 
 class Call(NamedTuple):
     """One call of the native module; of the OPTIONAL arrays it has those that are `given`."""
@@ -70,11 +53,18 @@ class Call(NamedTuple):
         absent = OPTIONAL - set(self.given)
         return {name: 0 if name in absent else ADDRESSES[name] for name in names}
 
+    def arguments(self, addresses: dict[str, int]) -> dict[str, Any]:
+        """The arguments of the native function, with other addresses of some arrays."""
+        return {
+            "dtype": self.dtype,
+            "sizes": self.sizes,
+            "options": self.options,
+            "tensors": list((self.addresses() | addresses).values()),
+            "device": self.device,
+        }
 
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A driver that records."""
-    return fake_driver.build(tmp_path_factory.mktemp("driver"))
+
+driver = fake_driver.fixture()
 
 
 def _directory() -> Path:
@@ -84,7 +74,7 @@ def _directory() -> Path:
 @pytest.fixture(scope="module")
 def by_name() -> dict[tuple[str, int], dict[str, Any]]:
     """The metadata of each cubin by (name, arch)."""
-    return {(m["name"], m["arch"]): m for m in cubin_loader.metadata(_directory())}
+    return cubins.by_name(triton_kernels)
 
 
 def _run(
@@ -92,41 +82,28 @@ def _run(
     tmp_path: Path,
     driver: Path | str,
     addresses: dict[str, int] | None = None,
-    cubins: Sequence[dict[str, Any]] = (),
+    instead: Sequence[dict[str, Any]] = (),
     **env: str,
 ) -> tuple[list[str], str]:
     """Makes native calls against the fake driver; returns its log and the error output.
 
     Args:
       calls: what to call.
-      tmp_path: for the log, and the metadata of `cubins`.
+      tmp_path: for the log, and the metadata of `instead`.
       driver: the fake driver, or another library.
       addresses: of arrays, in place of ADDRESSES.
-      cubins: metadata of cubins to call, in place of those built.
+      instead: metadata of cubins to call, in place of those built.
       **env: further environment variables.
     """
-    if cubins:
+    if instead:
         metadata = tmp_path / cubin_loader.METADATA_FILE
-        metadata.write_text(json.dumps({"cubins": cubins}))
-    requests = [
-        {
-            "function": call.function,
-            "arguments": {
-                "dtype": call.dtype,
-                "sizes": call.sizes,
-                "options": call.options,
-                "tensors": list((call.addresses() | (addresses or {})).values()),
-                "device": call.device,
-            },
-        }
-        for call in calls
-    ]
-    return fake_driver.run(
-        CALLS,
-        json.dumps({"calls": requests, "directory": str(tmp_path) if cubins else ""}),
+        metadata.write_text(json.dumps({"cubins": instead}))
+    return fake_driver.call(
+        triton_kernels,
+        [(call.function, call.arguments(addresses or {})) for call in calls],
         driver=driver,
         log=tmp_path / "log",
-        variants=triton_kernels.VARIANTS,
+        directory=tmp_path if instead else None,
         **env,
     )
 
@@ -183,7 +160,7 @@ def _grid(name: str, block: str, seq_len: int, num_heads: int) -> str:
 def test_every_variant_is_compiled_for_every_architecture(
     by_name: dict[tuple[str, int], dict[str, Any]],
 ) -> None:
-    compiled = [(v.name, a) for v in fake_driver.compiled(triton_kernels) for a in v.archs]
+    compiled = [(v.name, a) for v in cubins.compiled(triton_kernels) for a in v.archs]
     assert len(compiled) == len(set(compiled))
     wanted = {(name, arch) for name, arch in compiled if arch in ARCHS}
     assert wanted <= by_name.keys()
@@ -191,22 +168,12 @@ def test_every_variant_is_compiled_for_every_architecture(
 
 
 @pytest.mark.parametrize("arch", ARCHS)
-def test_metadata_agrees_with_the_kernels(
-    arch: int, by_name: dict[tuple[str, int], dict[str, Any]]
-) -> None:
-    for variant in fake_driver.compiled(triton_kernels):
+def test_metadata_agrees_with_the_kernels(arch: int) -> None:
+    for variant in cubins.compiled(triton_kernels):
         if arch not in variant.archs:
             continue
-        metadata = by_name[variant.name, arch]
-        wanted = [[name, kind.split(":")[0]] for name, kind in variant.signature.items()]
-        assert metadata["parameters"] == wanted
-        assert metadata["constants"] == variant.constexprs
-        assert metadata["num_warps"] == variant.num_warps
+        metadata = cubins.agreeing(triton_kernels, variant, arch)
         assert metadata["shared_bytes"] <= SHARED_BYTES[arch], variant.name
-        image = (_directory() / metadata["file"]).read_bytes()
-        assert image[:4] == b"\x7fELF"
-        # The name of the entry point stands in the ELF's symbol table.
-        assert f".text.{metadata['symbol']}\0".encode() in image
 
 
 def test_no_cubin_spills_more_than_recorded() -> None:
@@ -344,8 +311,8 @@ def test_flavour_is_chosen_by_the_table(tmp_path: Path, driver: Path) -> None:
     cases = list(_flavour_cases())
     # A device for each call, so that each loads its cubin.
     calls = [call._replace(device=device) for device, (call, _) in enumerate(cases)]
-    cubins = [_write_cubin(v, tmp_path) for v in triton_kernels.VARIANTS if 90 in v.archs]
-    log, stderr = _run(calls, tmp_path, driver, cubins=cubins)
+    written = [_write_cubin(v, tmp_path) for v in triton_kernels.VARIANTS if 90 in v.archs]
+    log, stderr = _run(calls, tmp_path, driver, instead=written)
     assert stderr == ""
     loaded = [line for line in log if line.startswith("load")]
     for (call, needed), load in zip(cases, loaded, strict=True):
@@ -409,7 +376,7 @@ def test_cubin_is_chosen_by_compute_capability(
         [Call()],
         tmp_path,
         driver,
-        cubins=[cubin | {"arch": a, "arch_specific": a >= 90} for a in triton_kernels.ARCHS],
+        instead=[cubin | {"arch": a, "arch_specific": a >= 90} for a in triton_kernels.ARCHS],
         FAKE_CUDA_CAPABILITY=str(capability),
     )
     assert len(fake_driver.launches(log)) == runs

@@ -3,7 +3,7 @@
 DEPS = {
     "attention_cuda_cubins_test.py": [
         "//kernels:cubin_loader",
-        "//kernels/testing:fake_driver",
+        "//kernels/testing:cubins",
         "@pip//:pytest",
         "@pip//:triton",
     ],
@@ -151,6 +151,7 @@ DEPS = {
         ":cubin_resources",
         ":triton_kernels",
         "//kernels:cubin_loader",
+        "//kernels/testing:cubins",
         "//kernels/testing:fake_driver",
         "@pip//:pytest",
     ],

@@ -98,7 +98,7 @@ DEPS = {
     "linear_attention_triton_cubins_test.py": [
         ":contract",
         ":triton_kernels",
-        "//kernels:cubin_loader",
+        "//kernels/testing:cubins",
         "//kernels/testing:fake_driver",
         "@pip//:pytest",
     ],

@@ -4,19 +4,17 @@ A fake driver, compiled here, records what the launcher asks for. What every ope
 as errors of the driver, is tested with attention.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kernels import cubin_loader
 from kernels.linear_attention import contract, triton_kernels
 from kernels.linear_attention.contract import Options, Sizes
-from kernels.testing import fake_driver
+from kernels.testing import cubins, fake_driver
 
-ARCHS = fake_driver.archs()
-COMPILED = fake_driver.compiled(triton_kernels)
+ARCHS = cubins.archs()
+COMPILED = cubins.compiled(triton_kernels)
 
 # Spilled bytes that a variant may have, by the width of its elements: more would be a regression.
 # Three TF32 products take more registers than there are, most of all on sm_80.
@@ -32,34 +30,7 @@ BACKWARD = (*BACKWARD, "grad_v", "grad_decay", "grad_initial_kv", "grad_initial_
 NAMES = tuple(dict.fromkeys((*FORWARD[:-1], *BACKWARD)))
 ADDRESSES = {name: 0x10000 * (i + 1) for i, name in enumerate(NAMES)}
 
-# Registers the cubins and runs one call, given as JSON, of the native module.
-CALL = """
-import json, sys
-from kernels import cubin_loader
-from kernels.linear_attention import _native
-call = json.loads(sys.argv[1])
-cubin_loader.ensure_registered(_native)
-getattr(_native, call["function"])(**call["arguments"], device=0, stream=0x777)
-"""
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A driver that records."""
-    return fake_driver.build(tmp_path_factory.mktemp("driver"))
-
-
-def _directory() -> Path:
-    return cubin_loader.directory("kernels.linear_attention")
-
-
-@pytest.fixture(scope="module")
-def by_name() -> dict[tuple[str, int], dict[str, Any]]:
-    """The metadata of each cubin by (name, arch)."""
-    return {
-        (m["name"], m["arch"]): m
-        for m in cubin_loader.metadata(cubin_loader.directory("kernels.linear_attention"))
-    }
+driver = fake_driver.fixture()
 
 
 def _call(
@@ -73,16 +44,10 @@ def _call(
     absent: tuple[str, ...] = (),
 ) -> tuple[list[dict[str, str]], str]:
     """Runs one native call against the fake driver; returns its launches and the error output."""
-    arguments = {"dtype": dtype, "sizes": sizes, "options": OPTIONS}
+    arguments: dict[str, Any] = {"dtype": dtype, "sizes": sizes, "options": OPTIONS}
     arguments["tensors"] = [0 if name in absent else ADDRESSES[name] for name in names]
-    request = {"function": function, "arguments": arguments}
-    log, errors = fake_driver.run(
-        CALL,
-        json.dumps(request),
-        driver=driver,
-        log=tmp_path / "log",
-        variants=triton_kernels.VARIANTS,
-    )
+    calls = [(function, arguments)]
+    log, errors = fake_driver.call(triton_kernels, calls, driver=driver, log=tmp_path / "log")
     return fake_driver.launches(log), errors
 
 
@@ -140,26 +105,17 @@ def _check(
         assert launch["arguments"].rstrip(",").split(",") == wanted, kernel
 
 
-def test_every_variant_is_compiled_for_every_architecture(
-    by_name: dict[tuple[str, int], dict[str, Any]],
-) -> None:
+def test_every_variant_is_compiled_for_every_architecture() -> None:
     names = {variant.name for variant in COMPILED}
-    assert {(name, arch) for name in names for arch in ARCHS} <= by_name.keys()
+    found = cubins.by_name(triton_kernels).keys()
+    assert {(name, arch) for name in names for arch in ARCHS} <= found
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("variant", COMPILED, ids=lambda v: v.name)
-def test_metadata_agrees_with_the_kernel(
-    variant: triton_kernels.Variant, arch: int, by_name: dict[tuple[str, int], dict[str, Any]]
-) -> None:
-    metadata = by_name[variant.name, arch]
-    wanted = [[name, kind.split(":")[0]] for name, kind in variant.signature.items()]
-    assert metadata["parameters"] == wanted
-    assert metadata["constants"] == variant.constexprs
-    assert metadata["num_warps"] == variant.num_warps
+def test_metadata_agrees_with_the_kernel(variant: triton_kernels.Variant, arch: int) -> None:
+    metadata = cubins.agreeing(triton_kernels, variant, arch)
     assert metadata["spill_store_bytes"] <= MAX_SPILL_BYTES[4 if "float32" in variant.name else 2]
-    image = (_directory() / metadata["file"]).read_bytes()
-    assert image[:4] == b"\x7fELF"
 
 
 def test_chunks_are_those_of_the_contract() -> None:

@@ -4,19 +4,17 @@ A fake driver, compiled here, records what the launcher asks for. What every ope
 as errors of the driver, is tested with attention.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from kernels import cubin_loader
 from kernels.optimizer_step import cases, contract, triton_kernels
 from kernels.quantize.triton_tiles import TILE
-from kernels.testing import fake_driver
+from kernels.testing import cubins, fake_driver
 
-ARCHS = fake_driver.archs()
+ARCHS = cubins.archs()
 
 # Spilled bytes of a thread: none.
 MAX_SPILL_BYTES = 0
@@ -25,20 +23,7 @@ MAX_SPILL_BYTES = 0
 ADDRESSES = [0x10000 * (i + 1) for i in range(6)]
 NUMBERS_ADDRESS = 0x7F0000
 
-# Registers the cubins and runs one call, given as JSON, of the native module.
-CALL = """
-import json, sys
-from kernels import cubin_loader
-from kernels.optimizer_step import _native
-cubin_loader.ensure_registered(_native)
-_native.step_triton(**json.loads(sys.argv[1]), device=0, stream=0x777)
-"""
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A driver that records."""
-    return fake_driver.build(tmp_path_factory.mktemp("driver"))
+driver = fake_driver.fixture()
 
 
 def _call(
@@ -54,13 +39,8 @@ def _call(
         "rows": [number for row in rows for number in row],
         **changes,
     }
-    log, errors = fake_driver.run(
-        CALL,
-        json.dumps(request),
-        driver=driver,
-        log=tmp_path / "log",
-        variants=triton_kernels.VARIANTS,
-    )
+    calls = [("step_triton", request)]
+    log, errors = fake_driver.call(triton_kernels, calls, driver=driver, log=tmp_path / "log")
     return fake_driver.launches(log), errors
 
 
@@ -78,14 +58,12 @@ def _row(rule: str, size: int, dtype: str, *, in_bytes: bool, decays: bool, shif
 
 
 def test_every_variant_is_compiled_for_every_architecture_without_spills() -> None:
-    cubins = cubin_loader.metadata(cubin_loader.directory("kernels.optimizer_step"))
-    by_name = {(m["name"], m["arch"]): m for m in cubins}
+    found = cubins.by_name(triton_kernels)
     variants = {v.name: v for v in triton_kernels.VARIANTS}
-    compiled = [v.name for v in fake_driver.compiled(triton_kernels)]
-    assert {(name, arch) for name in compiled for arch in ARCHS} <= by_name.keys()
-    for (name, _), metadata in by_name.items():
-        wanted = [[n, kind.split(":")[0]] for n, kind in variants[name].signature.items()]
-        assert metadata["parameters"] == wanted
+    compiled = [v.name for v in cubins.compiled(triton_kernels)]
+    assert {(name, arch) for name in compiled for arch in ARCHS} <= found.keys()
+    for name, arch in found:
+        metadata = cubins.agreeing(triton_kernels, variants[name], arch)
         spilled = metadata["spill_store_bytes"] + metadata["spill_load_bytes"]
         assert spilled <= MAX_SPILL_BYTES, (name, metadata)
 

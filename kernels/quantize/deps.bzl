@@ -92,7 +92,7 @@ DEPS = {
         ":triton_codes",
         ":triton_kernels",
         ":triton_tiles",
-        "//kernels:cubin_loader",
+        "//kernels/testing:cubins",
         "//kernels/testing:fake_driver",
         "@pip//:pytest",
     ],

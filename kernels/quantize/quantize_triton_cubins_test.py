@@ -4,20 +4,17 @@ A fake driver, compiled here, records what the launcher asks for. What every ope
 as errors of the driver, is tested with attention.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from kernels import cubin_loader
 from kernels.quantize import contract, triton_codes, triton_kernels, triton_tiles
 from kernels.quantize.contract import Codec, Layout
-from kernels.testing import fake_driver
+from kernels.testing import cubins, fake_driver
 
-ARCHS = fake_driver.archs()
-COMPILED = fake_driver.compiled(triton_kernels)
+ARCHS = cubins.archs()
+COMPILED = cubins.compiled(triton_kernels)
 
 # Spilled bytes of a thread that a variant may have: more would be a regression.
 MAX_SPILL_BYTES = 8
@@ -40,31 +37,7 @@ ADDRESSES = {name: 0x10000 * (i + 1) for i, name in enumerate(NAMES)}
 CODEC = contract.codec("float8_e5m2", block_size=512, rounding="stochastic")
 MULTIPLIER = 0.25
 
-# Registers the cubins and runs one call, given as JSON, of the native module.
-CALL = """
-import json, sys
-from kernels import cubin_loader
-from kernels.quantize import _native
-call = json.loads(sys.argv[1])
-cubin_loader.ensure_registered(_native)
-getattr(_native, call["function"] + "_triton")(**call["arguments"], device=0, stream=0x777)
-"""
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A driver that records."""
-    return fake_driver.build(tmp_path_factory.mktemp("driver"))
-
-
-def _directory() -> Path:
-    return cubin_loader.directory("kernels.quantize")
-
-
-@pytest.fixture(scope="module")
-def by_name() -> dict[tuple[str, int], dict[str, Any]]:
-    """The metadata of each cubin by (name, arch)."""
-    return {(m["name"], m["arch"]): m for m in cubin_loader.metadata(_directory())}
+driver = fake_driver.fixture()
 
 
 def _call(
@@ -81,14 +54,8 @@ def _call(
     """Runs one native call against the fake driver; returns its launches and the error output."""
     tensors = [0 if name in absent else ADDRESSES[name] + shift for name in TENSORS[function]]
     arguments = {"dtype": dtype, "layout": layout, "codec": codec, "multiplier": MULTIPLIER}
-    request = {"function": function, "arguments": {**arguments, "tensors": tensors}}
-    log, errors = fake_driver.run(
-        CALL,
-        json.dumps(request),
-        driver=driver,
-        log=tmp_path / "log",
-        variants=triton_kernels.VARIANTS,
-    )
+    calls = [(f"{function}_triton", {**arguments, "tensors": tensors})]
+    log, errors = fake_driver.call(triton_kernels, calls, driver=driver, log=tmp_path / "log")
     return fake_driver.launches(log), errors
 
 
@@ -120,27 +87,19 @@ def _check(
     assert launch["arguments"].rstrip(",").split(",") == [*wanted, "0", "0"]
 
 
-def test_every_variant_is_compiled_for_every_architecture(
-    by_name: dict[tuple[str, int], dict[str, Any]],
-) -> None:
+def test_every_variant_is_compiled_for_every_architecture() -> None:
     names = {variant.name for variant in COMPILED}
-    assert {(name, arch) for name in names for arch in ARCHS} <= by_name.keys()
+    found = cubins.by_name(triton_kernels).keys()
+    assert {(name, arch) for name in names for arch in ARCHS} <= found
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 @pytest.mark.parametrize("variant", COMPILED, ids=lambda v: v.name)
-def test_metadata_agrees_with_the_kernel(
-    variant: triton_kernels.Variant, arch: int, by_name: dict[tuple[str, int], dict[str, Any]]
-) -> None:
-    metadata = by_name[variant.name, arch]
-    wanted = [[name, kind.split(":")[0]] for name, kind in variant.signature.items()]
-    assert metadata["parameters"] == wanted
-    assert metadata["constants"] == variant.constexprs
-    assert metadata["num_warps"] == variant.num_warps
+def test_metadata_agrees_with_the_kernel(variant: triton_kernels.Variant, arch: int) -> None:
+    metadata = cubins.agreeing(triton_kernels, variant, arch)
     assert metadata["spill_store_bytes"] + metadata["spill_load_bytes"] <= MAX_SPILL_BYTES
     rounding = "stochastic" if variant.name.endswith("stochastic") else "nearest"
     assert metadata["registers"] <= MAX_REGISTERS[rounding][arch]
-    assert (_directory() / metadata["file"]).read_bytes()[:4] == b"\x7fELF"
 
 
 def test_there_is_a_variant_for_every_codec_and_dtype() -> None:
