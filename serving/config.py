@@ -29,7 +29,10 @@ class GatewayConfig(Section):
         default=False, description="Allow a host that is not loopback, without encryption"
     )
     max_batch_size: int = Field(
-        default=64, ge=1, le=2**16, description="Largest batch of a request; more sizes warm longer"
+        default=64,
+        ge=1,
+        le=2**16,
+        description="Largest batch of a request; the larger, the longer the start",
     )
     max_message_bytes: int = Field(
         default=64 * 2**20,

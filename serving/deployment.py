@@ -11,7 +11,7 @@ import ray.exceptions
 from ray import serve
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
-from ray.serve.schema import ApplicationStatusOverview
+from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
 
 from serving.config import GatewayConfig
 from serving.errors import OverloadedError, RefusedArtifactError, StartError, UnavailableError
@@ -54,7 +54,9 @@ def deploy(config: GatewayConfig, model: ServedModel, go_on: Callable[[], None])
     """
     # Its other messages on the terminal are of its own inner life; it also has them in its files.
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False})
+    # A line a request in a file is of use to nobody, as the file goes with the gateway.
+    logs = LoggingConfig(enable_access_log=False)
+    serve.start(proxy_location="Disabled", logging_config=logs)
     deployment = serve.deployment(
         name=Replica.__name__,
         num_replicas=config.replicas,
@@ -64,6 +66,7 @@ def deploy(config: GatewayConfig, model: ServedModel, go_on: Callable[[], None])
         # What keeps one from starting is in the artifact or the machine, and there the next time.
         max_constructor_retry_count=1,
         ray_actor_options={"num_cpus": 1},
+        logging_config=logs,
     )(Replica)
     application = deployment.bind(model, config.framework, config.max_batch_size)
     target = serve.RunTarget(application, name=APPLICATION, route_prefix=None)

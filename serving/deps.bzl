@@ -28,6 +28,7 @@ DEPS = {
     "command_line_test.py": [":command_line", ":config", "@pip//:pytest", "@pip//:typer"],
     "config.py": ["//base:config", "@pip//:pydantic"],
     "deployment.py": [":config", ":errors", ":model", ":replica", ":service", "@pip//:numpy", "@pip//:ray"],
+    "documentation_test.py": [":command_line", ":config", ":deployment", ":server", ":service", "@pip//:pytest"],
     "elements.py": [":errors", ":signature", "//proto/inference:grpc_service_py_proto", "@pip//:numpy"],
     "example.py": [
         ":model",

@@ -29,7 +29,7 @@ SERVER_VERSION = "0.1.0"
 # cannot start, and stops the work when it is cancelled.
 Predict = Callable[[np.ndarray], Awaitable[np.ndarray]]
 
-_STATUSES: dict[type[Exception], grpc.StatusCode] = {
+STATUSES: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
     UnknownModelError: grpc.StatusCode.NOT_FOUND,
     OverloadedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -167,7 +167,7 @@ class InferenceService(oip_grpc.GRPCInferenceServiceServicer):
 
 async def _abort(context: grpc.aio.ServicerContext, error: Exception) -> None:
     """Ends the call with the status of `error`; an unexpected one is told to the log alone."""
-    code = _STATUSES.get(type(error))
+    code = STATUSES.get(type(error))
     if code is None:
         # An error text can hold paths, names and data of others: the client gets a number only.
         incident = secrets.token_hex(8)
