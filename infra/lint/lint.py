@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import clang_format
 
-from infra.lint import py_deps
+from infra.lint import deps_table, py_deps, py_targets
 
 _CONFIG = Path("infra/lint")
 
@@ -95,9 +95,9 @@ def _deps_problems(environments: Sequence[Path], fix: bool) -> list[str]:
     """Checks or writes the tables of deps; returns a sentence for each thing that is wrong."""
     tracked = _tracked()
     if fix:
-        py_deps.make_loadable(py_deps.folders(tracked))
+        deps_table.make_loadable(deps_table.folders(tracked))
     asked = subprocess.run(
-        ["./bazelw", *py_deps.QUERY], capture_output=True, text=True, check=False
+        ["./bazelw", *py_targets.QUERY], capture_output=True, text=True, check=False
     )
     broken = [line for line in asked.stderr.splitlines() if line.startswith("ERROR:")]
     if broken or not asked.stdout:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.lint import py_deps
+from infra.lint import deps_table, py_deps
 
 _ENVIRONMENTS = {
     "pip": {"numpy": ["numpy"], "protobuf": ["google.protobuf"], "pytest": ["pytest"]},
@@ -64,7 +64,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     monkeypatch.chdir(tmp_path)
-    py_deps.make_loadable(["base", "data"])
+    deps_table.make_loadable(["base", "data"])
     return tmp_path
 
 
@@ -76,8 +76,8 @@ def _check(answer: str = _ANSWER, fix: bool = False) -> list[str]:
 @pytest.mark.usefixtures("workspace")
 def test_fix_writes_what_the_sources_import() -> None:
     assert _check(fix=True) == []
-    assert py_deps.read(Path("data/deps.bzl").read_text()) == _TABLE
-    assert py_deps.read(Path("base/deps.bzl").read_text()) == {}
+    assert deps_table.read(Path("data/deps.bzl").read_text()) == _TABLE
+    assert deps_table.read(Path("base/deps.bzl").read_text()) == {}
     assert _check() == []
 
 
@@ -92,7 +92,7 @@ def test_fix_changes_nothing_that_is_right() -> None:
 @pytest.mark.usefixtures("workspace")
 def test_names_each_target_and_label_that_is_missing_or_unused() -> None:
     table = {**_TABLE, "loader.py": [":_native", ":show", "@pip//:numpy"], "gone.py": [":show"]}
-    Path("data/deps.bzl").write_text(py_deps.render(table))
+    Path("data/deps.bzl").write_text(deps_table.render(table))
     assert _check() == [
         "data/loader.py:2: imports base; the deps of //data:loader lack //base:seeds",
         "data/loader.py: does not import :show, which is among the deps of //data:loader",
@@ -116,14 +116,14 @@ def test_says_what_it_cannot_resolve_and_keeps_what_was_there(source: str, probl
     for fix in (False, True):
         (said,) = _check(fix=fix)
         assert said.startswith(problem)
-    assert py_deps.read(Path("data/deps.bzl").read_text()) == _TABLE
+    assert deps_table.read(Path("data/deps.bzl").read_text()) == _TABLE
 
 
 @pytest.mark.usefixtures("workspace")
 def test_a_source_has_one_environment() -> None:
     Path("data/show.py").write_text("import numpy\nimport tritonclient.grpc\n")
     assert _check(fix=True) == []
-    table = py_deps.read(Path("data/deps.bzl").read_text())
+    table = deps_table.read(Path("data/deps.bzl").read_text())
     assert table["show.py"] == ["@pip_clients//:numpy", "@pip_clients//:tritonclient"]
 
 
@@ -151,20 +151,23 @@ def test_a_table_with_a_conflict_in_it_is_written_anew() -> None:
     _check(fix=True)
     text = Path("data/deps.bzl").read_text()
     Path("data/deps.bzl").write_text("<<<<<<< ours\n" + text)
-    py_deps.make_loadable(["data"])
+    deps_table.make_loadable(["data"])
     assert _check(fix=True) == []
     assert Path("data/deps.bzl").read_text() == text
 
 
 def test_a_long_entry_gets_a_line_for_each_label() -> None:
     labels = [f"//a/folder:with_a_long_name_{n}" for n in range(4)]
-    text = py_deps.render({"a.py": labels, "b.py": [":a", "//b:a", "@pip//:numpy"]})
+    text = deps_table.render({"a.py": labels, "b.py": [":a", "//b:a", "@pip//:numpy"]})
     assert '    "a.py": [\n        "//a/folder:with_a_long_name_0",\n' in text
     assert '    "b.py": [":a", "//b:a", "@pip//:numpy"],\n' in text
-    assert py_deps.read(text)["a.py"] == labels
+    assert deps_table.read(text)["a.py"] == labels
 
 
 def test_folders_are_those_whose_build_file_loads_the_table(workspace: Path) -> None:
     (workspace / "BUILD").write_text(_BUILD)
     (workspace / "base" / "BUILD").write_text("py_library()\n")
-    assert py_deps.folders(["BUILD", "base/BUILD", "data/BUILD", "data/loader.py"]) == ["", "data"]
+    assert deps_table.folders(["BUILD", "base/BUILD", "data/BUILD", "data/loader.py"]) == [
+        "",
+        "data",
+    ]
