@@ -1,0 +1,41 @@
+"""What every network has, by the names that every network uses.
+
+    load("//models:network.bzl", "network")
+    load(":deps.bzl", "DEPS")
+
+    network(deps = DEPS)
+
+CONTRIBUTING.md says what each file holds.
+"""
+
+load("//infra/bazel:python.bzl", "py_libraries", "pytest_test")
+
+def network(deps):
+    """Declares a network of both frameworks, its record, and the test that the two are one.
+
+    Those are `:config`, `:weights`, `:flax_network`, `:torch_network`, `:network`, `:config_test` and `:parity_test`.
+
+    Args:
+      deps: The folder's DEPS.
+    """
+    py_libraries(
+        srcs = [
+            "config.py",
+            "flax_network.py",
+            "network.py",
+            "torch_network.py",
+            "weights.py",
+        ],
+        visibility = ["//:may_import_models"],
+        deps = deps,
+    )
+    pytest_test(
+        name = "config_test",
+        size = "small",
+        deps = deps,
+    )
+    pytest_test(
+        name = "parity_test",
+        size = "medium",
+        deps = deps,
+    )
