@@ -16,5 +16,14 @@ DEPS = {
     ],
     "compression.py": ["//kernels/quantize:contract"],
     "compression_test.py": [":compression", "//kernels/quantize:contract", "@pip//:hypothesis", "@pip//:pytest"],
+    "ddp_example.py": [
+        ":compression",
+        "//base:interrupts",
+        "//base:options",
+        "//comm/torch:ddp",
+        "@pip//:scikit_learn",
+        "@pip//:torch",
+    ],
+    "ddp_example_test.py": [":ddp_example", "@pip//:pytest"],
     "wire_test.py": [":wire", "@pip//:pytest"],
 }

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from comm.compression import Compression, pieces
-from comm.jax import scatter, two_hops
+from comm.jax import exchange
 from comm.jax.mesh_axis import AxisName, check_collective, check_residual, vary
 
 _DEFAULT_COMPRESSION = Compression()
@@ -118,11 +118,11 @@ def compressed_psum(
     if world_size == 1 or x.size == 0:
         total = lax.psum(x, axis_name)
         return total if feedback is None else (total, feedback)
-    how = two_hops.How(axis_name, compression, 1 / world_size if average else 1.0, step, offset)
+    plan = exchange.Plan(axis_name, compression, average, step, offset)
     flat, held = vary((x.ravel(), feedback), axis_name)
     if feedback is None:
-        return two_hops.all_reduce(flat, None, None, how)[0].reshape(x.shape)
-    total, *kept = two_hops.all_reduce(flat, held.local, held.owned, how)
+        return exchange.all_reduce(flat, None, None, plan)[0].reshape(x.shape)
+    total, *kept = exchange.all_reduce(flat, held.local, held.owned, plan)
     return total.reshape(x.shape), Feedback(*kept)
 
 
@@ -193,10 +193,10 @@ def compressed_psum_scatter(
     if world_size == 1 or x.size == 0:
         share = lax.psum_scatter(x, axis_name, tiled=True)
         return share if residual is None else (share, residual)
-    how = two_hops.How(axis_name, compression, 1 / world_size if average else 1.0, step)
+    plan = exchange.Plan(axis_name, compression, average, step)
     shape = (x.shape[0] // world_size, *x.shape[1:])
     rests = None if residual is None else residual.reshape(world_size, -1)
     rows, rests = vary((x.reshape(world_size, -1), rests), axis_name)
-    share, rests = scatter.reduce_scatter(rows, rests, how)
+    share, rests = exchange.reduce_scatter(rows, rests, plan)
     share = share.reshape(shape)
     return share if rests is None else (share, rests.ravel())

@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "collectives.py": [":mesh_axis", ":scatter", ":two_hops", "//comm:compression", "@pip//:jax"],
+    "collectives.py": [":exchange", ":mesh_axis", "//comm:compression", "@pip//:jax"],
     "collectives_test.py": [
         ":collectives",
         ":seeds",
@@ -12,6 +12,14 @@ DEPS = {
         "@pip//:jax",
         "@pip//:numpy",
         "@pip//:pytest",
+    ],
+    "exchange.py": [
+        ":mesh_axis",
+        ":seeds",
+        "//comm:compression",
+        "//kernels/quantize:jax_op",
+        "@pip//:jax",
+        "@pip//:numpy",
     ],
     "fsdp.py": [":collectives", ":mesh_axis", "//comm:compression", "@pip//:jax", "@pip//:numpy"],
     "fsdp_test.py": [
@@ -38,7 +46,6 @@ DEPS = {
         "@pip//:numpy",
         "@pip//:pytest",
     ],
-    "scatter.py": [":mesh_axis", ":seeds", ":two_hops", "//kernels/quantize:jax_op", "@pip//:jax", "@pip//:numpy"],
     "seeds.py": ["//comm:compression", "@pip//:jax"],
     "transformation.py": [
         ":collectives",
@@ -61,5 +68,4 @@ DEPS = {
         "@pip//:optax",
         "@pip//:pytest",
     ],
-    "two_hops.py": [":mesh_axis", ":seeds", "//comm:compression", "//kernels/quantize:jax_op", "@pip//:jax"],
 }

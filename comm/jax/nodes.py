@@ -4,7 +4,7 @@
     2. between the devices i of all nodes, the compressed sum of share i
     3. inside each node, an all-gather of the shares
 
-`comm.torch.hierarchical` is its twin. Nodes and the devices of each are two axes of the mesh.
+`comm.torch.nodes` is its twin. Nodes and the devices of each are two axes of the mesh.
 """
 
 import dataclasses

@@ -78,7 +78,7 @@ def test_nodes_exchange_what_their_devices_sum(
     rounding: str, error_feedback: bool, average: bool
 ) -> None:
     # Two devices' float32 sum is the same in any order, so the simulation's bits are the right
-    # ones; and comm/torch/hierarchical_test.py holds PyTorch to the same simulation.
+    # ones; and comm/torch/nodes_test.py holds PyTorch to the same simulation.
     compression = _compression(rounding, error_feedback=error_feedback)
     local = [np.zeros(_SIZE, "f4") for _ in range(2)] if error_feedback else None
     owned = [np.zeros(_SIZE, "f4")] if error_feedback else None
