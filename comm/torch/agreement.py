@@ -14,7 +14,7 @@ import torch
 from torch import distributed
 
 from comm.torch.errors import MismatchError, communicating
-from comm.torch.exchange import Plan
+from comm.torch.parts import Plan
 from comm.torch.vectors import Vector
 from kernels.quantize.contract import FORMATS, ROUNDINGS
 

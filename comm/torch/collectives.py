@@ -16,8 +16,8 @@ from torch import distributed
 
 from comm.compression import Compression
 from comm.torch import agreement, exchange, nodes
-from comm.torch.exchange import Plan
 from comm.torch.feedback import Feedback
+from comm.torch.parts import Plan
 from comm.torch.subgroup import default_group
 from comm.torch.vectors import Vector, even_shares, for_all_ranks, for_owners
 from comm.wire import Wire

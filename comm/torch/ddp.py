@@ -22,7 +22,7 @@ from torch import distributed
 from comm.compression import Compression
 from comm.torch import agreement, checkpoint
 from comm.torch.collectives import all_reduce_vectors
-from comm.torch.exchange import Plan
+from comm.torch.parts import Plan
 from comm.torch.residuals import Residuals
 from comm.torch.subgroup import default_group, subgroup
 from comm.torch.vectors import Vector

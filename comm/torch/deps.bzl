@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "agreement.py": [":errors", ":exchange", ":vectors", "//kernels/quantize:contract", "@pip//:torch"],
+    "agreement.py": [":errors", ":parts", ":vectors", "//kernels/quantize:contract", "@pip//:torch"],
     "agreement_test.py": [
         ":agreement",
         ":collectives",
@@ -32,6 +32,7 @@ DEPS = {
         ":exchange",
         ":feedback",
         ":nodes",
+        ":parts",
         ":subgroup",
         ":vectors",
         "//comm:compression",
@@ -54,7 +55,7 @@ DEPS = {
         ":agreement",
         ":checkpoint",
         ":collectives",
-        ":exchange",
+        ":parts",
         ":residuals",
         ":subgroup",
         ":vectors",
@@ -76,10 +77,11 @@ DEPS = {
     "errors.py": [":subgroup", "@pip//:torch"],
     "exchange.py": [
         ":errors",
+        ":joint",
+        ":parts",
         ":workspace",
         "//comm:compression",
         "//comm:wire",
-        "//kernels/quantize:contract",
         "//kernels/quantize:torch_op",
         "@pip//:torch",
     ],
@@ -103,7 +105,18 @@ DEPS = {
         "@pip//:pytest",
         "@pip//:torch",
     ],
-    "nodes.py": [":errors", ":exchange", ":subgroup", ":vectors", "//comm:compression", "//comm:wire", "@pip//:torch"],
+    "joint.py": [":parts", "//kernels/quantize:contract", "@pip//:torch"],
+    "joint_test.py": [":joint", ":parts", "//kernels/quantize:contract", "@pip//:torch"],
+    "nodes.py": [
+        ":errors",
+        ":exchange",
+        ":parts",
+        ":subgroup",
+        ":vectors",
+        "//comm:compression",
+        "//comm:wire",
+        "@pip//:torch",
+    ],
     "nodes_test.py": [
         ":collectives",
         ":feedback",
@@ -114,9 +127,10 @@ DEPS = {
         "@pip//:numpy",
         "@pip//:torch",
     ],
+    "parts.py": ["//comm:compression", "//comm:wire", "//kernels/quantize:contract", "@pip//:torch"],
     "residuals.py": [":feedback", ":vectors", "//comm:compression", "@pip//:torch"],
     "subgroup.py": ["@pip//:torch"],
-    "vectors.py": [":exchange", ":feedback", "//comm:compression", "@pip//:torch"],
+    "vectors.py": [":feedback", ":parts", "//comm:compression", "@pip//:torch"],
     "wire_test.py": [
         ":collectives",
         "//comm:compression",
@@ -130,6 +144,7 @@ DEPS = {
         ":agreement",
         ":collectives",
         ":exchange",
+        ":parts",
         ":residuals",
         ":vectors",
         ":zero_checkpoint",

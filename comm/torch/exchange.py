@@ -23,110 +23,23 @@ quantizations with a residual each as in Tang et al., "DoubleSqueeze", 2019, arX
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import distributed
 from torch.nn import functional
 
-from comm.compression import Compression, quantization_seed
-from comm.torch import workspace
+from comm.compression import Compression
+from comm.torch import joint, workspace
 from comm.torch.errors import communicating
-from comm.wire import Wire, reduce_scatter_bytes
+from comm.torch.parts import Part, Plan
+from comm.wire import reduce_scatter_bytes
 from kernels.quantize import torch_op
-from kernels.quantize.contract import PAYLOAD_ALIGNMENT, Codec
 
 _FLOAT32_BYTES = 4
 
 # Rounds after which a buffer is used again: one is quantized while one is on its way.
 _SLOTS = 2
-
-
-@dataclass(frozen=True)
-class Part:
-    """Consecutive values of a gradient, in equal chunks.
-
-    Attributes:
-        values: [size], contiguous.
-        result: Where sums go: of an all-reduce all of them, [size]; of a reduce-scatter those of
-            this rank's chunk, without what lies beyond the end.
-        owner: The rank that sums the first chunk; the next rank sums the next.
-        num_chunks: Number of chunks, size / chunk_size rounded up or more.
-        chunk_size: Values in a chunk; the last ones may lie beyond the end, in part or entirely.
-        plain_dtype: In which values travel as they are; None: as 8-bit codes.
-        offset: Index of the first value in all that is reduced, for stochastic rounding.
-        local: Residual [size] of this rank's values, or None.
-        owned: Residual [chunk_size] of the sums that this rank makes, or None.
-    """
-
-    values: torch.Tensor
-    result: torch.Tensor
-    owner: int
-    num_chunks: int
-    chunk_size: int
-    plain_dtype: torch.dtype | None = None
-    offset: int = 0
-    local: torch.Tensor | None = None
-    owned: torch.Tensor | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return self.values.numel()
-
-    @property
-    def owners(self) -> range:
-        """The ranks that sum a chunk each."""
-        return range(self.owner, self.owner + self.num_chunks)
-
-    def row_bytes(self, codec: Codec) -> int:
-        """Bytes that one chunk takes on the wire."""
-        if self.plain_dtype is None:
-            return codec.payload_bytes(self.chunk_size)
-        num_bytes = self.chunk_size * self.plain_dtype.itemsize
-        return -(-num_bytes // PAYLOAD_ALIGNMENT) * PAYLOAD_ALIGNMENT
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What all parts of a call share.
-
-    Attributes:
-        compression: How values travel; its `ranks_per_node` is not heeded, see nodes.py.
-        group: Of the ranks.
-        average: Whether results are means, or sums.
-        step: Number of the reduction, for the seeds of stochastic rounding.
-        wire: Counts what this rank sends.
-        rank: This one's, in the group.
-        world_size: Of the group.
-    """
-
-    compression: Compression
-    group: distributed.ProcessGroup
-    average: bool = True
-    step: int = 0
-    wire: Wire = field(default_factory=Wire)
-    rank: int = field(init=False)
-    world_size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "rank", distributed.get_rank(self.group))
-        object.__setattr__(self, "world_size", distributed.get_world_size(self.group))
-
-    @property
-    def codec(self) -> Codec:
-        """How values become bytes."""
-        return self.compression.codec
-
-    @property
-    def multiplier(self) -> float:
-        """Of the sums."""
-        return 1.0 / self.world_size if self.average else 1.0
-
-    def seed(self, hop: int) -> int:
-        """Returns the seed of this rank's quantizations before (0) and after (1) the sums."""
-        # Rank 0 whoever sums: the noise of an element is to depend on nothing but its index.
-        return quantization_seed(self.compression, self.step, hop, 0 if hop else self.rank)
 
 
 def nothing() -> None:
@@ -169,8 +82,10 @@ def _exchange(
     gathered: _InFlight | None = None
     try:
         # Two more than there are: the last are summed and read in them.
-        rounds = itertools.chain(_rounds(parts, plan.compression), (None, None))
-        for i, batch in enumerate(rounds):
+        rounds = _rounds(parts, plan.compression)
+        if everywhere:
+            rounds = (joint.join(batch, plan.codec) for batch in rounds)
+        for i, batch in enumerate(itertools.chain(rounds, (None, None))):
             packed = None if batch is None else _pack(batch, i % _SLOTS, plan)
             if i == 0:
                 agreed()
@@ -190,7 +105,7 @@ def _exchange(
         raise
 
 
-def _rounds(parts: Iterable[Part], compression: Compression) -> Iterator[list[Part]]:
+def _rounds(parts: Iterable[Part], compression: Compression) -> Iterator[Sequence[Part]]:
     """Yields the parts in lists of `compression.piece_size` values or little more."""
     batch: list[Part] = []
     size = 0
@@ -268,6 +183,7 @@ def _encode(part: Part, sent: torch.Tensor, rows: Sequence[int], plan: Plan) -> 
             offset=part.offset,
             out=encoded,
         )
+        joint.give_back_local(part)
     else:
         _plain(encoded, part).copy_(_chunks(part.values, part))
     if not adjacent:
@@ -371,6 +287,7 @@ def _encode_sum(rows: torch.Tensor, part: Part, plan: Plan, *, out: torch.Tensor
         offset=part.offset + (plan.rank - part.owner) * part.chunk_size,
         out=out,
     )
+    joint.give_back_owned(part)
 
 
 def _read(gathered: _InFlight, plan: Plan) -> None:
@@ -381,10 +298,11 @@ def _read(gathered: _InFlight, plan: Plan) -> None:
             torch_op.dequantize(
                 rows, part.size, plan.codec, chunk_size=part.chunk_size, out=part.result
             )
+            joint.give_back_result(part)
 
 
 def _count_float32(batch: Sequence[Part], plan: Plan, *, everywhere: bool) -> None:
     """Counts what the best algorithm would have sent of float32."""
-    num_bytes = _FLOAT32_BYTES * sum(part.size for part in batch)
+    num_bytes = _FLOAT32_BYTES * sum(part.num_values for part in batch)
     hops = 2 if everywhere else 1
     plan.wire.add(0.0, hops * reduce_scatter_bytes(num_bytes, plan.world_size))

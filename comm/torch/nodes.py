@@ -18,7 +18,7 @@ from torch import distributed
 from comm.compression import Compression
 from comm.torch import exchange
 from comm.torch.errors import communicating
-from comm.torch.exchange import Plan
+from comm.torch.parts import Plan
 from comm.torch.subgroup import subgroup
 from comm.torch.vectors import Share, Vector, even_shares, for_all_ranks, for_owners
 from comm.wire import Wire

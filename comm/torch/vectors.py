@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 
 from comm.compression import pieces
-from comm.torch.exchange import Part, Plan
 from comm.torch.feedback import Feedback
+from comm.torch.parts import Part, Plan
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ from torch import distributed
 from comm.compression import Compression
 from comm.torch import agreement, exchange
 from comm.torch.collectives import all_reduce_vectors
-from comm.torch.exchange import Plan
+from comm.torch.parts import Plan
 from comm.torch.residuals import Residuals
 from comm.torch.vectors import Share, Vector, even_shares, for_even_owners, for_owners
 from comm.torch.zero_checkpoint import load_residuals, loss_scale, save_residuals
