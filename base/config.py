@@ -1,7 +1,7 @@
 """Sections, of which configurations are made, and what a user reads about wrong ones."""
 
 import difflib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -138,12 +138,22 @@ def _unknown_key(key: str, accepted: Sequence[str]) -> str:
 
 
 def _accepted_keys(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """Follows `loc` from `model` down to the nested model and returns its field names."""
+    """Follows `loc` from `model` down to the nested model and returns its field names.
+
+    A key that is no field is an index of a list, or a key of a mapping, of sections.
+    """
     for key in loc:
-        annotation = model.model_fields[str(key)].annotation
-        candidates = (annotation, *get_args(annotation))  # looks through `Section | None`
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+        if key in model.model_fields:
+            model = next(_sections_in(model.model_fields[str(key)].annotation))
     return list(model.model_fields)
+
+
+def _sections_in(annotation: object) -> Iterator[type[BaseModel]]:
+    """Yields the models in an annotation such as `Section | None` and `list[Section]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
 
 
 def _lower_first(text: str) -> str:

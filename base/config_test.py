@@ -79,3 +79,23 @@ def test_long_input_is_cut() -> None:
     assert len(problem) < 300
     assert len(in_path(["k" * 10**6, 3])) < 70
     assert len(shown("x" * 10**6)) < 210
+
+
+class _Layer(Section):
+    width: int
+
+
+class _Stack(Section):
+    layers: list[_Layer] = []
+    by_name: dict[str, _Layer] = {}
+
+
+def test_sections_in_lists_and_mappings_are_named() -> None:
+    with pytest.raises(ValidationError) as error:
+        _Stack.model_validate(
+            {"layers": [{"width": 3, "wdith": 4}], "by_name": {"a": {"width": 1, "depth": 2}}}
+        )
+    assert explain(error.value, _Stack) == [
+        "layers.0.wdith: unknown key, did you mean 'width'? (accepted: width)",
+        "by_name.a.depth: unknown key, did you mean 'width'? (accepted: width)",
+    ]

@@ -9,8 +9,10 @@ DEPS = {
         ":weights",
         "//models/flax:weights",
         "//models/torch:weights",
+        "@pip//:flax",
         "@pip//:jax",
         "@pip//:numpy",
         "@pip//:pytest",
+        "@pip//:torch",
     ],
 }

@@ -25,7 +25,7 @@ class TensorSpec(NamedTuple):
 
     Attributes:
         name: What clients call it.
-        dtype: NumPy's name of the type of its values.
+        dtype: NumPy's name of the type of its values, one that the Open Inference Protocol has.
         shape: Of one example; a batch has one dimension more, in front.
     """
 

@@ -1,10 +1,15 @@
 """Canonical weights: a round trip through either framework is exact, and strangers are refused."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from flax import nnx
 
-from models.architecture import parse_model
+from models.architecture import ARCHITECTURES, parse_model
 from models.flax import weights as flax_weights
 from models.torch import weights as torch_weights
 from models.weights import WeightsError, check_weights, init_weights, num_weights, weight_shapes
@@ -99,3 +104,40 @@ def test_refuses_weights_of_another_model(change, message: str) -> None:
 def test_flax_refuses_to_round_float64_in_silence() -> None:
     with pytest.raises(WeightsError, match="jax_enable_x64"):
         flax_weights.from_canonical(MODEL, _random_weights("float64"))
+
+
+class _Layers(nnx.Module):
+    """What lies in memory otherwise in Flax."""
+
+    def __init__(self) -> None:
+        rngs = nnx.Rngs(0)
+        self.conv = nnx.Conv(2, 4, (3, 5), rngs=rngs)
+        self.embed = nnx.Embed(7, 3, rngs=rngs)
+
+
+def test_convolutions_and_embeddings_are_pytorchs() -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv.weight": rng.normal(size=(4, 2, 3, 5)).astype(np.float32),
+        "conv.bias": rng.normal(size=4).astype(np.float32),
+        "embed.weight": rng.normal(size=(7, 3)).astype(np.float32),
+    }
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    network = replace(
+        MODEL.network, weight_shapes=lambda config: shapes, flax=lambda config: _Layers()
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, network.name, network)
+        layers = flax_weights.from_canonical(MODEL, weights)
+    images, tokens = rng.random((1, 8, 9, 2), dtype=np.float32), np.array([6, 0, 3])
+    with torch.no_grad():
+        expected = F.conv2d(
+            torch.from_numpy(images).permute(0, 3, 1, 2),
+            torch.from_numpy(weights["conv.weight"]),
+            torch.from_numpy(weights["conv.bias"]),
+            padding="same",
+        ).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(layers.conv(images), expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(layers.embed(tokens), weights["embed.weight"][tokens])
+    for name, tensor in flax_weights.to_canonical(layers).items():
+        assert tensor.tobytes() == weights[name].tobytes(), name

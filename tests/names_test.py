@@ -26,19 +26,28 @@ _STRANGERS = {
 }
 
 
+# Where the files of those in a table lie; elsewhere a word such as "text" is a word.
+_HOMES = ("models", "data.sources", "optim")
+
+
 def _names(source: str) -> Iterator[str]:
-    """Yields what a module imports, calls things and compares with; text for humans is free."""
+    """Yields what a module may name of the tables: in imports, in attributes, as a whole string."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=imported):
-                yield from (part for name in imported for part in name.name.split("."))
-            case ast.ImportFrom(module=module, names=imported):
-                yield from (module or "").split(".")
-                yield from (name.name for name in imported)
-            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                for name in imported:
+                    yield from _below_home(name.name)
+            case ast.ImportFrom(module=str(module), names=imported):
+                for name in imported:
+                    yield from _below_home(f"{module}.{name.name}")
+            case ast.Attribute(attr=name) | ast.Constant(value=str(name)):
                 yield name
-            case ast.keyword(arg=str(name)) | ast.Constant(value=str(name)):
-                yield name
+
+
+def _below_home(module: str) -> Iterator[str]:
+    for home in _HOMES:
+        if module.startswith(f"{home}."):
+            yield from module.removeprefix(f"{home}.").split(".")
 
 
 @pytest.mark.parametrize("room", _STRANGERS)
@@ -61,11 +70,10 @@ def test_a_name_is_found() -> None:
         "import data.sources.digits",
         "from data.sources import digits",
         "if optimizer == 'sophia': pass",
-        "f(digits=1)",
         "config.adamw",
         "from optim.sophia import Sophia",
-        "isinstance(algorithm, Sophia)",
     ):
         found = {name.lower() for name in _names(source)}
         assert found & (_NETWORKS | _SOURCES | _OPTIMIZERS), source
-    assert "digits" not in set(_names('"""Text about digits."""'))
+    for source in ('"""Text about digits."""', "def f(digits): return digits", "import digits.x"):
+        assert "digits" not in set(_names(source))

@@ -99,7 +99,7 @@ def test_refuses_a_directory_in_use_before_training(
         ("link", "link is a symbolic link, which no directory can replace"),
         ("a/" * 3000 + "x", "File name too long; choose a new directory"),
         ("x" * 300, "File name too long; choose a new directory"),
-        ("x" * 250, "File name too long; choose a new directory"),
+        ("x" * 252, "File name too long; choose a new directory"),
         ("new/" + "x" * 300 + "/a", "File name too long; choose a new directory"),
         ("/", "error: / exists and is not empty"),
         ("/proc/a", "choose a new directory that can be written"),

@@ -68,6 +68,7 @@ DEPS = {
         ":meter",
         ":publication",
         ":recipe",
+        "//base:provenance",
         "//data:dataset",
         "//data:prefetch",
         "//data:source",

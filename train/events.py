@@ -83,6 +83,13 @@ Callback: TypeAlias = Callable[[Event], Action | None]
 
 
 def tell(callbacks: Iterable[Callback], event: Event) -> Action | None:
-    """Tells all of them, in their order, and returns the first answer."""
-    answers = [callback(event) for callback in callbacks]
-    return next((answer for answer in answers if answer is not None), None)
+    """Tells all of them, in their order, and returns the first answer.
+
+    Raises:
+        TypeError: An answer is no action.
+    """
+    answers = [(callback, callback(event)) for callback in callbacks]
+    for callback, answer in answers:
+        if not isinstance(answer, Action | None):
+            raise TypeError(f"{callback!r} answered {answer!r}; expected None or Stop(reason)")
+    return next((answer for _, answer in answers if answer is not None), None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from base.provenance import library_versions
 from data.dataset import Split
 from data.prefetch import prefetch
 from data.source import SOURCES
@@ -16,7 +17,7 @@ from train.config.schema import TrainConfig
 from train.data_parallel import communication_report
 from train.evaluation import evaluate
 from train.events import Callback, Evaluated, Stopped, tell
-from train.meter import Meter
+from train.meter import Meter, require_finite
 from train.publication import Publication, publish_model
 from train.recipe import batch_of, learning_rate, training_batches
 from train.tasks.table import TASKS
@@ -43,6 +44,10 @@ def run(
         TrainingError: The loss diverged.
     """
     started_at = datetime.now(UTC)
+    # What can fail of a record does so before hours are spent.
+    libraries = library_versions(
+        ["numpy", *backend.libraries, *SOURCES[config.data.source].libraries]
+    )
     # All that is drawn at random is drawn in numpy, so that every framework sees the same.
     data = config.data.load()
     backend.start(init_weights(config.model, config.run.seed))
@@ -51,6 +56,7 @@ def run(
     if backend.rank != 0:
         return None
     metrics = evaluate(TASKS[config.task], backend.predict_fn(weights), data.test)
+    require_finite(config, metrics)
     tell(callbacks, Evaluated(metrics))
     if (wire := backend.sent(num_steps)) is not None:
         tell(callbacks, communication_report(config, wire, num_steps))
@@ -60,7 +66,7 @@ def run(
         weights,
         metrics,
         framework=backend.framework,
-        libraries=[*backend.libraries, *SOURCES[config.data.source].libraries],
+        libraries=libraries,
         device=backend.device,
         data_digest=data.digest,
         started_at=started_at,
@@ -83,6 +89,8 @@ def _train(
             if report is None:
                 continue
             stop = tell(callbacks, report)
+            if step + 1 == num_steps:  # there is nothing left to stop
+                break
             # What the first rank was answered, all must act on.
             if backend.mean_over_ranks(np.array(float(stop is not None))) > 0:
                 if stop is not None:

@@ -1,6 +1,7 @@
 """Turns the results of single steps into reports."""
 
 import time
+from collections.abc import Mapping
 from typing import SupportsFloat
 
 import numpy as np
@@ -77,9 +78,23 @@ class Meter:
         own = np.array([[float(value) for value in values] for values in columns.values()])
         of_all = dict(zip(columns, self._backend.mean_over_ranks(own), strict=True))
         if not np.isfinite(of_all["loss"]).all():
-            raise TrainingError(
-                f"the loss is no longer finite at step {step + 1}; lower "
-                f"optimizer.{self._config.optimizer.name}.learning_rate or raise "
-                "schedule.warmup_steps"
-            )
+            raise _diverged(f"the loss is no longer finite at step {step + 1}", self._config)
         return {name: float(np.mean(values)) for name, values in of_all.items()}
+
+
+def require_finite(config: TrainConfig, metrics: Mapping[str, float]) -> None:
+    """Refuses a model whose metrics on the held-out data are no numbers.
+
+    Raises:
+        TrainingError: One is infinite or NaN.
+    """
+    for name, value in metrics.items():
+        if not np.isfinite(value):
+            raise _diverged(f"{name} on the held-out data is {value}", config)
+
+
+def _diverged(what: str, config: TrainConfig) -> TrainingError:
+    return TrainingError(
+        f"{what}; lower optimizer.{config.optimizer.name}.learning_rate or raise "
+        "schedule.warmup_steps"
+    )

@@ -8,7 +8,7 @@ import pytest
 
 from train.backends.backend import Backend, StepResult
 from train.events import Stepped
-from train.meter import Meter, TrainingError
+from train.meter import Meter, TrainingError, require_finite
 from train.testing.example import short_config
 
 
@@ -71,3 +71,12 @@ def test_a_diverged_loss_ends_the_run(loss: float) -> None:
         TrainingError, match=r"no longer finite at step 3; lower optimizer\.adamw\.learning_rate"
     ):
         meter.record(2, 0.1, StepResult(1.0, {"accuracy": 0.0}))
+
+
+def test_metrics_that_are_no_numbers_are_refused() -> None:
+    config = short_config(num_steps=7)
+    require_finite(config, {"accuracy": 0.5})
+    with pytest.raises(
+        TrainingError, match=r"loss_nats on the held-out data is nan; lower optimizer\.adamw\.lea"
+    ):
+        require_finite(config, {"accuracy": 0.5, "loss_nats": float("nan")})

@@ -1,7 +1,7 @@
 """From trained weights to a published artifact."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from base.files import rehearse_directory
-from base.provenance import host, library_versions, source_state
+from base.provenance import host, source_state
 from models.network import TensorSpec
 from registry.artifact import DIGEST, ArtifactError, PlaceTakenError, publish, require_free
 from train.config.schema import TrainConfig
@@ -22,7 +22,12 @@ _FRAMEWORKS = {
 }
 
 # NumPy's names to those of the Open Inference Protocol.
-_DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64", "uint8": "UINT8"}
+_DATATYPES = {
+    "bool": "BOOL",
+    **{f"uint{bits}": f"UINT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"int{bits}": f"INT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)},
+}
 
 
 # Tried where the output is taken by now; a disk may refuse every one.
@@ -44,9 +49,10 @@ def require_vacant(directory: Path) -> None:
     """
     try:
         require_free(directory)
-        # Longer than the name itself, as that which the artifact is assembled under.
-        trial = directory.absolute().with_name(f".{directory.name}.{secrets.token_hex(8)}")
-        rehearse_directory(trial / DIGEST)  # the longest name of a file in it
+        place = directory.absolute()
+        rehearse_directory(place.with_name(_name_beside(place, _MAX_NAMES)))
+        # What it is assembled under, with the longest name of a file in it.
+        rehearse_directory(place.with_name(f".partial-{secrets.token_hex(8)}") / DIGEST)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ArtifactError(
@@ -54,12 +60,16 @@ def require_vacant(directory: Path) -> None:
         ) from error
 
 
+def _name_beside(directory: Path, number: int) -> str:
+    return f"{directory.name}-{number}"
+
+
 def _publish_beside(
     directory: Path, artifact: artifact_pb2.Artifact, weights: Mapping[str, np.ndarray]
 ) -> Publication:
     """Publishes under the first free name, `directory` or `directory-2` and so on."""
     for number in range(1, _MAX_NAMES + 1):
-        free = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
+        free = directory if number == 1 else directory.with_name(_name_beside(directory, number))
         with suppress(PlaceTakenError):
             return Publication(free, publish(free, artifact, weights))
     raise ArtifactError(
@@ -74,7 +84,7 @@ def publish_model(
     metrics: Mapping[str, float],
     *,
     framework: Literal["flax", "torch"],
-    libraries: Sequence[str],
+    libraries: Mapping[str, str],
     device: str,
     data_digest: str,
     started_at: datetime,
@@ -88,7 +98,7 @@ def publish_model(
         weights: Canonical weights.
         metrics: On the held-out data.
         framework: What it was trained in.
-        libraries: Distributions that training used and whose versions are worth keeping.
+        libraries: Versions of what training used, by distribution.
         device: What it was trained on, for a human.
         data_digest: SHA-256 of the data set, in hex.
         started_at: When training began, with a time zone.
@@ -105,7 +115,7 @@ def publish_model(
         data_digest=data_digest,
         seed=config.run.seed,
         host=host(device),
-        library_versions=library_versions(["numpy", *libraries]),
+        library_versions=libraries,
         started_at=started_at,
         finished_at=datetime.now(UTC),
         steps=num_steps,

@@ -21,7 +21,7 @@ def _publish(directory: Path) -> Publication:
         init_weights(config.model, seed=0),
         {"accuracy": 0.5},
         framework="flax",
-        libraries=[],
+        libraries={},
         device="cpu",
         data_digest="0" * 64,
         started_at=datetime.now(UTC),

@@ -12,16 +12,15 @@ from models.weights import Weights, WeightsError, check_weights
 # Where a weight is in the tree of modules, such as ("blocks", 0, "norm1", "scale").
 ModulePath = tuple[Hashable, ...]
 
-# Flax's leaf name -> the canonical one; a kernel is also transposed, [in, out] to [out, in].
-_LEAF_NAMES = {"kernel": "weight", "scale": "weight"}
+# Flax's leaf name -> the canonical one; the axes of a kernel are in another order too.
+_LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 
 
 def to_canonical(module: nnx.Module) -> Weights:
     """Copies the weights out of a module, bit for bit."""
     state = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {
-        _canonical_name(path): _transpose_kernel(path, np.array(param[...]))
-        for path, param in state
+        _canonical_name(path): _outputs_first(path, np.array(param[...])) for path, param in state
     }
 
 
@@ -36,7 +35,7 @@ def from_canonical(model: Model, weights: Mapping[str, np.ndarray]) -> nnx.Modul
     abstract = nnx.eval_shape(lambda: model.network.flax(model.config))
     graph, state = nnx.split(abstract)
     leaves = [
-        (path, param.replace(_to_jax(_transpose_kernel(path, weights[_canonical_name(path)]))))
+        (path, param.replace(_to_jax(_outputs_last(path, weights[_canonical_name(path)]))))
         for path, param in nnx.to_flat_state(state)
     ]
     return nnx.merge(graph, nnx.from_flat_state(leaves))
@@ -47,8 +46,18 @@ def _canonical_name(path: ModulePath) -> str:
     return ".".join([*modules, _LEAF_NAMES.get(leaf, leaf)])
 
 
-def _transpose_kernel(path: ModulePath, tensor: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(tensor.T) if path[-1] == "kernel" else tensor
+def _outputs_first(path: ModulePath, tensor: np.ndarray) -> np.ndarray:
+    """Takes the axes of a kernel, [..., in, out], to those of PyTorch, [out, in, ...]."""
+    if path[-1] != "kernel":
+        return tensor
+    return np.ascontiguousarray(np.moveaxis(tensor, (-1, -2), (0, 1)))
+
+
+def _outputs_last(path: ModulePath, tensor: np.ndarray) -> np.ndarray:
+    """Undoes `_outputs_first`."""
+    if path[-1] != "kernel":
+        return tensor
+    return np.ascontiguousarray(np.moveaxis(tensor, (0, 1), (-1, -2)))
 
 
 def _to_jax(tensor: np.ndarray) -> jnp.ndarray:

@@ -245,6 +245,12 @@ class TrainConfig(Section):
                 f"schedule.warmup_steps: expected less than run.num_steps ({self.run.num_steps}), "
                 f"got {self.schedule.warmup_steps}"
             )
+        shape = self.data.describe().input_shape
+        if self.data.augment is not None and len(shape) != 3:
+            raise ValueError(
+                f"data.augment: warps images [height, width, channels], but data.source "
+                f"{self.data.source!r} has inputs {list(shape)}; leave it out"
+            )
         try:
             TASKS[self.task].check(self.model.signature, self.data.describe())
         except ValueError as error:

@@ -50,6 +50,6 @@ def _join(store: distributed.Store, rank: int, world_size: int) -> None:
 
 def mean_over_ranks(values: np.ndarray, device: torch.device) -> np.ndarray:
     """Returns the mean of every rank's float64 `values`, the same on all; collective."""
-    total = torch.from_numpy(values).to(device)
+    total = torch.tensor(values, device=device)  # a copy, in which the sum is made
     distributed.all_reduce(total)
     return total.cpu().numpy() / distributed.get_world_size()
