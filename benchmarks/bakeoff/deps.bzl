@@ -7,19 +7,7 @@ DEPS = {
     "results.py": ["//benchmarks/harness:harness", "//benchmarks/training:training"],
     "search_test.py": [":suite", "@pip//:pytest"],
     "sides.py": ["//benchmarks/training:training", "//optim:algorithm"],
-    "suite.py": [
-        "//base:options",
-        "//benchmarks/harness:harness",
-        "//benchmarks/training:training",
-        "//optim:registry",
-    ],
+    "suite.py": ["//base:options", "//benchmarks/harness:harness", "//benchmarks/training:training", "//optim:registry"],
     "suite_test.py": [":suite", "//benchmarks/harness:harness", "@pip//:pytest"],
-    "train.py": [
-        "//base:seeds",
-        "//benchmarks/training:training",
-        "//optim:algorithm",
-        "//optim/torch:curvature",
-        "//optim/torch:optimizer",
-        "@pip//:torch",
-    ],
+    "train.py": ["//base:seeds", "//benchmarks/training:training", "//optim:algorithm", "//optim/torch:curvature", "//optim/torch:optimizer", "@pip//:torch"],
 }

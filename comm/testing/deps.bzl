@@ -3,26 +3,8 @@
 DEPS = {
     "ranks.py": ["@pip//:torch"],
     "ranks_test.py": [":ranks", "@pip//:pytest", "@pip//:torch"],
-    "simulation.py": [
-        "//comm:compression",
-        "//kernels/quantize:contract",
-        "//kernels/quantize:reference",
-        "@pip//:numpy",
-    ],
+    "simulation.py": ["//comm:compression", "//kernels/quantize:contract", "//kernels/quantize:reference", "@pip//:numpy"],
     "virtual_devices.py": ["@pip//:jax"],
-    "zero_engines.py": [
-        ":ranks",
-        "//comm:compression",
-        "//comm/torch:zero",
-        "@pip//:deepspeed",
-        "@pip//:numpy",
-        "@pip//:torch",
-    ],
-    "zero_simulation.py": [
-        "//comm:compression",
-        "//kernels/quantize:contract",
-        "//kernels/quantize:reference",
-        "@pip//:numpy",
-        "@pip//:torch",
-    ],
+    "zero_engines.py": [":ranks", "//comm:compression", "//comm/torch:zero", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
+    "zero_simulation.py": ["//comm:compression", "//kernels/quantize:contract", "//kernels/quantize:reference", "@pip//:numpy", "@pip//:torch"],
 }

@@ -11,8 +11,6 @@ from pathlib import Path, PurePosixPath
 
 FILE = "deps.bzl"
 
-_WIDTH = 120  # of a line; a longer entry gets a line for each label
-
 _DOC = (
     "What each Python source of this folder imports; "
     "`./bazelw run //infra/lint -- --fix` writes it."
@@ -34,16 +32,11 @@ def order(label: str) -> tuple[int, str]:
 
 
 def render(table: Table) -> str:
-    """Writes a deps.bzl."""
+    """Writes a deps.bzl, a line for each source however long: nobody edits it."""
     entries = []
     for name in sorted(table):
         labels = [f'"{label}"' for label in sorted(table[name], key=order)]
-        line = f'    "{name}": [{", ".join(labels)}],'
-        if len(line) > _WIDTH:
-            line = "\n".join(
-                [f'    "{name}": [', *(f"        {label}," for label in labels), "    ],"]
-            )
-        entries.append(line + "\n")
+        entries.append(f'    "{name}": [{", ".join(labels)}],\n')
     body = "\n" + "".join(entries) if entries else ""
     return f'"""{_DOC}"""\n\nDEPS = {{{body}}}\n'
 

@@ -3,14 +3,5 @@
 DEPS = {
     "launcher_test.py": [":launcher", "//train/testing:example_ranks", "@pip//:pytest"],
     "process_group.py": ["//train/config:schema", "@pip//:numpy", "@pip//:torch"],
-    "torch_ranks.py": [
-        ":launcher",
-        ":process_group",
-        "//proto/hpc/artifact/v1:artifact_py_proto",
-        "//registry:artifact",
-        "//train:events",
-        "//train:meter",
-        "//train:publication",
-        "//train/config:schema",
-    ],
+    "torch_ranks.py": [":launcher", ":process_group", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train:events", "//train:meter", "//train:publication", "//train/config:schema"],
 }
