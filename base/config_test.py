@@ -86,8 +86,8 @@ class _Layer(Section):
 
 
 class _Stack(Section):
-    layers: list[_Layer] = []
-    by_name: dict[str, _Layer] = {}
+    layers: list[_Layer]
+    by_name: dict[str, _Layer]
 
 
 def test_sections_in_lists_and_mappings_are_named() -> None:
