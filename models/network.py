@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from flax import nnx
 
 Config = TypeVar("Config", bound=Section)
+
+# What computes a network.
+Framework = Literal["flax", "torch"]
 
 Shape = tuple[int, ...]
 

@@ -98,8 +98,7 @@ class Algorithm(Section, ABC):
         Raises:
           TypeError: It uses none.
         """
-        self.require_curvature()
-        raise NotImplementedError
+        raise self._has_no_curvature()
 
     def require_curvature(self) -> None:
         """Refuses an estimate that it has no use for.
@@ -108,7 +107,10 @@ class Algorithm(Section, ABC):
           TypeError: It uses none.
         """
         if not self.uses_curvature:
-            raise TypeError(f"{type(self).__name__} has no curvature to estimate")
+            raise self._has_no_curvature()
+
+    def _has_no_curvature(self) -> TypeError:
+        return TypeError(f"{type(self).__name__} has no curvature to estimate")
 
     def marks(self, xp: ModuleType, *slots: Array) -> dict[str, Array]:
         """Returns what is worth knowing of the latest step: of each name a bool for every weight.

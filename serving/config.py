@@ -2,11 +2,12 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from base.config import Section
+from models.network import Framework
 
 _DAY_S = 24 * 3600
 
@@ -19,7 +20,7 @@ class GatewayConfig(Section):
     port: int = Field(
         default=8001, ge=0, le=65535, description="Port to listen on; 0 for any free one"
     )
-    framework: Literal["flax", "torch"] | None = Field(
+    framework: Framework | None = Field(
         default=None, description="Who computes; by default the framework that trained the model"
     )
     replicas: int = Field(

@@ -1,15 +1,12 @@
 """From a verified artifact to a function that predicts, in either framework."""
 
 import json
-from typing import Literal
 
 from hpc.artifact.v1 import artifact_pb2
 
 from models.architecture import Model, parse_model
-from models.network import Predict
+from models.network import Framework, Predict
 from registry.artifact import LoadedArtifact
-
-Framework = Literal["flax", "torch"]
 
 _TRAINED_IN: dict[int, Framework] = {
     artifact_pb2.FRAMEWORK_FLAX: "flax",

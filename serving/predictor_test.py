@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from models.architecture import ModelConfigError, parse_model
+from models.network import Framework
 from models.weights import WeightsError, init_weights
 from registry.artifact import LoadedArtifact, load, publish
 from registry.example import MODEL_CONFIG, example_artifact
-from serving.predictor import Framework, model_of, predictor
+from serving.predictor import model_of, predictor
 
 # Both frameworks compute in float32 in different orders; logits of this model are of order 1.
 FLOAT32_ATOL = 1e-4

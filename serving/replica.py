@@ -7,12 +7,12 @@ import asyncio
 
 import numpy as np
 
-from models.network import Predict
+from models.network import Framework, Predict
 from models.weights import WeightsError
 from registry.artifact import ArtifactError, load
 from serving.errors import RefusedArtifactError
 from serving.model import ServedModel
-from serving.predictor import Framework, predictor
+from serving.predictor import predictor
 from serving.signature import zeros
 from serving.worker import Worker
 

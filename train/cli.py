@@ -13,8 +13,8 @@ from rich.console import Console
 
 from base.output import Output
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
+from models.network import Framework
 from registry.artifact import ArtifactError
-from train.backends.backend import Framework
 from train.callbacks.progress import show_progress
 from train.config.load import load_config
 from train.config.schema import ArtifactConfig, ConfigError, TrainConfig

@@ -2,7 +2,7 @@
 
 DEPS = {
     "capacity.py": ["//models:weights", "//train/config:schema", "@pip//:numpy"],
-    "cli.py": [":events", ":meter", ":preflight", ":publication", "//base:output", "//base:program", "//registry:artifact", "//train/backends:backend", "//train/callbacks:progress", "//train/config:load", "//train/config:schema", "//train/launch:launcher", "@pip//:rich", "@pip//:typer"],
+    "cli.py": [":events", ":meter", ":preflight", ":publication", "//base:output", "//base:program", "//models:network", "//registry:artifact", "//train/callbacks:progress", "//train/config:load", "//train/config:schema", "//train/launch:launcher", "@pip//:rich", "@pip//:typer"],
     "cli_test.py": [":capacity", ":cli", ":events", ":preflight", ":publication", "//models:weights", "//proto/hpc/artifact/v1:artifact_py_proto", "//train/config:schema", "//train/testing:example", "//train/testing:trainer_programs", "@pip//:pytest"],
     "compression_options_test.py": ["//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "data_parallel.py": [":events", "//base:seeds", "//comm:compression", "//comm:wire", "//kernels/quantize:contract", "//train/config:schema"],
@@ -18,7 +18,7 @@ DEPS = {
     "optimizer_checkpoint_test.py": ["//comm/testing:ranks", "//comm/testing:zero_engines", "//optim:registry", "//optim:sophia", "//optim/torch:curvature", "//optim/torch:optimizer", "@pip//:deepspeed", "@pip//:numpy", "@pip//:pytest"],
     "optimizer_parity_test.py": ["//train/testing:parity_runs", "@pip//:numpy", "@pip//:pytest"],
     "parity_test.py": [":events", ":torch", "//data/sources:digits", "//optim:sophia", "//proto/hpc/artifact/v1:artifact_py_proto", "//train/testing:example", "//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
-    "preflight.py": [":capacity", ":data_parallel", ":publication", "//train/backends:backend", "//train/config:overrides", "//train/config:schema"],
+    "preflight.py": [":capacity", ":data_parallel", ":publication", "//models:network", "//train/config:overrides", "//train/config:schema"],
     "programs_test.py": ["//registry:artifact", "//train/testing:trainer_programs", "@pip//:pytest"],
     "publication.py": ["//base:files", "//base:provenance", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train/config:schema", "@pip//:numpy"],
     "publication_test.py": [":publication", "//models:weights", "//registry:artifact", "//train/testing:example", "@pip//:pytest"],

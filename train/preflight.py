@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.backends.backend import Framework
+from models.network import Framework
 from train.capacity import check_capacity, check_threads
 from train.config.overrides import in_words
 from train.config.schema import ConfigError, TrainConfig

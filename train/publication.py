@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from base.files import rehearse_directory
 from base.provenance import host, source_state
-from models.network import TensorSpec
+from models.network import Framework, TensorSpec
 from registry.artifact import DIGEST, ArtifactError, PlaceTakenError, publish, require_free
 from train.config.schema import TrainConfig
 
@@ -83,7 +83,7 @@ def publish_model(
     weights: Mapping[str, np.ndarray],
     metrics: Mapping[str, float],
     *,
-    framework: Literal["flax", "torch"],
+    framework: Framework,
     libraries: Mapping[str, str],
     device: str,
     data_digest: str,

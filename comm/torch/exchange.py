@@ -27,7 +27,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import distributed
-from torch.nn import functional
 
 from comm.compression import Compression
 from comm.torch import joint, workspace
@@ -185,17 +184,10 @@ def _encode(part: Part, sent: torch.Tensor, rows: Sequence[int], plan: Plan) -> 
         )
         joint.give_back_local(part)
     else:
-        _plain(encoded, part).copy_(_chunks(part.values, part))
+        _plain(encoded, part).copy_(part.chunks(part.values))
     if not adjacent:
         for start, row in zip(rows, encoded, strict=True):
             sent[start : start + row_bytes] = row
-
-
-def _chunks(values: torch.Tensor, part: Part) -> torch.Tensor:
-    """Returns values with zeros beyond the end, [num_chunks, chunk_size]."""
-    beyond = part.num_chunks * part.chunk_size - part.size
-    padded = functional.pad(values, (0, beyond)) if beyond else values
-    return padded.view(part.num_chunks, part.chunk_size)
 
 
 def _plain(rows: torch.Tensor, part: Part) -> torch.Tensor:

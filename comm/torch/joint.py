@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
-from torch.nn import functional
 
 from comm.torch.parts import Part
 from kernels.quantize.contract import ROUNDINGS, Codec
@@ -65,11 +64,7 @@ def give_back_result(joint: Part) -> None:
 
 def _beside(vectors: Iterable[torch.Tensor], parts: Sequence[Part]) -> torch.Tensor:
     """Returns the chunks of all parts side by side, [num_chunks * sum of chunk_size]."""
-    rows = []
-    for x, part in zip(vectors, parts, strict=True):
-        beyond = part.num_chunks * part.chunk_size - part.size
-        padded = functional.pad(x, (0, beyond)) if beyond else x
-        rows.append(padded.view(part.num_chunks, part.chunk_size))
+    rows = [part.chunks(x) for x, part in zip(vectors, parts, strict=True)]
     return torch.cat(rows, dim=1).flatten()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import distributed
+from torch.nn import functional
 
 from comm.compression import Compression, quantization_seed
 from comm.wire import Wire
@@ -54,6 +55,12 @@ class Part:
     def owners(self) -> range:
         """The ranks that sum a chunk each."""
         return range(self.owner, self.owner + self.num_chunks)
+
+    def chunks(self, vector: torch.Tensor) -> torch.Tensor:
+        """Returns a vector [size] with zeros beyond the end, [num_chunks, chunk_size]."""
+        beyond = self.num_chunks * self.chunk_size - self.size
+        padded = functional.pad(vector, (0, beyond)) if beyond else vector
+        return padded.view(self.num_chunks, self.chunk_size)
 
     def row_bytes(self, codec: Codec) -> int:
         """Bytes that one chunk takes on the wire."""

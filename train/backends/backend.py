@@ -1,16 +1,14 @@
 """What the loop asks of a framework."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol, SupportsFloat
+from typing import NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 
 from comm.wire import Wire
-from models.network import Predict
+from models.network import Framework, Predict
 from models.weights import Weights
 from train.recipe import Batch
-
-Framework = Literal["flax", "torch"]
 
 
 class StepResult(NamedTuple):

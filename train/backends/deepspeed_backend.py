@@ -11,13 +11,13 @@ import torch
 from torch import distributed, nn
 
 from comm.wire import Wire
-from models.network import Predict
+from models.network import Framework, Predict
 from models.torch.predict import predict_fn
 from models.torch.weights import from_canonical, to_canonical
 from models.weights import Weights
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
-from train.backends.backend import Framework, StepResult
+from train.backends.backend import StepResult
 from train.config.schema import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of, rank_slice
 from train.launch.process_group import mean_over_ranks

@@ -18,12 +18,12 @@ from comm.wire import Wire
 from data.loader import WHOLE
 from models.flax.predict import predict_fn
 from models.flax.weights import from_canonical, to_canonical
-from models.network import Predict
+from models.network import Framework, Predict
 from models.weights import Weights
 from optim.jax.curvature import gauss_newton_bartlett
 from optim.jax.fused import step as fused_step
 from optim.jax.transformation import State, fractions, matrices, transformation
-from train.backends.backend import Framework, StepResult
+from train.backends.backend import StepResult
 from train.config.schema import ConfigError, TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
 from train.recipe import Batch
