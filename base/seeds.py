@@ -18,6 +18,7 @@ STREAMS = {
     "initial weights": (),
     "batch order": ("epoch",),
     "augmentation": ("step",),
+    "dropout": ("step",),
     "label noise": ("step",),
     "sampled labels": (),
     "text windows": ("step",),

@@ -2,7 +2,8 @@
 
 DEPS = {
     "architecture.py": [":network", "//base:config", "//models/vision_transformer:network", "@pip//:pydantic"],
-    "network.py": ["//base:config", "@pip//:flax", "@pip//:numpy", "@pip//:torch"],
-    "weights.py": [":architecture", ":network", "//base:seeds", "@pip//:numpy"],
-    "weights_test.py": [":architecture", ":weights", "//models/flax:weights", "//models/torch:weights", "@pip//:flax", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
+    "initializers.py": ["@pip//:numpy"],
+    "network.py": [":initializers", "//base:config", "@pip//:flax", "@pip//:numpy", "@pip//:torch"],
+    "weights.py": [":architecture", ":initializers", "//base:seeds", "@pip//:numpy"],
+    "weights_test.py": [":architecture", ":initializers", ":network", ":weights", "//models/flax:weights", "//models/torch:weights", "@pip//:flax", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 
 from base.config import Section
+from models.initializers import Initializer, Shape
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +17,6 @@ Config = TypeVar("Config", bound=Section)
 
 # What computes a network.
 Framework = Literal["flax", "torch"]
-
-Shape = tuple[int, ...]
 
 # A batch of inputs to a batch of outputs, both in numpy.
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -44,17 +43,42 @@ class Signature(NamedTuple):
     output: TensorSpec
 
 
+class Weight(NamedTuple):
+    """One tensor of a network's weights.
+
+    Attributes:
+        shape: In PyTorch's layout: a linear layer holds `weight [out, in]` and `bias [out]`.
+        init: Draws its first values.
+        trainable: Whether gradients change it. What does not train is a statistic, such as the
+            running mean of a batch norm, which the network tells anew in training, or a constant.
+    """
+
+    shape: Shape
+    init: Initializer
+    trainable: bool = True
+
+
+# Of a network or a part of it, by canonical name: PyTorch's, such as "blocks.0.norm.weight".
+Weights = Mapping[str, Weight]
+
+
+def prefixed(name: str, weights: Weights) -> dict[str, Weight]:
+    """Returns the weights of a part as those of the whole in which it has this name."""
+    return {f"{name}.{inner}": weight for inner, weight in weights.items()}
+
+
 @dataclass(frozen=True)
 class Network(Generic[Config]):
-    """One network, in both frameworks: a function of canonical weights and an input.
+    """One network, in both frameworks: a function of canonical weights, an input and a context.
+
+    A module is called with a batch of inputs and, to train it, a `models.context.Context`, and
+    returns a batch of outputs.
 
     Attributes:
         name: In configurations and artifacts, `model.architecture`.
         config: The section `model.config` of a configuration.
         signature: What it takes and gives.
-        weight_shapes: The shape of every weight by canonical name: PyTorch's names and layouts, a
-            linear layer holds `weight [out, in]` and `bias [out]`.
-        init_weight: Draws the first values of the weight of a name and a shape, float64.
+        weights: Every weight by canonical name.
         activations: Number of values that training keeps of one example for the way back, at least.
         size_keys: The keys of the configuration that make it smaller when memory runs out.
         flax: Builds the Flax module, its weights not yet any good. Imports Flax.
@@ -64,8 +88,7 @@ class Network(Generic[Config]):
     name: str
     config: type[Config]
     signature: Callable[[Config], Signature]
-    weight_shapes: Callable[[Config], Mapping[str, Shape]]
-    init_weight: Callable[[str, Shape, np.random.Generator], np.ndarray]
+    weights: Callable[[Config], Weights]
     activations: Callable[[Config], int]
     size_keys: tuple[str, ...]
     flax: Callable[[Config], "nnx.Module"]

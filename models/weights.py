@@ -12,7 +12,7 @@ import numpy as np
 
 from base.seeds import stream
 from models.architecture import Model
-from models.network import Shape
+from models.initializers import Shape
 
 Weights = dict[str, np.ndarray]
 
@@ -23,7 +23,7 @@ class WeightsError(ValueError):
 
 def weight_shapes(model: Model) -> Mapping[str, Shape]:
     """Returns the shape of every weight of the model, by canonical name."""
-    return model.network.weight_shapes(model.config)
+    return {name: weight.shape for name, weight in model.network.weights(model.config).items()}
 
 
 def num_weights(model: Model) -> int:
@@ -40,8 +40,8 @@ def init_weights(model: Model, seed: int) -> Weights:
     """
     rng = stream(seed, "initial weights")
     return {
-        name: model.network.init_weight(name, shape, rng).astype(np.float32)
-        for name, shape in weight_shapes(model).items()
+        name: weight.init(weight.shape, rng).astype(np.float32)
+        for name, weight in model.network.weights(model.config).items()
     }
 
 

@@ -11,6 +11,8 @@ from flax import nnx
 
 from models.architecture import ARCHITECTURES, parse_model
 from models.flax import weights as flax_weights
+from models.initializers import zeros
+from models.network import Weight
 from models.torch import weights as torch_weights
 from models.weights import WeightsError, check_weights, init_weights, num_weights, weight_shapes
 
@@ -122,9 +124,9 @@ def test_convolutions_and_embeddings_are_pytorchs() -> None:
         "conv.bias": rng.normal(size=4).astype(np.float32),
         "embed.weight": rng.normal(size=(7, 3)).astype(np.float32),
     }
-    shapes = {name: tensor.shape for name, tensor in weights.items()}
+    described = {name: Weight(tensor.shape, zeros) for name, tensor in weights.items()}
     network = replace(
-        MODEL.network, weight_shapes=lambda config: shapes, flax=lambda config: _Layers()
+        MODEL.network, weights=lambda config: described, flax=lambda config: _Layers()
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, network.name, network)

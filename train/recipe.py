@@ -22,11 +22,13 @@ class Batch(NamedTuple):
         inputs: What the model is given.
         targets: What it is to answer.
         noise: What targets are sampled with, in steps whose optimizer wants curvature.
+        seeds: `[batch]` int32, of what networks draw at random for each example.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
     noise: np.ndarray | None
+    seeds: np.ndarray
 
 
 def training_batches(config: TrainConfig, split: Split) -> Loader:
@@ -49,7 +51,12 @@ def batch_of(config: TrainConfig, loader: Loader, step: int, share: slice = WHOL
         rng = stream(config.run.seed, "label noise", step)
         signature, size = config.model.signature, config.data.global_batch_size
         noise = TASKS[config.task].noise(signature, size, rng)[share]
-    return Batch(inputs, targets, noise)
+    return Batch(inputs, targets, noise, _seeds(config, step)[share])
+
+
+def _seeds(config: TrainConfig, step: int) -> np.ndarray:
+    bits = stream(config.run.seed, "dropout", step)
+    return bits.integers(0, 2**32, config.data.global_batch_size, np.uint32).view(np.int32)
 
 
 def learning_rate(config: TrainConfig) -> Callable[[int], np.float32]:

@@ -45,7 +45,7 @@ def test_no_two_uses_share_a_number(drawn: list[np.ndarray]) -> None:
             assert batch_of(config, loader, step).noise is not None
     numbers = {first.tobytes(): first for first in drawn}
     # An epoch's order is drawn anew for each batch, and the split, of a fixed seed, for each load.
-    assert len(numbers) == 1 + 2 * (1 + _NUM_EPOCHS + 2 * len(_STEPS))
+    assert len(numbers) == 1 + 2 * (1 + _NUM_EPOCHS + 3 * len(_STEPS))
     together = np.concatenate(list(numbers.values()))
     assert len(np.unique(together)) == len(together)
 

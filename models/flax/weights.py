@@ -1,7 +1,9 @@
 """Canonical weights to and from the Flax model."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -17,8 +19,8 @@ _LEAF_NAMES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 
 
 def to_canonical(module: nnx.Module) -> Weights:
-    """Copies the weights out of a module, bit for bit."""
-    state = nnx.to_flat_state(nnx.state(module, nnx.Param))
+    """Copies the weights out of a module, bit for bit; statistics are among them."""
+    state = nnx.to_flat_state(nnx.state(module, (nnx.Param, nnx.BatchStat)))
     return {
         _canonical_name(path): _outputs_first(path, np.array(param[...])) for path, param in state
     }
@@ -32,13 +34,47 @@ def from_canonical(model: Model, weights: Mapping[str, np.ndarray]) -> nnx.Modul
             default 32-bit mode, which would round them.
     """
     check_weights(model, weights)
-    abstract = nnx.eval_shape(lambda: model.network.flax(model.config))
+    return load_weights(lambda: model.network.flax(model.config), weights)
+
+
+def load_weights(build: Callable[[], nnx.Module], weights: Mapping[str, np.ndarray]) -> nnx.Module:
+    """Builds a module, a network or a part of one, with a copy of `weights`, bit for bit.
+
+    Args:
+        build: Makes the module; of what it computes only shapes are used.
+        weights: Canonical, exactly those of the module.
+
+    Raises:
+        WeightsError: They are float64 while JAX is in its default 32-bit mode.
+    """
+    abstract = nnx.eval_shape(build)
     graph, state = nnx.split(abstract)
     leaves = [
         (path, param.replace(_to_jax(_outputs_last(path, weights[_canonical_name(path)]))))
         for path, param in nnx.to_flat_state(state)
     ]
     return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
+def canonical_names(state: nnx.State[Any, Any]) -> list[str]:
+    """Returns the canonical name of every leaf of a module's state."""
+    return [_canonical_name(path) for path, _ in nnx.to_flat_state(state)]
+
+
+def with_statistics(
+    state: nnx.State[Any, Any], new: Mapping[str, jax.Array]
+) -> nnx.State[Any, Any]:
+    """Returns a module's state of statistics with new values.
+
+    Args:
+        state: Of all its `nnx.BatchStat`s.
+        new: Some of them by canonical name, as networks sow them.
+    """
+    leaves = [
+        (path, stat.replace(new[name]) if (name := _canonical_name(path)) in new else stat)
+        for path, stat in nnx.to_flat_state(state)
+    ]
+    return nnx.from_flat_state(leaves)
 
 
 def _canonical_name(path: ModulePath) -> str:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from kernels.attention.jax_op import attention
+from models.context import Context
 from models.vision_transformer.config import LAYER_NORM_EPSILON, VisionTransformerConfig
 
 
@@ -78,7 +79,7 @@ class VisionTransformer(nnx.Module):
         self.norm = _layer_norm(config, rngs)
         self.head = nnx.Linear(config.embed_dim, config.num_classes, rngs=rngs)
 
-    def __call__(self, images_BIIC: jax.Array) -> jax.Array:
+    def __call__(self, images_BIIC: jax.Array, context: Context | None = None) -> jax.Array:
         patches_BTP = patchify(images_BIIC, self.patch_size)
         x_BTD = self.patch_embed(patches_BTP) + self.pos_embed[...]
         for block in self.blocks:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from models.network import Network, Signature, TensorSpec
 from models.vision_transformer.config import VisionTransformerConfig
-from models.vision_transformer.weights import init_weight, weight_shapes
+from models.vision_transformer.weights import weights
 
 if TYPE_CHECKING:
     import torch
@@ -41,8 +41,7 @@ VISION_TRANSFORMER = Network(
     name="vision_transformer",
     config=VisionTransformerConfig,
     signature=_signature,
-    weight_shapes=weight_shapes,
-    init_weight=init_weight,
+    weights=weights,
     activations=_activations,
     size_keys=("embed_dim", "mlp_ratio", "num_layers"),
     flax=_flax,

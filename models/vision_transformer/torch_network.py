@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kernels.attention.torch_op import attention
+from models.context import Context
 from models.vision_transformer.config import LAYER_NORM_EPSILON, VisionTransformerConfig
 
 
@@ -82,7 +83,7 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim, eps=LAYER_NORM_EPSILON)
         self.head = nn.Linear(config.embed_dim, config.num_classes)
 
-    def forward(self, images_BIIC: torch.Tensor) -> torch.Tensor:
+    def forward(self, images_BIIC: torch.Tensor, context: Context | None = None) -> torch.Tensor:
         patches_BTP = patchify(images_BIIC, self.patch_size)
         x_BTD = self.patch_embed(patches_BTP) + self.pos_embed
         for block in self.blocks:

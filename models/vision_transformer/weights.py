@@ -1,56 +1,36 @@
 """The weights of a vision transformer: their names, shapes and first values."""
 
-import math
-
-import numpy as np
-
-from models.network import Shape
+from models.initializers import normal, ones, zeros
+from models.layers.linear.weights import linear
+from models.network import Weight, prefixed
 from models.vision_transformer.config import VisionTransformerConfig
 
 # As large as an embedded patch, so that a token says from the start where it stands.
 _POSITION_STDDEV = 0.3
 
 
-def weight_shapes(config: VisionTransformerConfig) -> dict[str, Shape]:
-    """Returns the shape of every weight, by canonical name."""
-    embed, mlp = config.embed_dim, config.mlp_dim
-    shapes: dict[str, Shape] = {
-        **_linear("patch_embed", config.patch_dim, embed),
-        "pos_embed": (config.seq_len, embed),
-    }
-    for layer in range(config.num_layers):
-        block = f"blocks.{layer}"
-        shapes |= _layer_norm(f"{block}.norm1", embed)
-        shapes |= _linear(f"{block}.attn.qkv", embed, 3 * embed)
-        shapes |= _linear(f"{block}.attn.proj", embed, embed)
-        shapes |= _layer_norm(f"{block}.norm2", embed)
-        shapes |= _linear(f"{block}.mlp.fc1", embed, mlp)
-        shapes |= _linear(f"{block}.mlp.fc2", mlp, embed)
-    return {**shapes, **_layer_norm("norm", embed), **_linear("head", embed, config.num_classes)}
-
-
-def init_weight(name: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Draws the first values of one weight, float64.
+def weights(config: VisionTransformerConfig) -> dict[str, Weight]:
+    """Returns every weight, by canonical name.
 
     Matrices are Glorot uniform, position embeddings normal with a deviation of 0.3, LayerNorm the
     identity, biases zero, and the head zero so that training starts from uniform predictions.
-
-    Reference: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010.
     """
-    if name == "pos_embed":
-        return rng.normal(0.0, _POSITION_STDDEV, shape)
-    if name.startswith("head.") or name.endswith(".bias"):
-        return np.zeros(shape)
-    if len(shape) == 1:
-        return np.ones(shape)
-    limit = math.sqrt(6.0 / sum(shape))
-    return rng.uniform(-limit, limit, shape)
+    embed, mlp = config.embed_dim, config.mlp_dim
+    found: dict[str, Weight] = {
+        **prefixed("patch_embed", linear(config.patch_dim, embed)),
+        "pos_embed": Weight((config.seq_len, embed), normal(_POSITION_STDDEV)),
+    }
+    for layer in range(config.num_layers):
+        block = f"blocks.{layer}"
+        found |= prefixed(f"{block}.norm1", _layer_norm(embed))
+        found |= prefixed(f"{block}.attn.qkv", linear(embed, 3 * embed))
+        found |= prefixed(f"{block}.attn.proj", linear(embed, embed))
+        found |= prefixed(f"{block}.norm2", _layer_norm(embed))
+        found |= prefixed(f"{block}.mlp.fc1", linear(embed, mlp))
+        found |= prefixed(f"{block}.mlp.fc2", linear(mlp, embed))
+    found |= prefixed("norm", _layer_norm(embed))
+    return found | prefixed("head", linear(embed, config.num_classes, init=zeros))
 
 
-def _linear(name: str, inputs: int, outputs: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def _layer_norm(name: str, width: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+def _layer_norm(width: int) -> dict[str, Weight]:
+    return {"weight": Weight((width,), ones), "bias": Weight((width,), zeros)}

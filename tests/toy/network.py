@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from models.network import Network, Shape, Signature, TensorSpec
+from models.initializers import zeros
+from models.layers.linear.weights import linear
+from models.network import Network, Signature, TensorSpec, Weight, prefixed
 from tests.toy.config import RegressionConfig
 
 if TYPE_CHECKING:
@@ -19,15 +19,8 @@ def _signature(config: RegressionConfig) -> Signature:
     )
 
 
-def _weight_shapes(config: RegressionConfig) -> dict[str, Shape]:
-    return {
-        "linear.weight": (config.num_classes, config.num_features),
-        "linear.bias": (config.num_classes,),
-    }
-
-
-def _init_weight(name: str, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    return np.zeros(shape)
+def _weights(config: RegressionConfig) -> dict[str, Weight]:
+    return prefixed("linear", linear(config.num_features, config.num_classes, init=zeros))
 
 
 def _flax(config: RegressionConfig) -> "nnx.Module":
@@ -46,8 +39,7 @@ REGRESSION = Network(
     name="toy_regression",
     config=RegressionConfig,
     signature=_signature,
-    weight_shapes=_weight_shapes,
-    init_weight=_init_weight,
+    weights=_weights,
     activations=lambda config: config.num_classes,
     size_keys=("num_features",),
     flax=_flax,

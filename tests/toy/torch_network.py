@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from models.context import Context
 from tests.toy.config import RegressionConfig
 
 
@@ -13,5 +14,5 @@ class Regression(nn.Module):
         super().__init__()
         self.linear = nn.Linear(config.num_features, config.num_classes)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, features: torch.Tensor, context: Context | None = None) -> torch.Tensor:
         return self.linear(features)

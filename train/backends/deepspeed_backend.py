@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, SupportsFloat
 
@@ -11,6 +11,7 @@ import torch
 from torch import distributed, nn
 
 from comm.wire import Wire
+from models.context import Context
 from models.network import Framework, Predict
 from models.torch.predict import predict_fn
 from models.torch.weights import from_canonical, to_canonical
@@ -75,13 +76,15 @@ class DeepSpeedBackend:
     def step(self, batch: Batch, learning_rate: np.float32) -> StepResult:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = float(learning_rate)
-        inputs, targets, noise = (
+        inputs, targets, noise, seeds = (
             None if array is None else torch.from_numpy(array).to(self._engine.device)
             for array in batch
         )
         if noise is not None:
-            self._estimate_curvature(inputs, noise)
-        return self._update(self._objective.loss, inputs, targets)
+            self._estimate_curvature(inputs, noise, seeds)
+        result, statistics = self._update(self._objective.loss, inputs, targets, seeds)
+        self._set_statistics(statistics)
+        return result
 
     def fractions(self) -> Mapping[str, SupportsFloat]:
         return self._optimizer.fractions()
@@ -103,25 +106,40 @@ class DeepSpeedBackend:
     def _update(
         self,
         loss_fn: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]],
-        inputs: torch.Tensor,
-        targets: torch.Tensor,
-    ) -> StepResult:
-        """Updates once, from micro-batches whose gradients the engine accumulates; collective."""
-        micro_batches = self._engine.gradient_accumulation_steps()
-        results = []
-        parts = (tensor.chunk(micro_batches) for tensor in (inputs, targets))
-        for some_inputs, some_targets in zip(*parts, strict=True):
-            loss, metrics = loss_fn(self._engine(some_inputs), some_targets)
-            self._engine.backward(loss)
-            self._engine.step()  # after the last one
-            results.append({"loss": loss.detach(), **metrics})
-        means = {
-            name: torch.stack([result[name].detach() for result in results]).mean()
-            for name in results[0]
-        }
-        return StepResult(means.pop("loss"), means)
+        *batch: torch.Tensor,
+    ) -> tuple[StepResult, dict[str, torch.Tensor]]:
+        """Updates once, from micro-batches whose gradients the engine accumulates; collective.
 
-    def _estimate_curvature(self, inputs: torch.Tensor, noise: torch.Tensor) -> None:
+        Args:
+            loss_fn: Of outputs and targets.
+            *batch: Inputs, targets and seeds.
+
+        Returns:
+            The result, and the statistics that the network sowed.
+        """
+        micro_batches = self._engine.gradient_accumulation_steps()
+        results, statistics = [], []
+        parts = (tensor.chunk(micro_batches) for tensor in batch)
+        for inputs, targets, seeds in zip(*parts, strict=True):
+            context = Context(train=True, seeds=seeds)
+            loss, metrics = loss_fn(self._engine(inputs, context), targets)
+            sown = context.sown
+            self._engine.backward(loss + sown.loss)
+            self._engine.step()  # after the last one
+            results.append({"loss": loss, **metrics, **sown.report})
+            statistics.append(sown.statistics)
+        means = _means(results)
+        return StepResult(means.pop("loss"), means), _means(statistics)
+
+    def _set_statistics(self, statistics: Mapping[str, torch.Tensor]) -> None:
+        """Gives weights that do not train the mean of what every rank's batch says; collective."""
+        for name, new in statistics.items():
+            distributed.all_reduce(new)
+            self._engine.module.get_buffer(name).copy_(new / distributed.get_world_size())
+
+    def _estimate_curvature(
+        self, inputs: torch.Tensor, noise: torch.Tensor, seeds: torch.Tensor
+    ) -> None:
         """Has the optimizer estimate the Hessian's diagonal, of targets the model would give."""
 
         def sampled_loss(
@@ -131,7 +149,7 @@ class DeepSpeedBackend:
 
         estimate = gauss_newton_bartlett(self._engine.train_batch_size())
         with self._optimizer.estimating_curvature(estimate), _without_clipping(self._engine):
-            self._update(sampled_loss, inputs, noise)
+            self._update(sampled_loss, inputs, noise, seeds)
 
 
 def _start_engine(
@@ -169,6 +187,14 @@ def _start_engine(
         },
     )
     return engine
+
+
+def _means(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Returns the mean of each entry over several mappings with the same keys."""
+    return {
+        name: torch.stack([result[name].detach() for result in results]).mean(dim=0)
+        for name in results[0]
+    }
 
 
 def _zero(config: ZeroConfig) -> dict[str, Any]:

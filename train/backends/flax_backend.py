@@ -16,8 +16,9 @@ from comm.compression import Compression
 from comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
 from comm.wire import Wire
 from data.loader import WHOLE
+from models.context import Context
 from models.flax.predict import predict_fn
-from models.flax.weights import from_canonical, to_canonical
+from models.flax.weights import from_canonical, to_canonical, with_statistics
 from models.network import Framework, Predict
 from models.weights import Weights
 from optim.jax.curvature import gauss_newton_bartlett
@@ -37,12 +38,14 @@ class _State(NamedTuple):
     """What an update changes.
 
     Attributes:
-        params: The model's weights.
+        params: The model's weights that train.
+        statistics: Those that do not.
         gradients: State of what comes between gradients and the optimizer.
         optimizer: The optimizer's state.
     """
 
     params: optax.Params
+    statistics: optax.Params
     gradients: optax.OptState
     optimizer: State
 
@@ -76,13 +79,14 @@ class FlaxBackend:
         return jax.devices()[0].device_kind
 
     def start(self, weights: Weights) -> None:
-        self._graph, params = nnx.split(from_canonical(self._config.model, weights))
+        module = from_canonical(self._config.model, weights)
+        self._graph, params, statistics = nnx.split(module, nnx.Param, nnx.BatchStat)
         gradients = optax.chain(
             _mean_gradients(self._compression, self._world_size),
             _clip_gradients(self._config.optimizer.max_grad_norm),
         )
         optimizer = transformation(self._algorithm).init(params)
-        self._state = _State(params, gradients.init(params), optimizer)
+        self._state = _State(params, statistics, gradients.init(params), optimizer)
         specs = partition_specs(self._state, _AXIS)
         self._update = _compile_update(self._config, self._graph, gradients, specs, self._mesh)
 
@@ -97,7 +101,7 @@ class FlaxBackend:
         return values
 
     def weights(self) -> Weights:
-        return to_canonical(nnx.merge(self._graph, self._state.params))
+        return to_canonical(nnx.merge(self._graph, self._state.params, self._state.statistics))
 
     def predict_fn(self, weights: Weights) -> Predict:
         return predict_fn(self._config.model, weights)
@@ -166,22 +170,40 @@ def _compile_update(
     objective = TASKS[config.task].flax(config.loss)
 
     def loss_fn(
-        params: optax.Params, inputs: jax.Array, targets: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return objective.loss(nnx.merge(graph, params)(inputs), targets)
+        params: optax.Params,
+        statistics: optax.Params,
+        inputs: jax.Array,
+        targets: jax.Array,
+        seeds: jax.Array,
+    ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array], dict[str, jax.Array]]]:
+        context = Context(train=True, seeds=seeds)
+        outputs = nnx.merge(graph, params, statistics)(inputs, context)
+        loss, metrics = objective.loss(outputs, targets)
+        sown = context.sown
+        return loss + sown.loss, (loss, metrics | sown.report, sown.statistics)
 
-    def sampled_loss_fn(params: optax.Params, inputs: jax.Array, noise: jax.Array) -> jax.Array:
-        return objective.sampled_loss(nnx.merge(graph, params)(inputs), noise)
+    def sampled_loss_fn(
+        params: optax.Params,
+        statistics: optax.Params,
+        inputs: jax.Array,
+        noise: jax.Array,
+        seeds: jax.Array,
+    ) -> jax.Array:
+        context = Context(train=True, seeds=seeds)
+        outputs = nnx.merge(graph, params, statistics)(inputs, context)
+        return objective.sampled_loss(outputs, noise)
 
     def update(state: _State, batch: Batch, rate: jax.Array) -> tuple[_State, StepResult]:
         # Of parameters that count as each device's own, gradients are so too.
-        local = jax.lax.pcast(state.params, _AXIS, to="varying")
-        value_and_grad = partial(jax.value_and_grad(loss_fn, has_aux=True), local)
-        (loss, metrics), grads = _mean(value_and_grad, micro_batches, batch.inputs, batch.targets)
+        local = jax.lax.pcast((state.params, state.statistics), _AXIS, to="varying")
+        grad = partial(jax.grad(loss_fn, has_aux=True), *local)
+        grads, (loss, metrics, statistics) = _mean(
+            grad, micro_batches, batch.inputs, batch.targets, batch.seeds
+        )
         curvature = None
         if batch.noise is not None:
-            grad = partial(jax.grad(sampled_loss_fn), local)
-            sampled = _mean(grad, micro_batches, batch.inputs, batch.noise)
+            grad = partial(jax.grad(sampled_loss_fn), *local)
+            sampled = _mean(grad, micro_batches, batch.inputs, batch.noise, batch.seeds)
             curvature = gauss_newton_bartlett(
                 jax.lax.pmean(sampled, _AXIS), config.data.global_batch_size
             )
@@ -195,8 +217,9 @@ def _compile_update(
             mask=matrices,
             curvature=curvature,
         )
-        result = StepResult(*jax.lax.pmean((loss, metrics), _AXIS))
-        return _State(params, gradients_state, optimizer_state), result
+        loss, metrics, statistics = jax.lax.pmean((loss, metrics, statistics), _AXIS)
+        new = with_statistics(state.statistics, statistics)
+        return _State(params, new, gradients_state, optimizer_state), StepResult(loss, metrics)
 
     everywhere, shared = PartitionSpec(), PartitionSpec(_AXIS)
     return jax.jit(
