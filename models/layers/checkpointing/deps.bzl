@@ -2,6 +2,6 @@
 
 DEPS = {
     "flax_layer.py": ["//kernels:jax_derivatives", "//models:context", "@pip//:jax"],
-    "layer_test.py": [":flax_layer", ":torch_layer", "//kernels/attention:jax_op", "//kernels/attention:torch_calls", "//kernels/attention:torch_op", "//models:context", "//models/layers/dropout:flax_layer", "//models/layers/dropout:torch_layer", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
+    "layer_test.py": [":flax_layer", ":torch_layer", "//kernels/attention:jax_op", "//kernels/attention:torch_op", "//models:context", "//models/layers/dropout:flax_layer", "//models/layers/dropout:torch_layer", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
     "torch_layer.py": ["//models:context", "@pip//:torch"],
 }

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from kernels.attention import torch_calls
+from kernels.attention import torch_op
 from kernels.attention.jax_op import attention as jax_attention
-from kernels.attention.torch_op import attention as torch_attention
 from models.context import Context
 from models.layers.checkpointing import flax_layer, torch_layer
 from models.layers.dropout import flax_layer as flax_dropout
@@ -31,7 +30,7 @@ def _flax_block(x: jax.Array, context: Context) -> jax.Array:
 
 
 def _torch_block(x: torch.Tensor, context: Context) -> torch.Tensor:
-    y = torch.tanh(torch_attention(x, x, x))
+    y = torch.tanh(torch_op.attention(x, x, x))
     context.sow_loss("loss", y.mean())
     context.sow_metric("metric", y.max())
     context.sown.statistics["statistic"] = y.sum(dim=(0, 1))
@@ -76,12 +75,12 @@ def test_attention_is_computed_again_under_full_alone(
     lowered = jax.jit(lambda: _of_flax(policy)[0]).lower().as_text()
     assert lowered.count("@hpc_attention_forward") == calls
     runs: list[str] = []
-    run = torch_calls._run
+    run = torch_op.torch_calls._run
 
     def counting(name: str, *args: Any) -> None:
         runs.append(name)
         run(name, *args)
 
-    monkeypatch.setattr(torch_calls, "_run", counting)
+    monkeypatch.setattr(torch_op.torch_calls, "_run", counting)
     _of_torch(policy)
     assert runs.count("forward") == calls
