@@ -21,12 +21,17 @@ class ExampleSpec(NamedTuple):
         input_shape: Of the input of one example, such as `(height, width, channels)`.
         input_dtype: NumPy's name of the type of its values.
         num_classes: Targets are whole numbers in [0, num_classes); None: they are something else.
+        target_shape: Of the target of one example: `()` for one class, `(seq_len,)` for one at each
+            position, of which negative ones are not to be learnt, such as those of padding.
+        target_dtype: NumPy's name of the type of its values.
     """
 
     unit: str
     input_shape: tuple[int, ...]
     input_dtype: str
     num_classes: int | None
+    target_shape: tuple[int, ...] = ()
+    target_dtype: str = "int32"
 
 
 @dataclass(frozen=True)

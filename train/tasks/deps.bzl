@@ -2,5 +2,5 @@
 
 DEPS = {
     "table.py": [":task", "//train/tasks/classification:task"],
-    "task.py": ["//base:config", "//data:dataset", "//models:network", "@pip//:numpy"],
+    "task.py": ["//base:config", "//data:dataset", "//models:initializers", "//models:network", "@pip//:numpy"],
 }

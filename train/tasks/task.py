@@ -8,6 +8,7 @@ import numpy as np
 
 from base.config import Section
 from data.dataset import ExampleSpec
+from models.initializers import Shape
 from models.network import Signature
 
 Loss = TypeVar("Loss", bound=Section)
@@ -37,7 +38,8 @@ class Task(Generic[Loss]):
     Attributes:
         name: In configurations, `task`.
         loss: The section `loss` of a configuration.
-        check: Raises a ValueError if a model of a signature cannot learn it from such examples.
+        output_shape: What a model has to give of one of such examples; raises a ValueError if they
+            cannot be learnt from.
         noise: Draws what `Objective.sampled_loss` needs for so many examples, float32 `[n, ...]`.
         evaluate: The metrics, by name, of outputs `[n, ...]` for targets `[n, ...]`.
         flax: The objective in JAX. Imports JAX.
@@ -46,8 +48,27 @@ class Task(Generic[Loss]):
 
     name: str
     loss: type[Loss]
-    check: Callable[[Signature, ExampleSpec], None]
+    output_shape: Callable[[ExampleSpec], Shape]
     noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
     evaluate: Callable[[np.ndarray, np.ndarray], dict[str, float]]
     flax: Callable[[Loss], Objective]
     torch: Callable[[Loss], Objective]
+
+    def check(self, signature: Signature, examples: ExampleSpec) -> None:
+        """Checks that a model of a signature can learn it from such examples.
+
+        Raises:
+            ValueError: It cannot.
+        """
+        takes, gives = signature
+        needed = self.output_shape(examples)
+        if (takes.shape, takes.dtype, gives.shape) != (
+            examples.input_shape,
+            examples.input_dtype,
+            needed,
+        ):
+            raise ValueError(
+                f"takes {takes.dtype} {list(takes.shape)} and gives {list(gives.shape)}, but needs "
+                f"to take {examples.input_dtype} {list(examples.input_shape)}, as the "
+                f"{examples.unit} are, and to give {list(needed)}, for task {self.name!r}"
+            )

@@ -3,6 +3,6 @@
 DEPS = {
     "evaluation.py": ["@pip//:numpy"],
     "flax_objective.py": ["//optim/jax:curvature", "//train/tasks:task", "@pip//:jax", "@pip//:optax"],
-    "task.py": [":evaluation", ":flax_objective", ":torch_objective", "//base:config", "//data:dataset", "//models:network", "//train/tasks:task", "@pip//:numpy", "@pip//:pydantic"],
+    "task.py": [":evaluation", ":flax_objective", ":torch_objective", "//base:config", "//data:dataset", "//models:initializers", "//models:network", "//train/tasks:task", "@pip//:numpy", "@pip//:pydantic"],
     "torch_objective.py": ["//optim/torch:curvature", "//train/tasks:task", "@pip//:torch"],
 }

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from base.config import Section
 from data.dataset import ExampleSpec
+from models.initializers import Shape
 from models.network import Signature
 from train.tasks.classification.evaluation import evaluate
 from train.tasks.task import Objective, Task
@@ -16,19 +17,13 @@ class CrossEntropy(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
 
 
-def _check(signature: Signature, examples: ExampleSpec) -> None:
-    takes, gives = signature
-    fits = (
-        takes.shape == examples.input_shape
-        and takes.dtype == examples.input_dtype
-        and gives.shape == (examples.num_classes,)
-    )
-    if not fits:
+def _output_shape(examples: ExampleSpec) -> Shape:
+    if examples.num_classes is None or examples.target_shape:
         raise ValueError(
-            f"takes {takes.dtype} {list(takes.shape)} and gives {list(gives.shape)}, but needs "
-            f"to take {examples.input_dtype} {list(examples.input_shape)}, as the {examples.unit} "
-            f"are, and to give [{examples.num_classes}], one for each class"
+            f"has targets {examples.target_dtype} {list(examples.target_shape)}, but task "
+            "'classification' needs one class for each example"
         )
+    return (examples.num_classes,)
 
 
 def _noise(signature: Signature, num_examples: int, rng: np.random.Generator) -> np.ndarray:
@@ -51,7 +46,7 @@ def _torch(loss: CrossEntropy) -> Objective:
 CLASSIFICATION = Task(
     name="classification",
     loss=CrossEntropy,
-    check=_check,
+    output_shape=_output_shape,
     noise=_noise,
     evaluate=evaluate,
     flax=_flax,
