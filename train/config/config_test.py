@@ -121,7 +121,8 @@ def test_refuses_a_model_that_does_not_fit_the_data(tmp_path: Path) -> None:
     message = _refusal(_write(tmp_path / "run.yaml", content))
     assert (
         "  model.config: for data.source 'digits': takes float32 [8, 8, 1] and gives [11], but "
-        "needs to take float32 [8, 8, 1], as the images are, and to give [10], for task 'classification'"
+        "needs to take float32 [8, 8, 1], as the images are, and to give [10], for "
+        "task 'classification'"
     ) in message
 
 
