@@ -4,5 +4,6 @@ from typing import Any
 
 from data.dataset import Source
 from data.sources.digits import DIGITS
+from data.sources.mnist10k import MNIST10K
 
-SOURCES: dict[str, Source[Any]] = {source.name: source for source in (DIGITS,)}
+SOURCES: dict[str, Source[Any]] = {source.name: source for source in (DIGITS, MNIST10K)}

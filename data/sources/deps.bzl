@@ -1,8 +1,11 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "digits.py": ["//base:config", "//data:dataset", "@pip//:numpy", "@pip//:scikit_learn"],
+    "digits.py": ["//base:config", "//data:dataset", "//data:stratified", "@pip//:numpy", "@pip//:scikit_learn"],
     "digits_test.py": [":digits", "//data:dataset", "@pip//:numpy", "@pip//:scikit_learn"],
+    "mnist10k.py": ["//base:config", "//data:dataset", "//data:stratified", "@pip//:numpy"],
+    "mnist10k_pack.py": ["@pip//:numpy"],
+    "mnist10k_test.py": [":mnist10k", ":mnist10k_pack", "//data:dataset", "@pip//:numpy", "@pip//:pytest"],
     "stdlib_text.py": ["//base:seeds", "@pip//:numpy"],
     "stdlib_text_test.py": [":stdlib_text", "@pip//:numpy", "@pip//:pytest"],
 }

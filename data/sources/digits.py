@@ -7,7 +7,8 @@ Learning Repository, 1998, https://doi.org/10.24432/C50P49 (the test part, as in
 import numpy as np
 
 from base.config import Section
-from data.dataset import Dataset, ExampleSpec, Source, Split
+from data.dataset import Dataset, ExampleSpec, Source
+from data.stratified import stratified_split
 
 IMAGE_SHAPE = (8, 8, 1)
 NUM_CLASSES = 10
@@ -31,11 +32,7 @@ def load() -> Dataset:
     source = load_digits()
     images = (source.images / _MAX_GREY).astype(np.float32)[..., np.newaxis]
     labels = source.target.astype(np.int32)
-    is_test = _stratified_mask(labels, _NUM_TEST, np.random.default_rng(_SPLIT_SEED))
-    return Dataset(
-        train=Split(images[~is_test], labels[~is_test]),
-        test=Split(images[is_test], labels[is_test]),
-    )
+    return stratified_split(images, labels, num_test=_NUM_TEST, seed=_SPLIT_SEED)
 
 
 def _load(options: DigitsOptions) -> Dataset:
@@ -44,16 +41,6 @@ def _load(options: DigitsOptions) -> Dataset:
 
 def _describe(options: DigitsOptions) -> ExampleSpec:
     return ExampleSpec("images", IMAGE_SHAPE, "float32", NUM_CLASSES)
-
-
-def _stratified_mask(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Marks `count` examples so that each class has its share, to within one example."""
-    order = rng.permutation(len(labels))
-    by_class = order[np.argsort(labels[order], kind="stable")]  # classes in turn, shuffled inside
-    mask = np.zeros(len(labels), dtype=bool)
-    # Evenly spaced positions of a list sorted by class take from every class in proportion.
-    mask[by_class[np.arange(count) * len(labels) // count]] = True
-    return mask
 
 
 DIGITS = Source("digits", DigitsOptions, _describe, _load, libraries=("scikit-learn",))
