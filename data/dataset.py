@@ -12,6 +12,8 @@ from base.config import Section
 
 Options = TypeVar("Options", bound=Section)
 
+_DIGEST_ROWS = 1024
+
 
 class ExampleSpec(NamedTuple):
     """What the examples of a source are, known before any is loaded.
@@ -67,7 +69,10 @@ class Dataset:
         sha256 = hashlib.sha256()
         for split in (self.train, self.test):
             for array in (split.inputs, split.targets):
-                sha256.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+                # In parts: of windows that overlap, the whole is many times what memory holds.
+                for start in range(0, len(array), _DIGEST_ROWS):
+                    part = array[start : start + _DIGEST_ROWS]
+                    sha256.update(part.astype(part.dtype.newbyteorder("<"), copy=False).tobytes())
         return sha256.hexdigest()
 
 

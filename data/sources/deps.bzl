@@ -1,11 +1,13 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
+    "compressed_text.py": [":stdlib_text", "@pip//:numpy"],
+    "compressed_text_test.py": [":compressed_text", ":stdlib_text", "@pip//:numpy"],
     "digits.py": ["//base:config", "//data:dataset", "//data:stratified", "@pip//:numpy", "@pip//:scikit_learn"],
     "digits_test.py": [":digits", "//data:dataset", "@pip//:numpy", "@pip//:scikit_learn"],
     "mnist10k.py": ["//base:config", "//data:dataset", "//data:stratified", "@pip//:numpy"],
     "mnist10k_pack.py": ["@pip//:numpy"],
     "mnist10k_test.py": [":mnist10k", ":mnist10k_pack", "//data:dataset", "@pip//:numpy", "@pip//:pytest"],
-    "stdlib_text.py": ["//base:seeds", "@pip//:numpy"],
+    "stdlib_text.py": ["//base:config", "//base:seeds", "//data:dataset", "@pip//:numpy", "@pip//:pydantic"],
     "stdlib_text_test.py": [":stdlib_text", "@pip//:numpy", "@pip//:pytest"],
 }

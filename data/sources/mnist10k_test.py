@@ -1,6 +1,6 @@
 """The images are those of the npm package, and their split is fixed, disjoint and stratified."""
 
-from importlib import resources
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,7 @@ def test_an_image_looks_like_its_digit() -> None:
 
 
 def test_says_what_makes_the_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
     with pytest.raises(mnist10k.ImagesNotFoundError, match=r"build //data/sources:mnist10k "):
         mnist10k.load()
 

@@ -15,8 +15,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from pydantic import Field
 
+from base.config import MAX_INTEGER, Section
 from base.seeds import stream
+from data.dataset import Dataset, ExampleSpec, Source, Split
+
+NUM_BYTES = 256
+MAX_SEQ_LEN = 65536
 
 _LEFT_OUT = frozenset(
     {
@@ -38,6 +45,31 @@ _LEFT_OUT = frozenset(
 # Written when Python is built: different on each machine.
 _BUILD_TIME_PREFIX = "_sysconfigdata"
 _FILES_TO_ONE_HELD_OUT = 20
+
+
+class StdlibTextOptions(Section):
+    """How the text is cut into examples: windows of it, and for each byte the one that follows."""
+
+    seq_len: int = Field(default=256, ge=1, le=MAX_SEQ_LEN, description="bytes in an example")
+    stride: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="bytes from the start of one example to train on to that of the next; null: "
+        "seq_len, so that no byte is predicted twice an epoch",
+    )
+    max_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="read no more of the library's source, for both splits together; null: all",
+    )
+    max_held_out_bytes: int | None = Field(
+        default=None,
+        ge=2,
+        le=MAX_INTEGER,
+        description="evaluate on no more than the start of the held-out text; null: on all of it",
+    )
 
 
 class StdlibNotFoundError(RuntimeError):
@@ -128,6 +160,52 @@ def load(root: Path | None = None, *, max_bytes: int | None = None) -> StdlibTex
     return StdlibText(train, held_out)
 
 
+def held_out_text(options: StdlibTextOptions) -> np.ndarray:
+    """Returns `[num_bytes]` uint8, the held-out text: all but its first byte are predicted, once.
+
+    It is cut to whole windows. What a compressor makes of it compares with a model's loss.
+
+    Raises:
+        StdlibNotFoundError: The text is not there, or is too short for one window.
+    """
+    return _held_out(load(max_bytes=options.max_bytes), options)
+
+
+def _held_out(text: StdlibText, options: StdlibTextOptions) -> np.ndarray:
+    limited = text.held_out[: options.max_held_out_bytes]
+    num_windows = (len(limited) - 1) // options.seq_len
+    if num_windows < 1:
+        raise StdlibNotFoundError(
+            f"data.options: the held-out text has {len(limited)} bytes, too few for a window of "
+            f"seq_len {options.seq_len} and the byte after it; lower seq_len, or raise max_bytes "
+            "or max_held_out_bytes"
+        )
+    return limited[: num_windows * options.seq_len + 1]
+
+
+def _load(options: StdlibTextOptions) -> Dataset:
+    text = load(max_bytes=options.max_bytes)
+    return Dataset(
+        train=_next_bytes(text.train, options.seq_len, options.stride or options.seq_len),
+        test=_next_bytes(_held_out(text, options), options.seq_len, options.seq_len),
+    )
+
+
+def _next_bytes(text: np.ndarray, seq_len: int, stride: int) -> Split:
+    """Makes examples of a text; they are views of one copy of it, however much they overlap."""
+    _check_fits(text, seq_len)
+    wide = text.astype(np.int32)
+    inputs, targets = (
+        sliding_window_view(part, seq_len)[::stride] for part in (wide[:-1], wide[1:])
+    )
+    return Split(inputs, targets)
+
+
+def _describe(options: StdlibTextOptions) -> ExampleSpec:
+    shape = (options.seq_len,)
+    return ExampleSpec("windows", shape, "int32", NUM_BYTES, target_shape=shape)
+
+
 def spread_windows(text: np.ndarray, count: int, seq_len: int) -> np.ndarray:
     """Returns `[count, seq_len + 1]` uint8, windows at even distances: a fixed sample of a text.
 
@@ -167,3 +245,6 @@ def _check_fits(text: np.ndarray, seq_len: int) -> None:
 
 def _cut(text: np.ndarray, starts: np.ndarray, seq_len: int) -> np.ndarray:
     return text[starts[:, np.newaxis] + np.arange(seq_len + 1)]
+
+
+STDLIB_TEXT = Source("stdlib_text", StdlibTextOptions, _describe, _load)

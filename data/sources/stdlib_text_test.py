@@ -5,9 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.lib.array_utils import byte_bounds
 
 from data.sources import stdlib_text
-from data.sources.stdlib_text import StdlibNotFoundError, Windows, spread_windows
+from data.sources.stdlib_text import (
+    STDLIB_TEXT,
+    StdlibNotFoundError,
+    StdlibTextOptions,
+    Windows,
+    held_out_text,
+    spread_windows,
+)
 
 
 def _library(root: Path, num_files: int = 100) -> dict[str, bytes]:
@@ -119,3 +127,51 @@ def test_spread_windows_cover_the_text() -> None:
 def test_text_cannot_be_written() -> None:
     text = stdlib_text.load(max_bytes=10**6)
     assert not text.train.flags.writeable and not text.held_out.flags.writeable
+
+
+def _examples(**options: int | None) -> tuple[np.ndarray, StdlibTextOptions]:
+    given = StdlibTextOptions.model_validate({"max_bytes": 10**6, **options})
+    return stdlib_text.load(max_bytes=10**6).train, given
+
+
+def test_a_target_is_the_byte_that_follows() -> None:
+    text, options = _examples(seq_len=10)
+    train = STDLIB_TEXT.load(options).train
+    assert train.inputs.dtype == train.targets.dtype == np.int32
+    assert train.inputs.shape == train.targets.shape == ((len(text) - 1) // 10, 10)
+    np.testing.assert_array_equal(train.inputs[7], text[70:80])
+    np.testing.assert_array_equal(train.targets[7], text[71:81])
+
+
+def test_windows_may_overlap_and_take_no_memory_for_it() -> None:
+    text, options = _examples(seq_len=100, stride=1)
+    train = STDLIB_TEXT.load(options).train
+    assert len(train) == len(text) - 100
+    np.testing.assert_array_equal(train.targets[123], text[124:224])
+    low, high = byte_bounds(train.inputs)
+    assert high - low < 5e6 < train.inputs.nbytes
+    assert not train.inputs.flags.writeable
+
+
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_held_out_bytes_are_predicted_once_each(limit: int | None) -> None:
+    _, options = _examples(seq_len=64, max_held_out_bytes=limit)
+    text, test = held_out_text(options), STDLIB_TEXT.load(options).test
+    np.testing.assert_array_equal(test.targets.ravel(), text[1:])
+    np.testing.assert_array_equal(test.inputs.ravel(), text[:-1])
+    whole = stdlib_text.load(max_bytes=10**6).held_out
+    assert whole.tobytes().startswith(text.tobytes())
+    assert 0 <= min(len(whole), limit or len(whole)) - len(text) < 64
+
+
+def test_says_what_fits_a_text_that_is_too_short() -> None:
+    with pytest.raises(StdlibNotFoundError, match=r"has 50 bytes, too few .* seq_len 64"):
+        STDLIB_TEXT.load(_examples(seq_len=64, max_held_out_bytes=50)[1])
+
+
+def test_is_described_as_it_is() -> None:
+    _, options = _examples(seq_len=32)
+    spec, train = STDLIB_TEXT.describe(options), STDLIB_TEXT.load(options).train
+    assert (spec.input_shape, spec.target_shape) == (train.inputs[0].shape, train.targets[0].shape)
+    assert (spec.input_dtype, spec.target_dtype) == (train.inputs.dtype, train.targets.dtype)
+    assert spec.num_classes == 256
