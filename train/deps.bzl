@@ -8,7 +8,7 @@ DEPS = {
     "data_parallel.py": [":events", "//base:seeds", "//comm:compression", "//comm:wire", "//kernels/quantize:contract", "//train/config:schema"],
     "data_parallel_test.py": [":data_parallel", "//base:seeds", "//comm:compression", "//comm:wire", "//kernels/quantize:contract", "//train/config:schema", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],
     "ended_runs_test.py": ["//train/testing:trainer_programs", "@pip//:pytest"],
-    "evaluation.py": ["//data:dataset", "//models:network", "//train/tasks:task", "@pip//:numpy"],
+    "evaluation.py": ["//data:dataset", "//models:network", "//train/tasks:task"],
     "evaluation_test.py": [":evaluation", "//data:dataset", "//train/tasks/classification:task", "@pip//:numpy", "@pip//:pytest", "@pip//:scikit_learn"],
     "loop.py": [":data_parallel", ":evaluation", ":events", ":meter", ":publication", ":recipe", "//base:provenance", "//data:dataset", "//data:prefetch", "//data:source", "//models:weights", "//train/backends:backend", "//train/config:schema", "//train/tasks:table", "@pip//:numpy"],
     "main_flax.py": [":cli", "//base:interrupts"],

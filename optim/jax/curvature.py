@@ -21,12 +21,12 @@ def sample_labels(logits: jax.Array, gumbel: jax.Array) -> jax.Array:
     return jnp.argmax(jax.lax.stop_gradient(logits) + gumbel, axis=-1)
 
 
-def gauss_newton_bartlett(grads: optax.Params, batch_size: int) -> optax.Params:
+def gauss_newton_bartlett(grads: optax.Params, batch_size: jax.typing.ArrayLike) -> optax.Params:
     """Returns the estimate of the Gauss-Newton matrix's diagonal.
 
     Args:
       grads: Gradients of the mean cross-entropy to sampled labels, the mean over all devices.
-      batch_size: Labels sampled, on all devices.
+      batch_size: Labels sampled, on all devices; may be traced.
 
     Returns:
       A tree like the gradients, of float32 at least: a square in float16 may be 0 or inf.

@@ -35,7 +35,7 @@ def sample_labels(logits: torch.Tensor, gumbel: torch.Tensor | None = None) -> t
     return (logits.detach() + gumbel).argmax(dim=-1)
 
 
-def gauss_newton_bartlett(batch_size: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def gauss_newton_bartlett(batch_size: float) -> Callable[[torch.Tensor], torch.Tensor]:
     """Returns the estimate of the Gauss-Newton matrix's diagonal.
 
     Of the gradient of the mean cross-entropy to sampled labels, over `batch_size` of them, those of

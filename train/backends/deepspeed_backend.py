@@ -80,9 +80,10 @@ class DeepSpeedBackend:
             None if array is None else torch.from_numpy(array).to(self._engine.device)
             for array in batch
         )
+        shares, num_targets = self._shares(targets)
         if noise is not None:
-            self._estimate_curvature(inputs, noise, seeds)
-        result, statistics = self._update(self._objective.loss, inputs, targets, seeds)
+            self._estimate_curvature(num_targets, inputs, seeds, shares, targets, noise)
+        result, statistics = self._update(self._objective.loss, inputs, seeds, shares, targets)
         self._set_statistics(statistics)
         return result
 
@@ -103,6 +104,22 @@ class DeepSpeedBackend:
     def sent(self, num_steps: int) -> Wire | None:
         return self._wire
 
+    def _shares(self, targets: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Returns what each micro-batch's means count for, and the weight of all; collective.
+
+        1 is the mean over the micro-batches of all ranks. So the mean of means, each times what it
+        counts for, is the mean over the whole batch.
+        """
+        micro_batches = self._engine.gradient_accumulation_steps()
+        weight = self._objective.weight
+        if weight is None:
+            return torch.ones(micro_batches), float(self._engine.train_batch_size())
+        weights = torch.stack([weight(part) for part in targets.chunk(micro_batches)])
+        total = weights.sum()
+        distributed.all_reduce(total)
+        parts = micro_batches * distributed.get_world_size()
+        return weights * parts / total.clamp(min=1.0), float(total)
+
     def _update(
         self,
         loss_fn: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]],
@@ -111,8 +128,8 @@ class DeepSpeedBackend:
         """Updates once, from micro-batches whose gradients the engine accumulates; collective.
 
         Args:
-            loss_fn: Of outputs and targets.
-            *batch: Inputs, targets and seeds.
+            loss_fn: Of outputs, targets and what else there is of the batch.
+            *batch: Inputs, seeds, what each micro-batch counts for, targets and what else there is.
 
         Returns:
             The result, and the statistics that the network sowed.
@@ -120,12 +137,14 @@ class DeepSpeedBackend:
         micro_batches = self._engine.gradient_accumulation_steps()
         results, statistics = [], []
         parts = (tensor.chunk(micro_batches) for tensor in batch)
-        for inputs, targets, seeds in zip(*parts, strict=True):
+        for inputs, seeds, share, *rest in zip(*parts, strict=True):
             context = Context(train=True, seeds=seeds)
-            loss, metrics = loss_fn(self._engine(inputs, context), targets)
+            loss, metrics = loss_fn(self._engine(inputs, context), *rest)
+            loss, *values = (mean * share[0] for mean in (loss, *metrics.values()))
             sown = context.sown
             self._engine.backward(loss + sown.loss)
             self._engine.step()  # after the last one
+            metrics = dict(zip(metrics, values, strict=True))
             results.append({"loss": loss, **metrics, **sown.report})
             statistics.append(sown.statistics)
         means = _means(results)
@@ -137,19 +156,20 @@ class DeepSpeedBackend:
             distributed.all_reduce(new)
             self._engine.module.get_buffer(name).copy_(new / distributed.get_world_size())
 
-    def _estimate_curvature(
-        self, inputs: torch.Tensor, noise: torch.Tensor, seeds: torch.Tensor
-    ) -> None:
-        """Has the optimizer estimate the Hessian's diagonal, of targets the model would give."""
+    def _estimate_curvature(self, num_targets: float, *batch: torch.Tensor) -> None:
+        """Has the optimizer estimate the Hessian's diagonal, of targets the model would give.
 
-        def sampled_loss(
-            outputs: torch.Tensor, noise: torch.Tensor
-        ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-            return self._objective.sampled_loss(outputs, noise), {}
+        Args:
+            num_targets: How many are drawn, on all ranks.
+            *batch: As of `_update`, with noise at the end.
+        """
 
-        estimate = gauss_newton_bartlett(self._engine.train_batch_size())
+        def sampled_loss(*args: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            return self._objective.sampled_loss(*args), {}
+
+        estimate = gauss_newton_bartlett(num_targets)
         with self._optimizer.estimating_curvature(estimate), _without_clipping(self._engine):
-            self._update(sampled_loss, inputs, noise, seeds)
+            self._update(sampled_loss, *batch)
 
 
 def _start_engine(

@@ -1,6 +1,6 @@
 """What a task is to those who train: one record, the same for every task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -21,14 +21,31 @@ class Objective(NamedTuple):
     """What training minimises and measures, in one framework.
 
     Attributes:
-        loss: `(outputs, targets)` of a batch to `(loss, metrics)`: the mean loss over examples in
-            nats, [], and means by name, [] each.
-        sampled_loss: `(outputs, noise)` of a batch to the mean loss [] where targets are drawn from
-            what the model itself predicts, for the Gauss-Newton-Bartlett estimate of curvature.
+        loss: `(outputs, targets)` of a batch to `(loss, metrics)`: the mean loss, [], and means by
+            name, [] each.
+        sampled_loss: `(outputs, targets, noise)` of a batch to the mean loss [] where targets are
+            drawn from what the model itself predicts, for the Gauss-Newton-Bartlett estimate of
+            curvature. Of `targets` only those that do not count are heeded.
+        weight: `targets` of a batch to the number of things [] that its means are over, such as
+            tokens that are no padding; means over several batches are weighted by it. None: it is
+            the number of examples.
     """
 
     loss: Callable[[Array, Array], tuple[Array, dict[str, Array]]]
-    sampled_loss: Callable[[Array, Array], Array]
+    sampled_loss: Callable[[Array, Array, Array], Array]
+    weight: Callable[[Array], Array] | None = None
+
+
+class Measured(NamedTuple):
+    """What was measured of a batch of predictions; such parts of a whole add up.
+
+    Attributes:
+        sums: Of each metric by name.
+        weight: Number of things that the sums are over, such as examples; a metric is sum / weight.
+    """
+
+    sums: Mapping[str, float]
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,7 @@ class Task(Generic[Loss]):
         output_shape: What a model has to give of one of such examples; raises a ValueError if they
             cannot be learnt from.
         noise: Draws what `Objective.sampled_loss` needs for so many examples, float32 `[n, ...]`.
-        evaluate: The metrics, by name, of outputs `[n, ...]` for targets `[n, ...]`.
+        measure: Outputs `[n, ...]` and targets `[n, ...]` to what the held-out metrics are made of.
         flax: The objective in JAX. Imports JAX.
         torch: The objective in PyTorch. Imports PyTorch.
     """
@@ -50,7 +67,7 @@ class Task(Generic[Loss]):
     loss: type[Loss]
     output_shape: Callable[[ExampleSpec], Shape]
     noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
-    evaluate: Callable[[np.ndarray, np.ndarray], dict[str, float]]
+    measure: Callable[[np.ndarray, np.ndarray], Measured]
     flax: Callable[[Loss], Objective]
     torch: Callable[[Loss], Objective]
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from train.tasks.task import Measured
 
-def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+
+def measure(logits: np.ndarray, labels: np.ndarray) -> Measured:
     """Measures predictions.
 
     Args:
@@ -16,7 +18,7 @@ def evaluate(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     logits = logits.astype(np.float64)
     target_logits = np.take_along_axis(logits, labels[:, np.newaxis], axis=1)[:, 0]
     losses = np.logaddexp.reduce(logits, axis=1) - target_logits
-    return {
-        "accuracy": float(np.mean(logits.argmax(axis=1) == labels)),
-        "loss_nats": float(np.mean(losses)),
-    }
+    correct = logits.argmax(axis=1) == labels
+    return Measured(
+        {"accuracy": float(correct.sum()), "loss_nats": float(losses.sum())}, len(labels)
+    )

@@ -16,8 +16,8 @@ def objective(*, label_smoothing: float) -> Objective:
         accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
         return optax.softmax_cross_entropy(logits, targets).mean(), {"accuracy": accuracy}
 
-    def sampled_loss(logits: jax.Array, noise: jax.Array) -> jax.Array:
-        labels = sample_labels(logits, noise)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    def sampled_loss(logits: jax.Array, labels: jax.Array, noise: jax.Array) -> jax.Array:
+        sampled = sample_labels(logits, noise)
+        return optax.softmax_cross_entropy_with_integer_labels(logits, sampled).mean()
 
     return Objective(loss, sampled_loss)

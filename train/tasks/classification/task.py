@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.classification.evaluation import evaluate
+from train.tasks.classification.evaluation import measure
 from train.tasks.task import Objective, Task
 
 
@@ -48,7 +48,7 @@ CLASSIFICATION = Task(
     loss=CrossEntropy,
     output_shape=_output_shape,
     noise=_noise,
-    evaluate=evaluate,
+    measure=measure,
     flax=_flax,
     torch=_torch,
 )

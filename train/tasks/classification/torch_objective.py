@@ -19,7 +19,9 @@ def objective(*, label_smoothing: float) -> Objective:
             {"accuracy": accuracy},
         )
 
-    def sampled_loss(logits: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    def sampled_loss(
+        logits: torch.Tensor, labels: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
         return F.cross_entropy(logits, sample_labels(logits, noise))
 
     return Objective(loss, sampled_loss)

@@ -1,0 +1,40 @@
+"""The squared error in PyTorch; `flax_objective.py` is its twin."""
+
+import math
+
+import torch
+
+from train.tasks.task import Objective
+
+
+def objective(*, huber_delta: float | None) -> Objective:
+    """Returns the loss of outputs `[batch, num_targets]` for targets alike, with `mae` and `mse`.
+
+    The sampled loss has targets drawn from the normal distribution of deviation 1 around each
+    output; the mean square of its gradient is the diagonal of the Gauss-Newton matrix of the
+    squared error, which is at least that of the Huber loss.
+
+    Reference: Huber, "Robust Estimation of a Location Parameter", 1964; twice his, so that it is
+    the squared error near 0.
+    """
+
+    def loss(
+        outputs: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        errors = outputs - targets
+        squares, sizes = errors**2, errors.abs()
+        terms = squares
+        if huber_delta is not None:
+            linear = 2 * huber_delta * sizes - huber_delta**2
+            terms = torch.where(sizes <= huber_delta, squares, linear)
+        return terms.mean(), {"mae": sizes.mean(), "mse": squares.mean()}
+
+    def sampled_loss(
+        outputs: torch.Tensor, targets: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        # The error of a sample is its noise: half the square's gradient is noise times that of the
+        # output. The second derivative of the mean square of num_targets errors is 2 / num_targets.
+        slopes = noise * math.sqrt(2 / outputs.shape[-1])
+        return (slopes * outputs).sum(dim=-1).mean()
+
+    return Objective(loss, sampled_loss)
