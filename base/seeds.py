@@ -22,6 +22,8 @@ STREAMS = {
     "label noise": ("step",),
     "sampled labels": (),
     "text windows": ("step",),
+    "drawn task": (),
+    "drawn examples": ("split",),
     "gradient rounding": (),
 }
 

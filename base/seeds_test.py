@@ -63,7 +63,7 @@ def test_a_stream_is_the_same_everywhere() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((0, "dropout"), ValueError, "no random stream is named 'dropout'; expected one of"),
+        ((0, "weather"), ValueError, "no random stream is named 'weather'; expected one of"),
         ((0, "batch order"), ValueError, r"counts \['epoch'\], got \[\]"),
         ((0, "initial weights", 1), ValueError, r"counts \[\], got \[1\]"),
         ((-1, "initial weights"), ValueError, "must not be negative, got -1"),

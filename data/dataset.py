@@ -12,6 +12,9 @@ from base.config import Section
 
 Options = TypeVar("Options", bound=Section)
 
+# Fills up sequences of tokens; as a target, it is not to be learnt.
+PADDING = -1
+
 _DIGEST_ROWS = 1024
 
 
@@ -26,6 +29,8 @@ class ExampleSpec(NamedTuple):
         target_shape: Of the target of one example: `()` for one class, `(seq_len,)` for one at each
             position, of which negative ones are not to be learnt, such as those of padding.
         target_dtype: NumPy's name of the type of its values.
+        is_padded: Inputs are sequences of tokens, `(seq_len,)`, of which some are shorter and
+            end in `PADDING`.
     """
 
     unit: str
@@ -34,6 +39,7 @@ class ExampleSpec(NamedTuple):
     num_classes: int | None
     target_shape: tuple[int, ...] = ()
     target_dtype: str = "int32"
+    is_padded: bool = False
 
 
 @dataclass(frozen=True)

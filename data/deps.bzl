@@ -7,6 +7,6 @@ DEPS = {
     "loader.py": [":dataset", "//base:seeds", "@pip//:numpy"],
     "loader_test.py": [":augment", ":dataset", ":loader", "@pip//:hypothesis", "@pip//:numpy", "@pip//:pytest"],
     "prefetch_test.py": [":prefetch", "@pip//:pytest"],
-    "source.py": [":dataset", "//data/sources:digits", "//data/sources:mnist10k", "//data/sources:stdlib_text"],
+    "source.py": [":dataset", "//data/sources:digits", "//data/sources:mixture", "//data/sources:mnist10k", "//data/sources:recall", "//data/sources:stdlib_text", "//data/sources:waves"],
     "stratified.py": [":dataset", "@pip//:numpy"],
 }

@@ -4,9 +4,12 @@ from typing import Any
 
 from data.dataset import Source
 from data.sources.digits import DIGITS
+from data.sources.mixture import MIXTURE
 from data.sources.mnist10k import MNIST10K
+from data.sources.recall import RECALL
 from data.sources.stdlib_text import STDLIB_TEXT
+from data.sources.waves import WAVES
 
-SOURCES: dict[str, Source[Any]] = {
-    source.name: source for source in (DIGITS, MNIST10K, STDLIB_TEXT)
-}
+_ALL: tuple[Source[Any], ...] = (DIGITS, MIXTURE, MNIST10K, RECALL, STDLIB_TEXT, WAVES)
+
+SOURCES: dict[str, Source[Any]] = {source.name: source for source in _ALL}

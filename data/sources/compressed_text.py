@@ -21,9 +21,9 @@ def bz2_bits_per_byte(text: np.ndarray) -> float:
 def report(options: StdlibTextOptions) -> str:
     """Says what the held-out text is, and what bzip2 makes of it."""
     text = held_out_text(options)
-    bits = bz2_bits_per_byte(text)
+    bits, digest = bz2_bits_per_byte(text), hashlib.sha256(text.tobytes()).hexdigest()
     return (
-        f"held-out text: {len(text):,} bytes, SHA-256 {hashlib.sha256(text.tobytes()).hexdigest()}\n"
+        f"held-out text: {len(text):,} bytes, SHA-256 {digest}\n"
         f"bz2 -9: {bits:.4f} bits per byte, which are {bits * math.log(2):.4f} nats"
     )
 
