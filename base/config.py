@@ -43,6 +43,10 @@ def _require_integer(value: object) -> object:
 STRICT_INTEGER = BeforeValidator(_require_integer)
 
 
+# For a tuple, which YAML and JSON write as a list.
+FROM_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+
+
 def one_of(names: Collection[str]) -> AfterValidator:
     """Checks that a text is one of `names`, such as the keys of a table, as they are by then."""
 
@@ -54,6 +58,28 @@ def one_of(names: Collection[str]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def refuse_unheeded(
+    section: Section, keys: Collection[str] | None = None, *, heeded: str, prefix: str = ""
+) -> None:
+    """Checks that keys are at their defaults, where nothing would heed them; for validators.
+
+    Args:
+        section: What the keys are of.
+        keys: Which; all of them, unless given.
+        heeded: When they are, such as "with kind attention".
+        prefix: Of their names in the message.
+
+    Raises:
+        ValueError: One is not.
+    """
+    for key in type(section).model_fields if keys is None else keys:
+        value = getattr(section, key)
+        if value != type(section).model_fields[key].default:
+            raise ValueError(
+                f"{prefix}{key} {shown(value)} has an effect {heeded} alone; leave it out"
+            )
 
 
 def check_section(kind: type[Kind], value: object) -> Kind:

@@ -5,7 +5,15 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from base.config import STRICT_INTEGER, Section, explain, in_path, shown
+from base.config import (
+    FROM_LIST,
+    STRICT_INTEGER,
+    Section,
+    explain,
+    in_path,
+    refuse_unheeded,
+    shown,
+)
 
 
 class _Inner(Section):
@@ -99,3 +107,29 @@ def test_sections_in_lists_and_mappings_are_named() -> None:
         "layers.0.wdith: unknown key, did you mean 'width'? (accepted: width)",
         "by_name.a.depth: unknown key, did you mean 'width'? (accepted: width)",
     ]
+
+
+class _Switched(Section):
+    on: bool = False
+    size: int = 3
+    name: str = "a"
+
+
+def test_keys_without_effect_are_refused_unless_they_are_at_their_defaults() -> None:
+    refuse_unheeded(_Switched(), heeded="with on")
+    refuse_unheeded(_Switched(on=True, size=3), ["size", "name"], heeded="with on")
+    with pytest.raises(
+        ValueError, match=r"inner\.size 4 has an effect with on alone; leave it out"
+    ):
+        refuse_unheeded(_Switched(size=4), ["size"], heeded="with on", prefix="inner.")
+
+
+class _Listed(Section):
+    sizes: Annotated[tuple[int, ...], FROM_LIST]
+
+
+def test_a_list_becomes_what_cannot_change() -> None:
+    assert _Listed.model_validate({"sizes": [1, 2]}).sizes == (1, 2)
+    assert _Listed.model_validate_json('{"sizes": [1, 2]}').sizes == (1, 2)
+    with pytest.raises(ValueError, match="valid integer"):
+        _Listed.model_validate({"sizes": [1.0]})

@@ -25,6 +25,11 @@ def constant(value: float) -> Initializer:
     return lambda shape, rng: np.full(shape, value)
 
 
+def exactly(values: np.ndarray) -> Initializer:
+    """Returns what gives these values, of the tensor's shape."""
+    return lambda shape, rng: values.reshape(shape).copy()
+
+
 def normal(stddev: float) -> Initializer:
     """Returns what draws from a normal distribution around zero."""
     return lambda shape, rng: rng.normal(0.0, stddev, shape)

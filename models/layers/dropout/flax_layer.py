@@ -50,10 +50,14 @@ def stochastic_depth(x: jax.Array, rate: float, context: Context, name: str) -> 
     return _dropped(x, ones, rate * context.stochastic_depth_scale, context, name)
 
 
+def layer_seeds(context: Context, name: str) -> jax.Array:
+    """Returns `[batch]` uint32, the seeds of the layer `name`, for a kernel that draws itself."""
+    return _mix(context.seeds_to_draw.astype(jnp.uint32) ^ np.uint32(salt(name)))
+
+
 def uniform(context: Context, name: str, shape: tuple[int, ...]) -> jax.Array:
     """Draws float32 `[batch, *shape]`, multiples of 2^-24 in [0, 1), for the layer `name`."""
-    seeds = context.seeds_to_draw.astype(jnp.uint32)
-    keys = _mix(seeds ^ np.uint32(salt(name)))
+    keys = layer_seeds(context, name)
     places = _mix(np.uint32(GOLDEN_RATIO) * jnp.arange(1, math.prod(shape) + 1, dtype=jnp.uint32))
     bits = _mix(keys[:, None] ^ places).reshape(-1, *shape)
     return (bits >> 8).astype(jnp.float32) * np.float32(2.0**-24)

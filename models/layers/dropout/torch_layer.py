@@ -45,11 +45,15 @@ def stochastic_depth(x: torch.Tensor, rate: float, context: Context, name: str) 
     return _dropped(x, ones, rate * context.stochastic_depth_scale, context, name)
 
 
+def layer_seeds(context: Context, name: str) -> torch.Tensor:
+    """Returns `[batch]` int64 in [0, 2^32): the layer's seeds, for a kernel that draws itself."""
+    return _mix((context.seeds_to_draw.long() & _BITS) ^ salt(name))
+
+
 def uniform(context: Context, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Draws float32 `[batch, *shape]`, multiples of 2^-24 in [0, 1), for the layer `name`."""
-    seeds = context.seeds_to_draw.long() & _BITS
-    keys = _mix(seeds ^ salt(name))
-    count = torch.arange(1, math.prod(shape) + 1, device=seeds.device)
+    keys = layer_seeds(context, name)
+    count = torch.arange(1, math.prod(shape) + 1, device=keys.device)
     places = _mix((GOLDEN_RATIO * count) & _BITS)
     bits = _mix(keys[:, None] ^ places).reshape(-1, *shape)
     return (bits >> 8).float() * 2.0**-24
