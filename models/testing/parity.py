@@ -19,6 +19,9 @@ from models.network import Weights
 
 Arrays = dict[str, np.ndarray]
 
+# How a module is called: with itself, the input and the context.
+Call = Callable[[Any, Any, Context], Any]
+
 
 class Pass(NamedTuple):
     """One pass there and back.
@@ -33,6 +36,16 @@ class Pass(NamedTuple):
     output: np.ndarray
     gradients: Arrays
     sown: Arrays
+
+
+def with_context(module: Any, x: Any, context: Context) -> Any:
+    """Calls a module as networks and most layers are."""
+    return module(x, context)
+
+
+def without_context(module: Any, x: Any, context: Context) -> Any:
+    """Calls a layer that is a function of its input alone."""
+    return module(x)
 
 
 def stirred(weights: Weights, dtype: str, *, seed: int = 1, scale: float = 0.1) -> Arrays:
@@ -58,6 +71,7 @@ def of_flax(
     context: Mapping[str, Any] | None = None,
     *,
     jit: bool = True,
+    call: Call = with_context,
 ) -> Pass:
     """Runs a Flax module there and back, in the dtype of its weights.
 
@@ -67,6 +81,7 @@ def of_flax(
         x: The input, `[batch, ...]`.
         context: Fields of the `Context`, arrays in numpy; None: an evaluation.
         jit: Whether it is compiled.
+        call: How it is called.
     """
     wide = any(value.dtype == np.float64 for value in [*weights.values(), x])
     with jax.enable_x64(wide):
@@ -78,7 +93,7 @@ def of_flax(
 
         def loss(params: Any, x: jax.Array) -> tuple[jax.Array, Any]:
             ctx = Context(**given)
-            output = nnx.merge(graph, params, rest)(x, ctx)
+            output = call(nnx.merge(graph, params, rest), x, ctx)
             total = jnp.sum(output * cotangent_of(output).astype(output.dtype)) + ctx.sown.loss
             return total, (output, ctx.sown)
 
@@ -97,6 +112,8 @@ def of_torch(
     weights: Mapping[str, np.ndarray],
     x: np.ndarray,
     context: Mapping[str, Any] | None = None,
+    *,
+    call: Call = with_context,
 ) -> Pass:
     """Runs a PyTorch module there and back; see `of_flax`."""
     module = build()
@@ -110,7 +127,7 @@ def of_torch(
             for key, value in (context or {}).items()
         }
     )
-    output = module(tensor, ctx)
+    output = call(module, tensor, ctx)
     total = torch.sum(output * torch.tensor(cotangent_of(output)).to(output.dtype)) + ctx.sown.loss
     total.backward()
     gradients = {

@@ -17,5 +17,6 @@ ACTIVATIONS: dict[Activation | Gate, Callable[[torch.Tensor], torch.Tensor]] = {
     "tanh": torch.tanh,
     "identity": lambda x: x,
     "sigmoid": torch.sigmoid,
-    "hard_sigmoid": F.hardsigmoid,
+    # F.hardsigmoid multiplies the slope of a float64 by a sixth of float32.
+    "hard_sigmoid": lambda x: F.relu6(x + 3) / 6,
 }

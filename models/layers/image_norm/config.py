@@ -1,0 +1,47 @@
+"""What a normalisation of images does."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from base.config import MAX_INTEGER, Section
+
+
+class ImageNormConfig(Section):
+    """A normalisation of images `[batch, height, width, channels]`, then a scale and a bias."""
+
+    kind: Literal["batch", "layer", "group", "instance", "mixture", "none"] = Field(
+        default="batch",
+        description="what has mean 0 and variance 1 afterwards: each channel over the batch, each "
+        "example, each group of an example's channels, each channel of an example; a learned "
+        "mixture of these four; or nothing",
+    )
+    epsilon: float = Field(default=1e-5, gt=0, le=1, description="added to the variance")
+    momentum: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="of batch and mixture: share of the latest batch in the running statistics, "
+        "which evaluation uses",
+    )
+    num_groups: int = Field(
+        default=8,
+        ge=1,
+        le=MAX_INTEGER,
+        description="of group and mixture: groups of channels; divides every width",
+    )
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether there is any normalisation, and so a scale and a bias."""
+        return self.kind != "none"
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether the batch's mean and variance are tracked."""
+        return self.kind in ("batch", "mixture")
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether `num_groups` has to divide the width."""
+        return self.kind in ("group", "mixture")
