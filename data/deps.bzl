@@ -1,11 +1,9 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "augment.py": ["@pip//:numpy"],
-    "augment_test.py": [":augment", "@pip//:numpy", "@pip//:pytest", "@pip//:scipy"],
     "dataset.py": ["//base:config", "@pip//:numpy"],
     "loader.py": [":dataset", "//base:seeds", "@pip//:numpy"],
-    "loader_test.py": [":augment", ":dataset", ":loader", "@pip//:hypothesis", "@pip//:numpy", "@pip//:pytest"],
+    "loader_test.py": [":dataset", ":loader", "//data/augment:chain", "//data/augment:config", "@pip//:hypothesis", "@pip//:numpy", "@pip//:pytest"],
     "prefetch_test.py": [":prefetch", "@pip//:pytest"],
     "source.py": [":dataset", "//data/sources:digits", "//data/sources:mixture", "//data/sources:mnist10k", "//data/sources:recall", "//data/sources:stdlib_text", "//data/sources:waves"],
     "stratified.py": [":dataset", "@pip//:numpy"],

@@ -90,7 +90,7 @@ def test_what_is_loaded_predicts(artifacts: dict[str, LoadedArtifact], framework
         ("data.options.distance=far", "data.options.distance: input should be a valid number"),
         (
             "data.augment={max_shift_pixels: 1, max_rotation_degrees: 1, max_scale: 0.1}",
-            "data.augment: warps images [height, width, channels], but data.source 'toy_corners'",
+            "data.augment: changes images [height, width, channels], but data.source 'toy_corners'",
         ),
         ("optimizer.toy_heavy_ball.beta=1.0", "toy_heavy_ball.beta: input should be less than 1"),
         ("model.config.num_classes=4", "takes float32 [2] and gives [4], but needs to take float"),

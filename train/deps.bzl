@@ -22,7 +22,7 @@ DEPS = {
     "programs_test.py": ["//registry:artifact", "//train/testing:trainer_programs", "@pip//:pytest"],
     "publication.py": ["//base:files", "//base:provenance", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train/config:schema", "@pip//:numpy"],
     "publication_test.py": [":publication", "//models:weights", "//registry:artifact", "//train/testing:example", "@pip//:pytest"],
-    "recipe.py": ["//base:seeds", "//data:augment", "//data:dataset", "//data:loader", "//optim:schedule", "//train/config:schema", "//train/tasks:table", "@pip//:numpy"],
+    "recipe.py": ["//base:seeds", "//data:dataset", "//data:loader", "//data/augment:chain", "//optim:schedule", "//train/config:schema", "//train/tasks:table", "@pip//:numpy"],
     "recipe_test.py": [":recipe", "//base:seeds", "//data/sources:digits", "//models:weights", "//optim:sophia", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],
     "train_flax.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:flax_backend", "//train/config:schema"],
     "train_torch.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:deepspeed_backend", "//train/config:schema", "//train/launch:process_group", "//train/launch:torch_ranks"],

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from base.seeds import stream
-from data.augment import random_affine
+from data.augment.chain import draw
 from data.dataset import Split
 from data.loader import WHOLE, Loader
 from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
@@ -38,7 +38,9 @@ def training_batches(config: TrainConfig, split: Split) -> Loader:
         split,
         batch_size=config.data.global_batch_size,
         seed=config.run.seed,
-        augment=None if augment is None else partial(random_affine, **augment.model_dump()),
+        augment=None if augment is None else partial(draw, augment),
+        pad_to_multiple_of=config.data.pad_to_multiple_of,
+        group_by_length=config.data.group_by_length,
     )
 
 
@@ -51,6 +53,8 @@ def batch_of(config: TrainConfig, loader: Loader, step: int, share: slice = WHOL
         rng = stream(config.run.seed, "label noise", step)
         signature, size = config.model.signature, config.data.global_batch_size
         noise = TASKS[config.task].noise(signature, size, rng)[share]
+        if targets.ndim > 1:  # of so many positions as the batch was cut to
+            noise = noise[:, : targets.shape[1]]
     return Batch(inputs, targets, noise, _seeds(config, step)[share])
 
 

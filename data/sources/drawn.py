@@ -46,5 +46,6 @@ class DrawnOptions(Section):
         if total > MAX_VALUES:
             raise ValueError(
                 f"num_train {self.num_train} and num_test {self.num_test} examples of "
-                f"{values_each} values are {total:,}, more than {MAX_VALUES:,}; lower them or {keys}"
+                f"{values_each} values are {total:,}, more than {MAX_VALUES:,}; lower them or "
+                f"{keys}"
             )

@@ -34,7 +34,10 @@ class RecallOptions(DrawnOptions):
     )
     num_pairs: int = Field(default=8, ge=1, le=32768, description="pairs to remember")
     num_queries: int = Field(
-        default=4, ge=1, le=32768, description="of the pairs, asked at the end"
+        default=8,
+        ge=1,
+        le=32768,
+        description="asked at the end: each pair once, and again once all were",
     )
     seq_len: int = Field(default=128, ge=4, le=65536, description="tokens in the longest example")
     min_seq_len: int | None = Field(
@@ -60,10 +63,6 @@ class RecallOptions(DrawnOptions):
             raise ValueError(
                 f"num_pairs {self.num_pairs} is more than the {self.num_keys} keys of vocab_size "
                 f"{self.vocab_size}; raise vocab_size to {2 * self.num_pairs + 1} or more"
-            )
-        if self.num_queries > self.num_pairs:
-            raise ValueError(
-                f"num_queries {self.num_queries} is more than num_pairs {self.num_pairs}"
             )
         if self.shortest > self.seq_len:
             raise ValueError(f"min_seq_len {self.shortest} is more than seq_len {self.seq_len}")
@@ -96,7 +95,8 @@ def _draw(options: RecallOptions, count: int, rng: np.random.Generator) -> Split
     free = np.arange(options.seq_len // 2) < places - queries
     at_pair = 2 * np.where(free, rng.random(free.shape), 2.0).argsort(axis=1)[:, :pairs]
     at_query = 2 * (places - queries + np.arange(queries))
-    asked = _choose(pairs, queries, count, rng)
+    rounds = [_choose(pairs, pairs, count, rng) for _ in range(-(-queries // pairs))]
+    asked = np.concatenate(rounds, axis=1)[:, :queries]
 
     inputs = np.full((count, options.seq_len), FILLER, np.int32)
     targets = np.full((count, options.seq_len), PADDING, np.int32)

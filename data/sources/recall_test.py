@@ -63,6 +63,14 @@ def test_the_latest_tokens_do_not_tell() -> None:
     assert np.mean(place - told) > 128 / 3
 
 
+def test_all_are_asked_before_one_is_asked_again() -> None:
+    train = RECALL.load(_options(num_queries=10)).train
+    for inputs, targets in zip(train.inputs, train.targets, strict=True):
+        asked = inputs[targets >= 0]
+        assert len(set(asked[:4])) == len(set(asked[4:8])) == 4
+        assert set(asked[8:]) <= set(asked[:4])
+
+
 def test_lengths_are_spread_and_padded_at_the_end() -> None:
     data = RECALL.load(_options(min_seq_len=14))
     is_padding = data.train.inputs == PADDING
@@ -96,7 +104,6 @@ def test_is_described_as_it_is() -> None:
             {"num_pairs": 10},
             "num_pairs 10 is more than the 9 keys of vocab_size 20; raise vocab_si",
         ),
-        ({"num_queries": 5}, "num_queries 5 is more than num_pairs 4"),
         ({"min_seq_len": 34}, "min_seq_len 34 is more than seq_len 33"),
         (
             {"seq_len": 13},

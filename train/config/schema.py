@@ -19,12 +19,11 @@ from pydantic import (
 )
 
 from base.config import MAX_INTEGER, STRICT_INTEGER, Section, check_section, one_of
-from data.dataset import Dataset, ExampleSpec
-from data.source import SOURCES
 from models.architecture import Model
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
+from train.config.data import DataConfig
 from train.tasks.table import TASKS
 
 # Holds a block of every size.
@@ -74,47 +73,6 @@ class RunConfig(Section):
     seed: int = Field(ge=0, lt=2**63, description="of weights, order of data and augmentation")
     num_steps: int = Field(ge=1, le=MAX_STEPS)
     log_every_steps: int = Field(default=100, ge=1, le=MAX_LOG_EVERY_STEPS)
-
-
-class AugmentConfig(Section):
-    """Limits of `data.augment.random_affine`."""
-
-    max_shift_pixels: float = Field(ge=0)
-    max_rotation_degrees: float = Field(ge=0, le=180)
-    max_scale: float = Field(ge=0, lt=1)
-
-
-class DataConfig(Section):
-    """What to learn from."""
-
-    source: Annotated[str, one_of(SOURCES)]
-    options: SerializeAsAny[Section] = Field(
-        default={}, validate_default=True, description="of the source"
-    )
-    global_batch_size: int = Field(
-        ge=1, le=MAX_INTEGER, description="examples in one optimizer update"
-    )
-    gradient_accumulation_steps: int = Field(
-        default=1,
-        ge=1,
-        le=MAX_INTEGER,
-        description="micro-batches in which a rank goes through its examples",
-    )
-    augment: AugmentConfig | None = None
-
-    @field_validator("options", mode="plain")
-    @classmethod
-    def _check_options(cls, value: object, info: ValidationInfo) -> object:
-        source = SOURCES.get(info.data.get("source", ""))
-        return value if source is None else check_section(source.options, value)
-
-    def describe(self) -> ExampleSpec:
-        """Says what the examples are, at once."""
-        return SOURCES[self.source].describe(self.options)
-
-    def load(self) -> Dataset:
-        """Reads the examples, which may take seconds."""
-        return SOURCES[self.source].load(self.options)
 
 
 class _OptimizerConfig(Section):
@@ -244,12 +202,6 @@ class TrainConfig(Section):
             raise ValueError(
                 f"schedule.warmup_steps: expected less than run.num_steps ({self.run.num_steps}), "
                 f"got {self.schedule.warmup_steps}"
-            )
-        shape = self.data.describe().input_shape
-        if self.data.augment is not None and len(shape) != 3:
-            raise ValueError(
-                f"data.augment: warps images [height, width, channels], but data.source "
-                f"{self.data.source!r} has inputs {list(shape)}; leave it out"
             )
         try:
             TASKS[self.task].check(self.model.signature, self.data.describe())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data.augment import Affine, random_affine
+from data.augment.affine import Affine, random_affine
 
 # Both interpolate in about 1e-7 relative; positions near a pixel's edge amplify it.
 TOLERANCE = 1e-5
