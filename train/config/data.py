@@ -37,7 +37,8 @@ class DataConfig(Section):
     )
     group_by_length: bool = Field(
         default=False,
-        description="put sequences of about one length into a batch; each still comes once an epoch",
+        description="put sequences of about one length into a batch; each still comes once an "
+        "epoch",
     )
     augment: AugmentConfig | None = Field(
         default=None, description="what happens to images; null: nothing"
