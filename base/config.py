@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -47,7 +48,14 @@ STRICT_INTEGER = BeforeValidator(_require_integer)
 FROM_LIST = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
 
 
-def one_of(names: Collection[str]) -> AfterValidator:
+@dataclass(frozen=True)
+class OneOf(AfterValidator):
+    """Checks that a text is one of `names`; see `one_of`."""
+
+    names: Collection[str] = ()
+
+
+def one_of(names: Collection[str]) -> OneOf:
     """Checks that a text is one of `names`, such as the keys of a table, as they are by then."""
 
     def check(name: str) -> str:
@@ -57,7 +65,7 @@ def one_of(names: Collection[str]) -> AfterValidator:
             raise PydanticKnownError("literal_error", {"expected": expected})
         return name
 
-    return AfterValidator(check)
+    return OneOf(check, names)
 
 
 def refuse_unheeded(

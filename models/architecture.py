@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from base.config import Section, check_section, explain, one_of
 from models.network import Network, Signature
@@ -21,7 +21,7 @@ class ModelConfigError(ValueError):
 class Model(Section):
     """A network of one configuration: what is trained, recorded in artifacts and served."""
 
-    architecture: Annotated[str, one_of(ARCHITECTURES)]
+    architecture: Annotated[str, one_of(ARCHITECTURES)] = Field(description="which network")
     config: SerializeAsAny[Section]
 
     @field_validator("config", mode="plain")

@@ -42,10 +42,16 @@ class AdaBelief(Algorithm):
     squares: ClassVar[frozenset[str]] = frozenset({"deviation"})
 
     learning_rate: float = Field(default=1e-3, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: float = Field(default=1e-16, gt=0)
-    rectify: bool = False
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the mean of gradients")
+    beta2: float = Field(
+        default=0.999, ge=0, lt=1, description="decay of the mean of squared distances from it"
+    )
+    epsilon: float = Field(
+        default=1e-16, gt=0, description="added to that mean at each update, and to its root"
+    )
+    rectify: bool = Field(
+        default=False, description="whether steps are shorter while that mean is of few gradients"
+    )
 
     def scalars(self, xp: ModuleType, step: Scalar) -> dict[str, Scalar]:
         adaptive, plain = (0.0, 1.0) if self.rectify else (1.0, 0.0)

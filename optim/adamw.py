@@ -26,9 +26,11 @@ class AdamW(Algorithm):
     squares: ClassVar[frozenset[str]] = frozenset({"second_moment"})
 
     learning_rate: float = Field(default=1e-3, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="decay of the mean of gradients")
+    beta2: float = Field(
+        default=0.999, ge=0, lt=1, description="decay of the mean of their squares"
+    )
+    epsilon: float = Field(default=1e-8, gt=0, description="added to the root of that mean")
 
     def scalars(self, xp: ModuleType, step: Scalar) -> dict[str, Scalar]:
         return {

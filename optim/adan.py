@@ -37,11 +37,20 @@ class Adan(Algorithm):
     squares: ClassVar[frozenset[str]] = frozenset({"second_moment"})
 
     learning_rate: float = Field(default=1e-3, ge=0)
-    beta1: float = Field(default=0.98, ge=0, lt=1)
-    beta2: float = Field(default=0.92, ge=0, lt=1)
-    beta3: float = Field(default=0.99, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    decay: Literal["proximal", "decoupled"] = "proximal"
+    beta1: float = Field(default=0.98, ge=0, lt=1, description="decay of the mean of gradients")
+    beta2: float = Field(
+        default=0.92, ge=0, lt=1, description="decay of the mean of their differences"
+    )
+    beta3: float = Field(
+        default=0.99,
+        ge=0,
+        lt=1,
+        description="decay of the mean of squares of gradients, with differences",
+    )
+    epsilon: float = Field(default=1e-8, gt=0, description="added to the root of that mean")
+    decay: Literal["proximal", "decoupled"] = Field(
+        default="proximal", description="divide weights by 1 + rate * weight_decay, or take it off"
+    )
 
     @property
     def decay_is_proximal(self) -> bool:

@@ -47,11 +47,18 @@ class Algorithm(Section, ABC):
     # What `marks` tells of every weight.
     mark_names: ClassVar[tuple[str, ...]] = ()
 
-    learning_rate: float = Field(ge=0)
-    weight_decay: float = Field(default=0.0, ge=0)
+    learning_rate: float = Field(
+        ge=0, description="of an update; in a run, the highest one of its schedule"
+    )
+    weight_decay: float = Field(
+        default=0.0,
+        ge=0,
+        description="share of a weight, times the rate, taken off at an update",
+    )
 
-    # 8: slots of tensors that are not small are stored in 8 bits; see `kernels.optimizer_step`.
-    state_bits: Annotated[Literal[8, 32], STRICT_INTEGER] = 32
+    state_bits: Annotated[Literal[8, 32], STRICT_INTEGER] = Field(
+        default=32, description="in which state of tensors that are not small is kept, a value"
+    )
 
     @model_validator(mode="before")
     @classmethod

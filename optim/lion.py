@@ -26,8 +26,10 @@ class Lion(Algorithm):
     slots: ClassVar[tuple[str, ...]] = ("momentum",)
 
     learning_rate: float = Field(default=1e-4, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.99, ge=0, lt=1)
+    beta1: float = Field(
+        default=0.9, ge=0, lt=1, description="share of the momentum in the sign that is the update"
+    )
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the momentum")
 
     def scalars(self, xp: ModuleType, step: Scalar) -> dict[str, Scalar]:
         return {}

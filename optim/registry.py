@@ -13,6 +13,9 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     kind.name: kind for kind in (AdaBelief, AdamW, Adan, Lion, Sophia)
 }
 
+# Of runs that name none.
+DEFAULT = AdamW.name
+
 
 def algorithm(name: str, **hyperparameters: Any) -> Algorithm:
     """Returns the optimizer of this name.

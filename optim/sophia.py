@@ -37,11 +37,15 @@ class Sophia(Algorithm):
 
     learning_rate: float = Field(default=6e-4, ge=0)
     weight_decay: float = Field(default=0.2, ge=0)
-    beta1: float = Field(default=0.965, ge=0, lt=1)
-    beta2: float = Field(default=0.99, ge=0, lt=1)
-    gamma: float = Field(default=0.05, gt=0)
-    epsilon: float = Field(default=1e-12, gt=0)
-    curvature_every: int = Field(default=10, ge=1)
+    beta1: float = Field(default=0.965, ge=0, lt=1, description="decay of the mean of gradients")
+    beta2: float = Field(default=0.99, ge=0, lt=1, description="decay of the mean of curvatures")
+    gamma: float = Field(
+        default=0.05, gt=0, description="factor of the curvature that divides the mean"
+    )
+    epsilon: float = Field(default=1e-12, gt=0, description="least that divides it")
+    curvature_every: int = Field(
+        default=10, ge=1, description="updates from one estimate of the curvature to the next"
+    )
 
     def wants_curvature(self, step: int) -> bool:
         return step % self.curvature_every == 0

@@ -16,6 +16,7 @@ from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_e
 from models.network import Framework
 from registry.artifact import ArtifactError
 from train.callbacks.progress import show_progress
+from train.config.help_text import help_text
 from train.config.load import load_config
 from train.config.schema import ArtifactConfig, ConfigError, TrainConfig
 from train.events import Callback
@@ -68,6 +69,15 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             typer.Option(min=1, max=MAX_RANKS, help="Ranks on this machine that share each batch."),
         ] = 1,
         quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
+        help_config: Annotated[
+            bool,
+            typer.Option(
+                "--help-config",
+                is_eager=True,
+                callback=_show_configuration,
+                help="Show every key of a configuration and exit.",
+            ),
+        ] = False,
     ) -> None:
         """Train a model, evaluate it on held-out data and publish it as an artifact."""
         try:
@@ -88,6 +98,12 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
 def unique_name() -> str:
     """Returns the time and a few digits by chance: two runs of one second differ."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def _show_configuration(wanted: bool) -> None:
+    if wanted:
+        typer.echo(help_text())
+        raise typer.Exit
 
 
 def _new_run(artifact: ArtifactConfig) -> str:

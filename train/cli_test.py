@@ -63,7 +63,7 @@ def refused(
 
 
 @pytest.mark.parametrize("module", MODULES.values())
-@pytest.mark.parametrize("option", ["--help", "--bogus"])
+@pytest.mark.parametrize("option", ["--help", "--help-config", "--bogus"])
 def test_options_are_read_before_a_framework_is_imported(module: str, option: str) -> None:
     script = (
         "import atexit, runpy, sys; sys.argv = sys.argv[1:];"
@@ -73,8 +73,9 @@ def test_options_are_read_before_a_framework_is_imported(module: str, option: st
     ended = subprocess.run(
         [sys.executable, "-c", script, "train", option], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == (0 if option == "--help" else 2)
+    assert ended.returncode == (2 if option == "--bogus" else 0)
     assert ended.stdout.splitlines()[-1] == "[]"
+    assert ("\n  run.log_every_steps: 100\n" in ended.stdout) == (option == "--help-config")
 
 
 @pytest.mark.parametrize("framework", MODULES)

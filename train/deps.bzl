@@ -2,7 +2,7 @@
 
 DEPS = {
     "capacity.py": ["//models:weights", "//train/config:schema", "@pip//:numpy"],
-    "cli.py": [":events", ":meter", ":preflight", ":publication", "//base:output", "//base:program", "//models:network", "//registry:artifact", "//train/callbacks:progress", "//train/config:load", "//train/config:schema", "//train/launch:launcher", "@pip//:rich", "@pip//:typer"],
+    "cli.py": [":events", ":meter", ":preflight", ":publication", "//base:output", "//base:program", "//models:network", "//registry:artifact", "//train/callbacks:progress", "//train/config:help_text", "//train/config:load", "//train/config:schema", "//train/launch:launcher", "@pip//:rich", "@pip//:typer"],
     "cli_test.py": [":capacity", ":cli", ":events", ":preflight", ":publication", "//models:weights", "//proto/hpc/artifact/v1:artifact_py_proto", "//train/config:schema", "//train/testing:example", "//train/testing:trainer_programs", "@pip//:pytest"],
     "compression_options_test.py": ["//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "data_parallel.py": [":events", "//base:seeds", "//comm:compression", "//comm:wire", "//kernels/quantize:contract", "//train/config:schema"],

@@ -26,11 +26,13 @@ class VisionTransformerConfig(Section):
     patch_size: int = Field(
         ge=1, le=MAX_INTEGER, description="height and width of a patch, in pixels"
     )
-    num_channels: int = Field(ge=1, le=MAX_INTEGER)
-    num_classes: int = Field(ge=2, le=MAX_INTEGER)
-    embed_dim: int = Field(ge=1, le=MAX_INTEGER)
-    num_heads: int = Field(ge=1, le=MAX_INTEGER)
-    num_layers: int = Field(ge=1, le=MAX_LAYERS)
+    num_channels: int = Field(ge=1, le=MAX_INTEGER, description="of an image")
+    num_classes: int = Field(ge=2, le=MAX_INTEGER, description="to tell apart")
+    embed_dim: int = Field(
+        ge=1, le=MAX_INTEGER, description="width of a token; a multiple of num_heads"
+    )
+    num_heads: int = Field(ge=1, le=MAX_INTEGER, description="attention heads")
+    num_layers: int = Field(ge=1, le=MAX_LAYERS, description="blocks")
     mlp_ratio: int = Field(
         default=4, ge=1, le=MAX_INTEGER, description="hidden width of the MLP / embed_dim"
     )

@@ -144,12 +144,12 @@ def test_lists_all_mistakes_one_a_line(tmp_path: Path) -> None:
     content = _preset()
     content["run"]["seed"] = "x"
     content["data"]["colour"] = 1
-    del content["optimizer"]
+    del content["model"]
     lines = _refusal(_write(tmp_path / "run.yaml", content)).splitlines()
     assert len(lines) == 4
     assert lines[1].startswith("  run.seed: ")
-    assert lines[2].startswith("  data.colour: unknown key (accepted: source, ")
-    assert lines[3] == "  optimizer: missing, but required"
+    assert lines[2] == "  model: missing, but required"
+    assert lines[3].startswith("  data.colour: unknown key (accepted: source, ")
 
 
 @pytest.mark.parametrize(

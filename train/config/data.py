@@ -20,7 +20,10 @@ class DataConfig(Section):
         default={}, validate_default=True, description="of the source"
     )
     global_batch_size: int = Field(
-        ge=1, le=MAX_INTEGER, description="examples in one optimizer update, on all ranks together"
+        default=64,
+        ge=1,
+        le=MAX_INTEGER,
+        description="examples in one optimizer update, on all ranks together",
     )
     gradient_accumulation_steps: int = Field(
         default=1,

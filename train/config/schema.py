@@ -21,7 +21,7 @@ from pydantic import (
 from base.config import MAX_INTEGER, STRICT_INTEGER, Section, check_section, one_of
 from models.architecture import Model
 from optim.algorithm import Algorithm
-from optim.registry import ALGORITHMS
+from optim.registry import ALGORITHMS, DEFAULT
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
 from train.config.data import DataConfig
 from train.tasks.table import TASKS
@@ -46,8 +46,10 @@ class ConfigError(ValueError):
 class ArtifactConfig(Section):
     """What the trained model is published as."""
 
-    name: str
-    version: str
+    name: str = Field(
+        description=f"at most {MAX_NAME_LENGTH} of a-z, 0-9, joined by single '.', '_' or '-'"
+    )
+    version: str = Field(default="0.1.0", description="semantic version")
 
     @field_validator("name")
     @classmethod
@@ -70,9 +72,19 @@ class ArtifactConfig(Section):
 class RunConfig(Section):
     """How long to train, from which seed, and how often to say so."""
 
-    seed: int = Field(ge=0, lt=2**63, description="of weights, order of data and augmentation")
-    num_steps: int = Field(ge=1, le=MAX_STEPS)
-    log_every_steps: int = Field(default=100, ge=1, le=MAX_LOG_EVERY_STEPS)
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**63,
+        description="of weights, order of data, dropout and rounding",
+    )
+    num_steps: int = Field(ge=1, le=MAX_STEPS, description="optimizer updates")
+    log_every_steps: int = Field(
+        default=100,
+        ge=1,
+        le=MAX_LOG_EVERY_STEPS,
+        description="from report to report, each of means over them",
+    )
 
 
 class _OptimizerConfig(Section):
@@ -82,7 +94,9 @@ class _OptimizerConfig(Section):
     alone chooses. Its learning rate is the highest one of the schedule.
     """
 
-    name: Annotated[str, one_of(ALGORITHMS)]
+    name: Annotated[str, one_of(ALGORITHMS)] = Field(
+        default=DEFAULT, description="which of the sections below trains"
+    )
     max_grad_norm: float | None = Field(
         default=None, gt=0, description="longer gradients, of all weights, are shortened to this"
     )
@@ -114,9 +128,15 @@ else:
 class ScheduleConfig(Section):
     """The learning rate over time, see `optim.schedule`."""
 
-    kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"]
-    warmup_steps: int = Field(ge=0, le=MAX_STEPS)
-    final_fraction: float = Field(default=0.0, ge=0, le=1)
+    kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"] = (
+        Field(default="warmup_cosine", description="how it falls after it has risen")
+    )
+    warmup_steps: int = Field(
+        default=0, ge=0, le=MAX_STEPS, description="in which it rises; fewer than the run has"
+    )
+    final_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="of the highest rate, at the end"
+    )
     power: float = Field(default=2.0, gt=0, description="of warmup_polynomial")
     decay_fraction: float = Field(
         default=0.2, gt=0, le=1, description="of the steps after warm-up; of warmup_stable_decay"
@@ -126,13 +146,19 @@ class ScheduleConfig(Section):
 class GradientCompressionConfig(Section):
     """How gradients travel between ranks, see `comm.compression.Compression`."""
 
-    enabled: bool = False
-    format: Literal["int8", "float8_e4m3fn", "float8_e5m2"] = "int8"
+    enabled: bool = Field(default=False, description="whether they travel in 8 bits")
+    format: Literal["int8", "float8_e4m3fn", "float8_e5m2"] = Field(
+        default="int8", description="of a value on the way"
+    )
     block_size: Annotated[Literal[64, 128, 256, 512, 1024, 2048, 4096], STRICT_INTEGER] = Field(
         default=256, description="values that share a scale"
     )
-    rounding: Literal["nearest", "stochastic"] = "nearest"
-    error_feedback: bool = True
+    rounding: Literal["nearest", "stochastic"] = Field(
+        default="nearest", description="to the format"
+    )
+    error_feedback: bool = Field(
+        default=True, description="whether what rounding takes is added to the next gradients"
+    )
     min_size: int = Field(
         default=1024, ge=0, le=MAX_INTEGER, description="smaller tensors are sent as they are"
     )
@@ -143,7 +169,10 @@ class GradientCompressionConfig(Section):
         description="of float32, sent at once",
     )
     ranks_per_node: int | None = Field(
-        default=None, ge=1, le=MAX_INTEGER, description="None: all links are alike"
+        default=None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="ranks that exchange full precision among themselves; null: none do",
     )
 
 
@@ -180,12 +209,14 @@ class TrainConfig(Section):
     run: RunConfig
     model: Model
     data: DataConfig
-    task: Annotated[str, one_of(TASKS)] = "classification"
+    task: Annotated[str, one_of(TASKS)] = Field(
+        default="classification", description="what is predicted, the loss and the metrics"
+    )
     loss: SerializeAsAny[Section] = Field(
         default={}, validate_default=True, description="of the task"
     )
-    optimizer: OptimizerConfig
-    schedule: ScheduleConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
     zero: ZeroConfig = ZeroConfig()
     torch: TorchConfig = TorchConfig()

@@ -12,9 +12,11 @@ from train.tasks.task import Objective, Task
 
 
 class CrossEntropy(Section):
-    """Cross-entropy, with `label_smoothing` of each target spread evenly over all classes."""
+    """Cross-entropy of the classes."""
 
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of each target spread evenly over all classes"
+    )
 
 
 def _output_shape(examples: ExampleSpec) -> Shape:
