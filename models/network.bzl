@@ -10,13 +10,15 @@ CONTRIBUTING.md says what each file holds.
 
 load("//infra/bazel:python.bzl", "py_libraries", "pytest_test")
 
-def network(deps):
+def network(deps, srcs = [], parity_shards = None):
     """Declares a network of both frameworks, its record, and the test that the two are one.
 
     Those are `:config`, `:weights`, `:flax_network`, `:torch_network`, `:network`, `:config_test` and `:parity_test`.
 
     Args:
       deps: The folder's DEPS.
+      srcs: What else it is made of.
+      parity_shards: Parts into which `:parity_test` is cut; None: it is not.
     """
     py_libraries(
         srcs = [
@@ -25,7 +27,7 @@ def network(deps):
             "network.py",
             "torch_network.py",
             "weights.py",
-        ],
+        ] + srcs,
         visibility = ["//:may_import_models"],
         deps = deps,
     )
@@ -37,5 +39,6 @@ def network(deps):
     pytest_test(
         name = "parity_test",
         size = "medium",
+        shard_count = parity_shards,
         deps = deps,
     )

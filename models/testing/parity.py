@@ -154,16 +154,16 @@ def assert_same(ours: Pass, other: Pass, *, values: float, gradients: float) -> 
     first layer that differs.
 
     Args:
-        ours: One.
-        other: The other.
+        ours: One, such as Flax's.
+        other: The other, such as PyTorch's, which knows the layers' order; JAX sorts names.
         values: Tolerance of outputs and of what is sown, relative to the largest value.
         gradients: Tolerance of gradients, relative to the largest value of each, or to a hundredth
             of the largest of all: of one that is zero but for rounding, such as that of a bias of
             attention's keys, only the values that cancel in it have a size.
     """
     assert ours.sown.keys() == other.sown.keys()
-    for name, value in ours.sown.items():
-        _assert_close(value, other.sown[name], values, name)
+    for name, value in other.sown.items():
+        _assert_close(ours.sown[name], value, values, name)
     _assert_close(ours.output, other.output, values, "output")
     assert ours.gradients.keys() == other.gradients.keys()
     largest = max((_size(value) for value in other.gradients.values()), default=0.0)

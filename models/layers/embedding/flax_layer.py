@@ -1,0 +1,48 @@
+"""What is read becomes tokens, in Flax; `torch_layer.py` is its twin."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from models.layers.embedding.config import InputConfig
+from models.layers.linear.flax_layer import Linear
+
+
+class Embedding(nnx.Module):
+    """A batch of what `config` says, `[batch, ...]`, to `[batch, seq_len, width]`."""
+
+    def __init__(self, config: InputConfig, width: int):
+        self.config = config
+        has_tokens, features = config.tokens is not None, config.num_features
+        self.embedding = nnx.Param(jnp.zeros((features, width))) if has_tokens else None
+        self.projection = None if has_tokens else Linear(features, width)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """The dtype of its weights."""
+        weight = self.embedding if self.projection is None else self.projection.kernel
+        assert weight is not None
+        return weight[...].dtype
+
+    def __call__(self, inputs: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        self.config.check_shape(inputs.shape)
+        if self.projection is not None:
+            return self.projection(self._numbers(inputs).astype(dtype))
+        assert self.embedding is not None
+        # Padding has to be some token; it is looked at by nothing.
+        return jnp.take(self.embedding[...].astype(dtype), jnp.maximum(inputs, 0), axis=0)
+
+    def _numbers(self, inputs: jax.Array) -> jax.Array:
+        """Returns what the linear layer makes tokens of, `[batch, seq_len, numbers]`."""
+        patches = self.config.patches
+        if patches is None:
+            return inputs.reshape(inputs.shape[0], 1, self.config.num_features)
+        return patchify(inputs, patches.patch_size)
+
+
+def patchify(images: jax.Array, patch_size: int) -> jax.Array:
+    """Cuts `[batch, height, width, channels]` into patches, row by row: `[batch, seq_len, -1]`."""
+    batch, height, width, channels = images.shape
+    rows, columns = height // patch_size, width // patch_size
+    grid = images.reshape(batch, rows, patch_size, columns, patch_size, channels)
+    return grid.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * columns, patch_size**2 * channels)

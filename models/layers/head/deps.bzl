@@ -1,0 +1,9 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "config.py": ["//base:config", "@pip//:pydantic"],
+    "flax_layer.py": [":config", "//models:context", "//models/layers/dropout:flax_layer", "@pip//:flax", "@pip//:jax"],
+    "layer_test.py": [":config", ":flax_layer", ":torch_layer", ":weights", "//models:context", "//models/flax:weights", "//models/testing:parity", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
+    "torch_layer.py": [":config", "//models:context", "//models/layers/dropout:torch_layer", "@pip//:torch"],
+    "weights.py": [":config", "//models:initializers", "//models:network"],
+}
