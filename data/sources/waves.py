@@ -30,6 +30,9 @@ class WavesOptions(DrawnOptions):
     noise: float = Field(
         default=0.0, ge=0, le=100, description="deviation of what is added to targets to train on"
     )
+    num_targets: int = Field(
+        default=1, ge=1, le=4096, description="functions of a point, each with waves of its own"
+    )
     layout: Literal["point", "pixel"] = Field(
         default="point",
         description="shape of an input: [num_dimensions], or that of an image of one pixel, "
@@ -38,24 +41,24 @@ class WavesOptions(DrawnOptions):
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
-        self.check_size(self.num_waves, "num_waves")
+        self.check_size(self.num_waves * self.num_targets, "num_waves or num_targets")
         return self
 
 
 def _load(options: WavesOptions) -> Dataset:
     rng = options.task_rng
-    size = (options.num_waves, options.num_dimensions)
+    size = (options.num_targets, options.num_waves, options.num_dimensions)
     periods = rng.uniform(0.5, 1.0, size) * options.max_frequency * rng.choice([-1.0, 1.0], size)
-    phases = rng.uniform(0.0, 2 * np.pi, options.num_waves)
+    phases = rng.uniform(0.0, 2 * np.pi, size[:2])
 
     def draw(count: int, noise: float, rng: np.random.Generator) -> Split:
         points = rng.uniform(-1.0, 1.0, (count, options.num_dimensions)).astype(np.float32)
-        waves = np.sin(np.pi * points @ periods.T + phases)
+        waves = np.sin(np.pi * np.einsum("nd,twd->ntw", points, periods) + phases)
         # Of variance 1, however many there are: that of a sine is a half.
-        height = waves.sum(axis=1) * np.sqrt(2.0 / options.num_waves)
-        height = height + rng.normal(0.0, noise, count)
+        heights = waves.sum(axis=2) * np.sqrt(2.0 / options.num_waves)
+        heights = heights + rng.normal(0.0, noise, heights.shape)
         inputs = points.reshape(count, *_input_shape(options))
-        return Split(inputs, height.astype(np.float32)[:, np.newaxis])
+        return Split(inputs, heights.astype(np.float32))
 
     return Dataset(
         train=draw(options.num_train, options.noise, options.train_rng),
@@ -69,8 +72,14 @@ def _input_shape(options: WavesOptions) -> tuple[int, ...]:
 
 
 def _describe(options: WavesOptions) -> ExampleSpec:
-    shape = _input_shape(options)
-    return ExampleSpec("points", shape, "float32", None, target_shape=(1,), target_dtype="float32")
+    return ExampleSpec(
+        "points",
+        _input_shape(options),
+        "float32",
+        None,
+        target_shape=(options.num_targets,),
+        target_dtype="float32",
+    )
 
 
 WAVES = Source("waves", WavesOptions, _describe, _load)

@@ -43,6 +43,12 @@ def test_noise_is_of_what_is_trained_on() -> None:
     np.testing.assert_array_equal(plain.test.targets, noisy.test.targets)
 
 
+def test_several_functions_at_once_are_different_ones() -> None:
+    targets = WAVES.load(_options(num_targets=3)).train.targets
+    assert targets.shape == (4000, 3)
+    assert np.abs(np.corrcoef(targets.T) - np.eye(3)).max() < 0.5
+
+
 @pytest.mark.parametrize("layout", ["point", "pixel"])
 def test_is_described_as_it_is(layout: str) -> None:
     options = _options(layout=layout, num_dimensions=2)
@@ -59,5 +65,5 @@ def test_a_seed_is_a_function() -> None:
 
 
 def test_refuses_more_than_memory_should_hold() -> None:
-    with pytest.raises(ValidationError, match="lower them or num_waves"):
+    with pytest.raises(ValidationError, match="lower them or num_waves or num_targets"):
         _options(num_train=2**24, num_waves=4096)
