@@ -1,6 +1,7 @@
 """A block that is computed again gives the same gradients, and leaves what it sows once."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -84,3 +85,51 @@ def test_attention_is_computed_again_under_full_alone(
     monkeypatch.setattr(torch_op.torch_calls, "_run", counting)
     _of_torch(policy)
     assert runs.count("forward") == calls
+
+
+def _stack(policy: str, depth: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """Blocks of one weight, each of which keeps several values the size of its input."""
+
+    def loss(weight: jax.Array, x: jax.Array) -> jax.Array:
+        context = Context(train=True, checkpointing=policy)
+        for _ in range(depth):
+            x = flax_layer.checkpointed(lambda x, _: x + jnp.tanh(jnp.tanh(x @ weight)), x, context)
+        return (x**2).sum()
+
+    return loss
+
+
+def test_jax_keeps_the_inputs_of_blocks_alone() -> None:
+    """By XLA's plan of memory: a block that is computed again too early would be kept whole."""
+    weight, x = jnp.ones((8, 8)), jnp.ones((64, 8))
+
+    def kept(policy: str) -> float:
+        plans = [
+            jax.jit(jax.grad(_stack(policy, depth))).lower(weight, x).compile().memory_analysis()
+            for depth in (4, 20)
+        ]
+        return (plans[1].temp_size_in_bytes - plans[0].temp_size_in_bytes) / 16 / x.nbytes
+
+    assert kept("full") < 1.2
+    assert kept("none") > 2
+
+
+def test_jax_differentiates_twice_and_under_jit() -> None:
+    """Forwards over backwards, as an estimate of curvature does."""
+    rng = np.random.default_rng(0)
+    weight, x = jnp.asarray(rng.normal(size=(8, 8))), jnp.asarray(rng.normal(size=(4, 8)))
+
+    def curvature(policy: str) -> jax.Array:
+        grad = jax.grad(jax.jit(_stack(policy, 2)))
+        change: jax.Array = jax.jvp(lambda weight: grad(weight, x), (weight,), (weight,))[1]
+        return change
+
+    plain = curvature("none")
+    np.testing.assert_allclose(curvature("full"), plain, rtol=0, atol=1e-5 * jnp.abs(plain).max())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_block_may_be_linear(policy: str) -> None:
+    context = Context(train=True, checkpointing=policy)
+    grad = jax.grad(lambda x: flax_layer.checkpointed(lambda x, _: 2 * x, x, context).sum())
+    np.testing.assert_array_equal(grad(jnp.ones(3)), 2 * np.ones(3))
