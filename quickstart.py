@@ -109,7 +109,7 @@ def _train(console: Console, framework: Framework, directory: Path) -> Publicati
         from train.train_flax import train
     else:
         from train.train_torch import train
-    with show_progress(console, config.run.num_steps) as progress:
+    with show_progress(console) as progress:
         return train(config, directory, [progress])
 
 

@@ -67,12 +67,15 @@ def least_need(config: TrainConfig, world_size: int, zero_stage: int) -> Need:
     examples = data.describe()
     example_bytes = np.dtype(examples.input_dtype).itemsize * math.prod(examples.input_shape)
     kept = model.network.activations(model.config) * data.global_batch_size
+    if config.memory.checkpointing != "none":
+        kept = 0  # of a block at a time, which is not told
+    activation_bytes = _FLOAT32_BYTES if config.precision.compute_dtype is None else 2
     return Need(
         weights=weights * (1 if zero_stage >= 3 else world_size),
         gradients=weights * (1 if zero_stage >= 2 else world_size),
         optimizer=state * (1 if zero_stage >= 1 else world_size),
         batches=2 * example_bytes * data.global_batch_size,  # this step's and the next one's
-        activations=_FLOAT32_BYTES * kept // data.gradient_accumulation_steps,
+        activations=activation_bytes * kept // data.gradient_accumulation_steps,
     )
 
 

@@ -113,7 +113,7 @@ def _new_run(artifact: ArtifactConfig) -> str:
 def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet: bool) -> None:
     output = Output() if sys.stdout else None
     console = Console(quiet=quiet, file=output)
-    progress = nullcontext() if quiet else show_progress(console, config.run.num_steps)
+    progress = nullcontext() if quiet else show_progress(console)
     with progress as callback:
         directory, artifact = train(
             config, output_dir, [callback] if callback else [], world_size=nproc

@@ -19,7 +19,7 @@ from train.evaluation import evaluate
 from train.events import Callback, Evaluated, Stopped, tell
 from train.meter import Meter, require_finite
 from train.publication import Publication, publish_model
-from train.recipe import batch_of, learning_rate, training_batches
+from train.recipe import batch_of, num_steps_of, step_scalars, training_batches
 from train.tasks.table import TASKS
 
 
@@ -41,6 +41,7 @@ def run(
 
     Raises:
         ArtifactError: `output_dir` cannot be written.
+        ConfigError: Its epochs are no number of steps that fits the rest of it.
         TrainingError: The loss diverged.
     """
     started_at = datetime.now(UTC)
@@ -50,8 +51,9 @@ def run(
     )
     # All that is drawn at random is drawn in numpy, so that every framework sees the same.
     data = config.data.load()
+    num_steps = num_steps_of(config, len(data.train))
     backend.start(init_weights(config.model, config.run.seed))
-    num_steps = _train(config, backend, data.train, callbacks)
+    num_steps = _train(config, backend, data.train, num_steps, callbacks)
     weights = backend.weights()
     if backend.rank != 0:
         return None
@@ -75,17 +77,21 @@ def run(
 
 
 def _train(
-    config: TrainConfig, backend: Backend, split: Split, callbacks: Sequence[Callback]
+    config: TrainConfig,
+    backend: Backend,
+    split: Split,
+    num_steps: int,
+    callbacks: Sequence[Callback],
 ) -> int:
     """Updates the weights until the run ends or a callback stops it; returns how many times."""
-    num_steps = config.run.num_steps
-    loader, rate_of = training_batches(config, split), learning_rate(config)
-    meter = Meter(config, backend)
+    loader, scalars_of = training_batches(config, split), step_scalars(config, num_steps)
+    meter = Meter(config, backend, num_steps)
     batches = prefetch(lambda step: batch_of(config, loader, step, backend.share), range(num_steps))
     with closing(batches):
         for step, batch in enumerate(batches):
-            rate = rate_of(step)
-            report = meter.record(step, rate, backend.step(batch, rate))
+            scalars = scalars_of(step)
+            result = backend.step(batch, scalars)
+            report = meter.record(step, scalars.learning_rate, result)
             if report is None:
                 continue
             stop = tell(callbacks, report)

@@ -24,11 +24,13 @@ class Meter:
     Args:
         config: The run.
         backend: Averages over ranks, and speaks for the optimizer; asked only if a report is due.
+        num_steps: In the whole run.
     """
 
-    def __init__(self, config: TrainConfig, backend: Backend):
+    def __init__(self, config: TrainConfig, backend: Backend, num_steps: int):
         self._config = config
         self._backend = backend
+        self._num_steps = num_steps
         self._unit = config.data.describe().unit
         self._results: list[StepResult] = []
         self._since = time.perf_counter()
@@ -42,8 +44,7 @@ class Meter:
             TrainingError: The loss is no longer a finite number.
         """
         self._results.append(result)
-        run = self._config.run
-        if (step + 1) % run.log_every_steps and step + 1 != run.num_steps:
+        if (step + 1) % self._config.run.log_every_steps and step + 1 != self._num_steps:
             return None
         means = self._means(step)
         fractions = self._backend.fractions()
@@ -51,7 +52,7 @@ class Meter:
         examples = len(self._results) * self._config.data.global_batch_size
         report = Stepped(
             step=step + 1,
-            num_steps=run.num_steps,
+            num_steps=self._num_steps,
             loss=means.pop("loss"),
             metrics=means,
             learning_rate=float(learning_rate),

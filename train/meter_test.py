@@ -30,7 +30,7 @@ class _Ranks:
 def _reports(ranks: _Ranks) -> list[Stepped]:
     """Seven steps, reported every three."""
     backend: Backend = ranks  # type: ignore[assignment]
-    meter = Meter(short_config(num_steps=7, log_every_steps=3), backend)
+    meter = Meter(short_config(num_steps=7, log_every_steps=3), backend, 7)
     rates = np.linspace(0.1, 0.7, 7, dtype=np.float32)
     results = [StepResult(float(step), {"accuracy": step / 10}) for step in range(7)]
     reports = [meter.record(step, rates[step], results[step]) for step in range(7)]
@@ -64,7 +64,7 @@ def test_fractions_are_means_over_ranks_too() -> None:
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_diverged_loss_ends_the_run(loss: float) -> None:
     backend: Backend = _Ranks(np.asarray)  # type: ignore[assignment]
-    meter = Meter(short_config(num_steps=7, log_every_steps=3), backend)
+    meter = Meter(short_config(num_steps=7, log_every_steps=3), backend, 7)
     meter.record(0, 0.1, StepResult(loss, {"accuracy": 0.0}))
     meter.record(1, 0.1, StepResult(1.0, {"accuracy": 0.0}))
     with pytest.raises(

@@ -10,9 +10,26 @@ from base.seeds import stream
 from data.augment.chain import draw
 from data.dataset import Split
 from data.loader import WHOLE, Loader
+from models.context import Context
 from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
-from train.config.schema import TrainConfig
+from train.config.schema import MAX_STEPS, ConfigError, TrainConfig
 from train.tasks.table import TASKS
+
+
+class StepScalars(NamedTuple):
+    """The numbers of a step that change from step to step, float32.
+
+    Attributes:
+        learning_rate: Of the update.
+        dropout_scale: Factor of all rates of dropout.
+        stochastic_depth_scale: Factor of all rates of stochastic depth.
+        weight_decay_scale: Factor of the optimizer's weight decay.
+    """
+
+    learning_rate: np.float32
+    dropout_scale: np.float32
+    stochastic_depth_scale: np.float32
+    weight_decay_scale: np.float32
 
 
 class Batch(NamedTuple):
@@ -63,14 +80,62 @@ def _seeds(config: TrainConfig, step: int) -> np.ndarray:
     return bits.integers(0, 2**32, config.data.global_batch_size, np.uint32).view(np.int32)
 
 
-def learning_rate(config: TrainConfig) -> Callable[[int], np.float32]:
-    """Returns what gives the learning rate of a step, counted from 0."""
-    rate = _schedule(config)
-    return lambda step: np.float32(rate(step))
+def num_steps_of(config: TrainConfig, num_examples: int) -> int:
+    """Returns the number of optimizer updates in a run over so many training examples.
+
+    As many as it takes for every example to have come `run.num_epochs` times; the last batch may
+    begin the next epoch.
+
+    Raises:
+        ConfigError: These are too many, or no more than there are to warm up.
+    """
+    run, batch_size = config.run, config.data.global_batch_size
+    if run.num_steps is not None:
+        return run.num_steps
+    assert run.num_epochs is not None  # by its validator
+    num_steps = -(-run.num_epochs * num_examples // batch_size)
+    name = f"the steps of run.num_epochs {run.num_epochs} of {num_examples:,} examples"
+    if num_steps > MAX_STEPS:
+        raise ConfigError(f"run.num_epochs: expected at most {MAX_STEPS:,} steps, got {name}")
+    config.check_warmup(num_steps, name)
+    return num_steps
 
 
-def _schedule(config: TrainConfig) -> Callable[[int], float]:
-    schedule, num_steps = config.schedule, config.run.num_steps
+def step_scalars(config: TrainConfig, num_steps: int) -> Callable[[int], StepScalars]:
+    """Returns what gives the numbers of a step, counted from 0, in a run of so many."""
+    rate, factors = _schedule(config, num_steps), config.regularization
+
+    def at(step: int) -> StepScalars:
+        return StepScalars(
+            learning_rate=np.float32(rate(step)),
+            dropout_scale=np.float32(factors.dropout.at(step, num_steps)),
+            stochastic_depth_scale=np.float32(factors.stochastic_depth.at(step, num_steps)),
+            weight_decay_scale=np.float32(factors.weight_decay.at(step, num_steps)),
+        )
+
+    return at
+
+
+def context_of(config: TrainConfig, seeds: Any, scalars: StepScalars) -> Context:
+    """Returns what networks are given beside their input in a step of training.
+
+    Args:
+        config: The run.
+        seeds: `[batch]`, in a framework's own array.
+        scalars: Of the step; in JAX they may be traced.
+    """
+    return Context(
+        train=True,
+        seeds=seeds,
+        dropout_scale=scalars.dropout_scale,
+        stochastic_depth_scale=scalars.stochastic_depth_scale,
+        dtype=config.precision.compute_dtype,
+        checkpointing=config.memory.checkpointing,
+    )
+
+
+def _schedule(config: TrainConfig, num_steps: int) -> Callable[[int], float]:
+    schedule = config.schedule
     settings: dict[str, Any] = {
         "peak": config.optimizer.algorithm.learning_rate,
         "num_steps": num_steps,

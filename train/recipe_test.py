@@ -7,7 +7,8 @@ from base.seeds import seed_of
 from data.sources import digits
 from models.weights import init_weights
 from optim.sophia import Sophia
-from train.recipe import batch_of, training_batches
+from train.config.schema import ConfigError
+from train.recipe import batch_of, num_steps_of, step_scalars, training_batches
 from train.testing.example import short_config
 
 _NUM_EPOCHS = 7
@@ -54,3 +55,39 @@ def test_gradients_are_rounded_by_a_seed_of_the_run() -> None:
     seeds = [seed_of(seed, "gradient rounding") for seed in range(1000)]
     assert len(set(seeds)) == 1000
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_epochs_are_as_many_steps_as_show_every_example_so_often() -> None:
+    config = short_config(num_steps=10, run={"num_steps": None, "num_epochs": 3})
+    num_steps = num_steps_of(config, 1437)
+    assert num_steps == 68  # 3 * 1437 / 64 = 67.4
+    loader = training_batches(config, digits.load().train)
+    seen = np.concatenate([loader.indices(step) for step in range(num_steps)])
+    counts = np.bincount(seen, minlength=1437)
+    assert counts.min() == 3
+    assert counts.max() == 4  # the last batch begins the next epoch
+    assert num_steps_of(short_config(num_steps=10), 1437) == 10
+
+
+def test_epochs_that_end_before_the_warm_up_are_refused() -> None:
+    config = short_config(
+        num_steps=10, run={"num_steps": None, "num_epochs": 1}, schedule={"warmup_steps": 23}
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"schedule\.warmup_steps: expected less than the steps of run\.num_epochs 1 of 1,437 "
+        r"examples \(23\), got 23",
+    ):
+        num_steps_of(config, 1437)
+
+
+def test_every_step_has_the_numbers_of_its_place_in_the_run() -> None:
+    factors = {"dropout": {"shape": "linear", "final": 0.0}, "weight_decay": {"initial": 0.5}}
+    config = short_config(num_steps=10, regularization=factors)
+    at = step_scalars(config, 10)
+    assert [float(at(step).dropout_scale) for step in range(10)] == pytest.approx(
+        [1 - step / 10 for step in range(10)]
+    )
+    assert at(3).weight_decay_scale == np.float32(0.5)
+    assert at(3).stochastic_depth_scale == np.float32(1.0)
+    assert {type(number) for number in at(3)} == {np.float32}

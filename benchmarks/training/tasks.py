@@ -22,7 +22,7 @@ from optim.adamw import AdamW
 from optim.schedule import warmup_cosine
 from train.config.load import load_config
 from train.config.schema import TrainConfig
-from train.recipe import learning_rate, training_batches
+from train.recipe import step_scalars, training_batches
 from train.tasks.classification.task import CrossEntropy
 
 Examples = tuple[torch.Tensor, torch.Tensor]
@@ -64,12 +64,12 @@ def make_digits(seed: int, num_steps: int) -> Task:
     """The vision transformer of `config/digits.yaml`, with its recipe."""
     config = _digits_config(seed, num_steps)
     weights = init_weights(config.model, seed)
-    return _digits_task(config, lambda: from_canonical(config.model, weights))
+    return _digits_task(config, num_steps, lambda: from_canonical(config.model, weights))
 
 
 def make_digits_cnn(seed: int, num_steps: int) -> Task:
     """A convolutional network, with the same recipe."""
-    return _digits_task(_digits_config(seed, num_steps), lambda: _drawn(seed, DigitsCnn))
+    return _digits_task(_digits_config(seed, num_steps), num_steps, lambda: _drawn(seed, DigitsCnn))
 
 
 def make_bytes(seed: int, num_steps: int) -> Task:
@@ -122,10 +122,10 @@ def data_digests(names: list[str]) -> dict[str, str]:
         raise BadInputError(str(error)) from error
 
 
-def _digits_task(config: TrainConfig, model: Callable[[], nn.Module]) -> Task:
+def _digits_task(config: TrainConfig, num_steps: int, model: Callable[[], nn.Module]) -> Task:
     source = digits.load()
     batches = training_batches(config, source.train)
-    rates = map(learning_rate(config), range(config.run.num_steps))
+    scalars = map(step_scalars(config, num_steps), range(num_steps))
     adamw, loss = config.optimizer.algorithm, config.loss
     assert isinstance(adamw, AdamW)  # by the preset
     assert isinstance(loss, CrossEntropy)
@@ -133,7 +133,7 @@ def _digits_task(config: TrainConfig, model: Callable[[], nn.Module]) -> Task:
         model=model,
         batch=lambda step: _examples(*batches.batch(step)),
         held_out=_examples(source.test.inputs, source.test.targets),
-        learning_rates=np.array(list(rates)),
+        learning_rates=np.array([of_step.learning_rate for of_step in scalars]),
         adamw=adamw,
         label_smoothing=loss.label_smoothing,
     )

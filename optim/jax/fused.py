@@ -26,6 +26,7 @@ import optax
 
 from kernels.optimizer_step import contract, jax_op
 from optim.algorithm import Algorithm, require_algorithm
+from optim.jax.decay import Decay
 from optim.jax.gradients import flat
 from optim.jax.rates import rate_at
 from optim.jax.transformation import (
@@ -47,6 +48,7 @@ def step(
     learning_rate: optax.ScalarOrSchedule | None = None,
     mask: Mask | None = None,
     curvature: optax.Params | None = None,
+    decay_scale: jax.typing.ArrayLike | None = None,
 ) -> tuple[optax.Params, State]:
     """Returns the parameters and the state after an update.
 
@@ -61,6 +63,9 @@ def step(
       learning_rate: As of `transformation`.
       mask: As of `transformation`.
       curvature: As of the `update` of `transformation`.
+      decay_scale: Factor of the weight decay of this step, which may be traced. The kernels' weight
+        decay is constant, so weights decay in a pass of their own, before or after the kernel: the
+        same but for rounding. None: it is 1, and there is no such pass.
 
     Raises:
       TypeError: As of `transformation`.
@@ -68,6 +73,18 @@ def step(
         no backend's name.
     """
     require_algorithm(algorithm)
+    if decay_scale is not None:
+        decay = Decay(algorithm, learning_rate, mask, state.count, decay_scale)
+        params, state = step(
+            algorithm.model_copy(update={"weight_decay": 0.0}),
+            decay.before(params),
+            state,
+            grads,
+            learning_rate=learning_rate,
+            mask=mask,
+            curvature=curvature,
+        )
+        return decay.after(params), state
     flat_grads = flat(grads, params)
     leaves, structure = jax.tree.flatten(params)
     has_kernels = algorithm.name in contract.RULES and jax_op.have_kernels(leaves)

@@ -207,3 +207,24 @@ def test_refuses_what_it_cannot_do() -> None:
         fused.step(rule, params, state, params, curvature=params)
     with pytest.raises(ValueError, match="gradient of float32.* use optim.jax.transformation"):
         fused.step(rule, {"w": jnp.ones(3, jnp.float16)}, state, params)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_decay_of_a_changing_strength_is_that_of_a_changing_rule(name: str) -> None:
+    rule = algorithm(name, weight_decay=0.4, learning_rate=0.05)
+    scales = np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)
+    params, all_grads = _trees(jnp.float32)
+    state = transformation(rule).init(params)
+    expected, expected_state = params, state
+    step = jax.jit(
+        lambda params, state, grads, scale: fused.step(
+            rule, params, state, grads, mask=matrices, decay_scale=scale
+        )
+    )
+    for scale, grads in zip(scales, all_grads, strict=True):
+        of_step = rule.model_copy(update={"weight_decay": 0.4 * float(scale)})
+        expected, expected_state = in_two(of_step, expected, expected_state, grads, mask=matrices)
+        params, state = step(params, state, grads, scale)
+    assert step._cache_size() == 1  # strengths are data
+    for key, weights in expected.items():
+        np.testing.assert_allclose(params[key], weights, rtol=1e-5, atol=1e-6, err_msg=key)

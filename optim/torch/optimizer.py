@@ -55,6 +55,7 @@ class Optimizer(torch.optim.Optimizer):
         require_algorithm(algorithm)
         self._algorithm = algorithm
         self._estimate: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._is_paused = False
         self._updater = Updater()
         super().__init__(params, to_group(algorithm))
 
@@ -65,7 +66,12 @@ class Optimizer(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """As in torch, and with the rule, for `copy` and `pickle`."""
-        own = {"_algorithm": self._algorithm, "_estimate": None, "_updater": Updater()}
+        own = {
+            "_algorithm": self._algorithm,
+            "_estimate": None,
+            "_is_paused": False,
+            "_updater": Updater(),
+        }
         return {**super().__getstate__(), **own}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -97,6 +103,8 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self._is_paused:
+            return loss
         work, new = self._work()
         if self._estimate is None:
             plans = [
@@ -177,6 +185,19 @@ class Optimizer(torch.optim.Optimizer):
             yield
         finally:
             self._estimate = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Makes `step` leave parameters and state as they are, whatever the gradients.
+
+        So a step is skipped whose gradients overflowed, while what stands around the optimizer,
+        such as ZeRO, goes on as after any step.
+        """
+        self._is_paused = True
+        try:
+            yield
+        finally:
+            self._is_paused = False
 
     @torch.no_grad()
     def fractions(self) -> dict[str, float]:

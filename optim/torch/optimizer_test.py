@@ -359,3 +359,16 @@ def test_refuses_parameters_that_are_not_real(make: Callable[[], torch.Tensor]) 
 def test_refuses_what_is_no_algorithm(given: Any) -> None:
     with pytest.raises(TypeError, match=r"such as Lion\(\), got"):
         Optimizer([torch.ones(1, requires_grad=True)], given)
+
+
+def test_paused_it_changes_nothing() -> None:
+    param = torch.nn.Parameter(torch.ones(3))
+    optimizer = Optimizer([param], AdamW(weight_decay=0.1))
+    param.grad = torch.full((3,), float("nan"))
+    with optimizer.paused():
+        optimizer.step()
+    assert torch.equal(param.detach(), torch.ones(3))
+    assert not optimizer.state
+    param.grad = torch.ones(3)
+    optimizer.step()
+    assert optimizer.state[param]["step"] == 1

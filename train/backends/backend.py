@@ -8,7 +8,7 @@ import numpy as np
 from comm.wire import Wire
 from models.network import Framework, Predict
 from models.weights import Weights
-from train.recipe import Batch
+from train.recipe import Batch, StepScalars
 
 
 class StepResult(NamedTuple):
@@ -47,7 +47,7 @@ class Backend(Protocol):
     def start(self, weights: Weights) -> None:
         """Gets ready to train from these weights; collective."""
 
-    def step(self, batch: Batch, learning_rate: np.float32) -> StepResult:
+    def step(self, batch: Batch, scalars: StepScalars) -> StepResult:
         """Updates the weights once, from this rank's share of a batch; collective."""
 
     def fractions(self) -> Mapping[str, SupportsFloat]:

@@ -3,15 +3,15 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, SupportsFloat
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from typing import Any, NamedTuple, SupportsFloat
 
 import numpy as np
 import torch
 from torch import distributed, nn
 
 from comm.wire import Wire
-from models.context import Context
 from models.network import Framework, Predict
 from models.torch.predict import predict_fn
 from models.torch.weights import from_canonical, to_canonical
@@ -19,10 +19,11 @@ from models.weights import Weights
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
 from train.backends.backend import StepResult
+from train.backends.torch_loss_scale import LossScaler
 from train.config.schema import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of, rank_slice
 from train.launch.process_group import mean_over_ranks
-from train.recipe import Batch
+from train.recipe import Batch, StepScalars, context_of
 from train.tasks.table import TASKS
 from train.tasks.task import Objective
 
@@ -33,6 +34,7 @@ import deepspeed
 from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
 from comm.torch import zero
+from comm.torch.feedback import Feedback
 
 # Deprecations inside DeepSpeed are its own business, and stage 3 would print one a collective.
 warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
@@ -43,6 +45,20 @@ deepspeed.ops.__compatible_ops__ = {}
 
 # It warns of optimizers that it does not know. Ours is tested under every stage.
 ZERO_SUPPORTED_OPTIMIZERS.append(Optimizer)
+
+
+class _Update(NamedTuple):
+    """What an update gave, on this rank.
+
+    Attributes:
+        means: Of the micro-batches: "loss", and metrics by name.
+        statistics: That the network sowed, likewise.
+        is_finite: Whether all ranks' gradients were finite; otherwise the update was skipped.
+    """
+
+    means: dict[str, torch.Tensor]
+    statistics: dict[str, torch.Tensor]
+    is_finite: bool
 
 
 class DeepSpeedBackend:
@@ -70,25 +86,44 @@ class DeepSpeedBackend:
     def start(self, weights: Weights) -> None:
         model = from_canonical(self._config.model, weights)
         self._optimizer = Optimizer(decay_groups(model), self._config.optimizer.algorithm)
+        self._has_stepped = False
+        self._weight_decays = [group["weight_decay"] for group in self._optimizer.param_groups]
         self._engine = _start_engine(model, self._optimizer, self._config)
-        self._wire = _compress_gradients(self._engine, self._config)
+        self._compression = _compress_gradients(self._engine, self._config)
+        precision = self._config.precision
+        self._scaler = None
+        if precision.scales_loss:
+            self._scaler = LossScaler(
+                self._engine.module,
+                precision.loss_scaling,
+                self._engine.gradient_accumulation_steps(),
+            )
 
-    def step(self, batch: Batch, learning_rate: np.float32) -> StepResult:
-        for group in self._engine.optimizer.param_groups:
-            group["lr"] = float(learning_rate)
+    def step(self, batch: Batch, scalars: StepScalars) -> StepResult:
+        groups = self._engine.optimizer.param_groups
+        for group, weight_decay in zip(groups, self._weight_decays, strict=True):
+            group["lr"] = float(scalars.learning_rate)
+            group["weight_decay"] = weight_decay * float(scalars.weight_decay_scale)
         inputs, targets, noise, seeds = (
             None if array is None else torch.from_numpy(array).to(self._engine.device)
             for array in batch
         )
         shares, num_targets = self._shares(targets)
+        given, is_wanted = (inputs, seeds, shares, targets), True
         if noise is not None:
-            self._estimate_curvature(num_targets, inputs, seeds, shares, targets, noise)
-        result, statistics = self._update(self._objective.loss, inputs, seeds, shares, targets)
-        self._set_statistics(statistics)
-        return result
+            is_wanted = self._estimate_curvature(scalars, num_targets, *given, noise)
+        loss_fn = self._objective.loss
+        metrics, statistics, is_finite = self._update(loss_fn, scalars, *given, is_wanted=is_wanted)
+        if is_finite:
+            self._has_stepped = True
+            self._set_statistics(statistics)
+        loss = metrics.pop("loss")
+        if self._scaler is not None:
+            metrics |= self._scaler.move(is_finite)
+        return StepResult(loss, metrics)
 
     def fractions(self) -> Mapping[str, SupportsFloat]:
-        return self._optimizer.fractions()
+        return self._optimizer.fractions() if self._has_stepped else {}
 
     def mean_over_ranks(self, values: np.ndarray) -> np.ndarray:
         return mean_over_ranks(values, self._engine.device)
@@ -102,7 +137,7 @@ class DeepSpeedBackend:
         return predict_fn(self._config.model, weights)
 
     def sent(self, num_steps: int) -> Wire | None:
-        return self._wire
+        return None if self._compression is None else self._compression.wire
 
     def _shares(self, targets: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Returns what each micro-batch's means count for, and the weight of all; collective.
@@ -123,32 +158,49 @@ class DeepSpeedBackend:
     def _update(
         self,
         loss_fn: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]],
+        scalars: StepScalars,
         *batch: torch.Tensor,
-    ) -> tuple[StepResult, dict[str, torch.Tensor]]:
+        is_wanted: bool = True,
+    ) -> _Update:
         """Updates once, from micro-batches whose gradients the engine accumulates; collective.
 
         Args:
             loss_fn: Of outputs, targets and what else there is of the batch.
+            scalars: Of the step.
             *batch: Inputs, seeds, what each micro-batch counts for, targets and what else there is.
-
-        Returns:
-            The result, and the statistics that the network sowed.
+            is_wanted: Whether weights may change.
         """
         micro_batches = self._engine.gradient_accumulation_steps()
-        results, statistics = [], []
+        results, statistics, is_finite = [], [], True
+        residuals = self._copy_residuals()
         parts = (tensor.chunk(micro_batches) for tensor in batch)
-        for inputs, seeds, share, *rest in zip(*parts, strict=True):
-            context = Context(train=True, seeds=seeds)
+        for number, (inputs, seeds, share, *rest) in enumerate(zip(*parts, strict=True), start=1):
+            context = context_of(self._config, seeds, scalars)
             loss, metrics = loss_fn(self._engine(inputs, context), *rest)
-            loss, *values = (mean * share[0] for mean in (loss, *metrics.values()))
+            means = {name: mean * share[0] for name, mean in {"loss": loss, **metrics}.items()}
             sown = context.sown
-            self._engine.backward(loss + sown.loss)
-            self._engine.step()  # after the last one
-            metrics = dict(zip(metrics, values, strict=True))
-            results.append({"loss": loss, **metrics, **sown.report})
+            total = means["loss"] + sown.loss
+            self._engine.backward(total if self._scaler is None else self._scaler.scaled(total))
+            if number == micro_batches and self._scaler is not None:
+                is_finite = self._scaler.all_finite(self._engine.device) and is_wanted
+            with nullcontext() if is_finite else self._optimizer.paused():
+                self._engine.step()  # after the last one
+            results.append({**means, **sown.report})
             statistics.append(sown.statistics)
-        means = _means(results)
-        return StepResult(means.pop("loss"), means), _means(statistics)
+        if not is_finite:
+            self._restore_residuals(residuals)
+        return _Update(_means(results), _means(statistics), is_finite)
+
+    def _copy_residuals(self) -> dict[str, Feedback] | None:
+        """Returns what compression carries over, if a step may be skipped that would change it."""
+        if self._scaler is None or self._compression is None:
+            return None
+        return deepcopy(self._compression.residuals.feedbacks)
+
+    def _restore_residuals(self, feedbacks: dict[str, Feedback] | None) -> None:
+        if self._compression is not None and feedbacks is not None:
+            residuals = self._compression.residuals
+            residuals.replace(feedbacks, residuals.loss_scale)
 
     def _set_statistics(self, statistics: Mapping[str, torch.Tensor]) -> None:
         """Gives weights that do not train the mean of what every rank's batch says; collective."""
@@ -156,12 +208,18 @@ class DeepSpeedBackend:
             distributed.all_reduce(new)
             self._engine.module.get_buffer(name).copy_(new / distributed.get_world_size())
 
-    def _estimate_curvature(self, num_targets: float, *batch: torch.Tensor) -> None:
+    def _estimate_curvature(
+        self, scalars: StepScalars, num_targets: float, *batch: torch.Tensor
+    ) -> bool:
         """Has the optimizer estimate the Hessian's diagonal, of targets the model would give.
 
         Args:
+            scalars: Of the step.
             num_targets: How many are drawn, on all ranks.
             *batch: As of `_update`, with noise at the end.
+
+        Returns:
+            Whether the gradients were finite; otherwise there is no estimate.
         """
 
         def sampled_loss(*args: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -169,7 +227,7 @@ class DeepSpeedBackend:
 
         estimate = gauss_newton_bartlett(num_targets)
         with self._optimizer.estimating_curvature(estimate), _without_clipping(self._engine):
-            self._update(sampled_loss, *batch)
+            return self._update(sampled_loss, scalars, *batch).is_finite
 
 
 def _start_engine(
@@ -236,13 +294,13 @@ def _without_clipping(engine: deepspeed.DeepSpeedEngine) -> Iterator[None]:
         config.gradient_clipping = optimizer.clip_grad = limit
 
 
-def _compress_gradients(engine: deepspeed.DeepSpeedEngine, config: TrainConfig) -> Wire | None:
+def _compress_gradients(
+    engine: deepspeed.DeepSpeedEngine, config: TrainConfig
+) -> zero.ZeroCompression | None:
     """Has the engine exchange gradients as `config.gradient_compression` says; collective.
 
     Returns:
-        What counts the bytes, or None if gradients are not compressed.
+        What counts the bytes and carries the residuals; None if gradients are not compressed.
     """
     compression = compression_of(config)
-    if compression is None:
-        return None
-    return zero.compress_gradients(engine, compression).wire
+    return None if compression is None else zero.compress_gradients(engine, compression)

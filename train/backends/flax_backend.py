@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import SupportsFloat
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -22,7 +23,8 @@ from train.backends.backend import StepResult
 from train.backends.flax_update import AXIS, TrainState, compile_update
 from train.config.schema import ConfigError, TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
-from train.recipe import Batch
+from train.loss_scale import LossScale
+from train.recipe import Batch, StepScalars
 
 
 class FlaxBackend:
@@ -61,12 +63,15 @@ class FlaxBackend:
             _clip_gradients(self._config.optimizer.max_grad_norm),
         )
         optimizer = transformation(self._algorithm).init(params)
-        self._state = TrainState(params, statistics, gradients.init(params), optimizer)
+        precision = self._config.precision
+        scale = LossScale.initial(precision.loss_scaling) if precision.scales_loss else None
+        scale = jax.tree.map(jnp.asarray, scale)
+        self._state = TrainState(params, statistics, gradients.init(params), optimizer, scale)
         specs = partition_specs(self._state, AXIS)
         self._update = compile_update(self._config, self._graph, gradients, specs, self._mesh)
 
-    def step(self, batch: Batch, learning_rate: np.float32) -> StepResult:
-        self._state, result = self._update(self._state, batch, learning_rate)
+    def step(self, batch: Batch, scalars: StepScalars) -> StepResult:
+        self._state, result = self._update(self._state, batch, scalars)
         return result
 
     def fractions(self) -> Mapping[str, SupportsFloat]:

@@ -5,25 +5,32 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from train.events import Callback, Communicated, Evaluated, Event, Stepped, Stopped
 
 
 @contextmanager
-def show_progress(console: Console, num_steps: int) -> Iterator[Callback]:
-    """Yields a callback that shows the progress of a run of `num_steps` steps on `console`."""
+def show_progress(console: Console) -> Iterator[Callback]:
+    """Yields a callback that shows the progress of a run on `console`."""
     if not console.is_terminal:
         yield _Lines(console)
         return
     columns = (
         BarColumn(bar_width=12),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        MofNCompleteColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield _Bar(progress, progress.add_task("starting", total=num_steps))
+        yield _Bar(progress, progress.add_task("starting", total=None))
 
 
 class _Lines:
@@ -50,7 +57,10 @@ class _Bar:
         match event:
             case Stepped():
                 self._progress.update(
-                    self._task, completed=event.step, description=_describe(event)
+                    self._task,
+                    completed=event.step,
+                    total=event.num_steps,
+                    description=_describe(event),
                 )
             case Evaluated():
                 description = _describe(event).replace("held-out", "[bold]held-out[/]", 1)

@@ -28,7 +28,7 @@ COMMUNICATION_LINE = (
 
 def test_plain_lines_where_there_is_no_terminal() -> None:
     output = io.StringIO()
-    with show_progress(Console(file=output), num_steps=200) as progress:
+    with show_progress(Console(file=output)) as progress:
         progress(REPORT)
         progress(Evaluated({"loss_nats": 0.25, "accuracy": 0.975}))
         progress(Stopped(50, 200, "it is good enough"))
@@ -43,7 +43,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
 
 def test_what_sophia_clipped_is_shown() -> None:
     output = io.StringIO()
-    with show_progress(Console(file=output), num_steps=200) as progress:
+    with show_progress(Console(file=output)) as progress:
         progress(replace(REPORT, fractions={"clipped": 0.875}))
     assert output.getvalue() == (
         "step  50/200  loss 1.2500  accuracy 0.5000  clipped 87.5%  1,234 images/s  lr 1.00e-03\n"
@@ -53,7 +53,7 @@ def test_what_sophia_clipped_is_shown() -> None:
 def test_a_bar_on_a_terminal() -> None:
     output = io.StringIO()
     console = Console(file=output, force_terminal=True, width=120)
-    with show_progress(console, num_steps=200) as progress:
+    with show_progress(console) as progress:
         progress(REPORT)
         progress(COMMUNICATION)
     assert COMMUNICATION_LINE in output.getvalue()

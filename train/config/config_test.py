@@ -129,6 +129,25 @@ def test_refuses_a_mistake_deep_inside_a_section(tmp_path: Path) -> None:
     assert "model.config: image_size 8 is not a multiple of patch_size 3" in message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "given"),
+    [(["run.num_epochs=2"], "both"), (["run.num_steps="], "neither")],
+)
+def test_a_run_is_as_long_as_one_key_says(overrides: list[str], given: str) -> None:
+    with pytest.raises(ConfigError, match=f"run: expected one of num_steps and num_ep.*{given}"):
+        load_config(PRESETS[0], overrides)
+    config = load_config(PRESETS[0], ["run.num_steps=", "run.num_epochs=2"])
+    assert (config.run.num_steps, config.run.num_epochs) == (None, 2)
+
+
+def test_a_loss_scale_starts_no_lower_than_it_may_fall() -> None:
+    with pytest.raises(ConfigError, match=r"min_scale: expected at most initial_scale \(8"):
+        load_config(
+            PRESETS[0],
+            ["precision.loss_scaling.initial_scale=8", "precision.loss_scaling.min_scale=16"],
+        )
+
+
 def test_refuses_a_model_that_does_not_fit_the_data(tmp_path: Path) -> None:
     content = _preset()
     content["model"]["config"]["num_classes"] = 11

@@ -10,9 +10,12 @@ DEPS = {
     "load.py": [":overrides", ":schema", ":yaml_loader", "//base:config", "@pip//:pydantic"],
     "overrides.py": [":yaml_loader", "//base:config"],
     "overrides_test.py": [":overrides", "@pip//:pytest"],
+    "precision.py": ["//base:config", "@pip//:pydantic"],
     "reference.py": [":schema", "//base:config", "//data:source", "//models:architecture", "//train/tasks:table", "@pip//:annotated_types", "@pip//:pydantic", "@pip//:pydantic_core"],
     "reference_test.py": [":reference", "//base:config", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest"],
-    "schema.py": [":data", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
+    "regularization.py": ["//base:config", "@pip//:pydantic"],
+    "regularization_test.py": [":regularization", "@pip//:pydantic", "@pip//:pytest"],
+    "schema.py": [":data", ":precision", ":regularization", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
     "yaml_loader.py": ["//base:config", "@pip//:pyyaml"],
     "yaml_loader_test.py": [":yaml_loader", "@pip//:pytest"],
 }

@@ -24,6 +24,8 @@ from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS, DEFAULT
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
 from train.config.data import DataConfig
+from train.config.precision import PrecisionConfig
+from train.config.regularization import RegularizationConfig
 from train.tasks.table import TASKS
 
 # Holds a block of every size.
@@ -78,13 +80,31 @@ class RunConfig(Section):
         lt=2**63,
         description="of weights, order of data, dropout and rounding",
     )
-    num_steps: int = Field(ge=1, le=MAX_STEPS, description="optimizer updates")
+    num_steps: int | None = Field(
+        default=None, ge=1, le=MAX_STEPS, description="optimizer updates; or else num_epochs"
+    )
+    num_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_STEPS,
+        description="times that every training example comes; or else num_steps",
+    )
     log_every_steps: int = Field(
         default=100,
         ge=1,
         le=MAX_LOG_EVERY_STEPS,
         description="from report to report, each of means over them",
     )
+
+    @model_validator(mode="after")
+    def _check_length(self) -> Self:
+        if (self.num_steps is None) == (self.num_epochs is None):
+            given = "neither" if self.num_steps is None else "both"
+            raise ValueError(
+                f"expected one of num_steps and num_epochs, got {given}; leave the other one out, "
+                "or set it to null"
+            )
+        return self
 
 
 class _OptimizerConfig(Section):
@@ -202,6 +222,16 @@ class TorchConfig(Section):
     )
 
 
+class MemoryConfig(Section):
+    """What is kept in memory from the way there for the way back."""
+
+    checkpointing: Literal["none", "full", "attention"] = Field(
+        default="none",
+        description="what blocks compute again: nothing, all but their inputs, or all but what "
+        "attention gave",
+    )
+
+
 class TrainConfig(Section):
     """One training run, all of it."""
 
@@ -217,6 +247,9 @@ class TrainConfig(Section):
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    precision: PrecisionConfig = PrecisionConfig()
+    memory: MemoryConfig = MemoryConfig()
+    regularization: RegularizationConfig = RegularizationConfig()
     gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
     zero: ZeroConfig = ZeroConfig()
     torch: TorchConfig = TorchConfig()
@@ -229,11 +262,9 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check_sections_agree(self) -> Self:
-        if self.schedule.warmup_steps >= self.run.num_steps:
-            raise ValueError(
-                f"schedule.warmup_steps: expected less than run.num_steps ({self.run.num_steps}), "
-                f"got {self.schedule.warmup_steps}"
-            )
+        # Of epochs the number of steps is known once the examples are; see `train.recipe`.
+        if self.run.num_steps is not None:
+            self.check_warmup(self.run.num_steps, "run.num_steps")
         try:
             TASKS[self.task].check(self.model.signature, self.data.describe())
         except ValueError as error:
@@ -251,6 +282,18 @@ class TrainConfig(Section):
                     f"{_GREATEST_FLOAT:.2g}, which float32 holds, got {value}"
                 )
         return self
+
+    def check_warmup(self, num_steps: int, name: str) -> None:
+        """Checks that the learning rate has risen before a run of so many steps ends.
+
+        Raises:
+            ConfigError: It has not; the message calls the number by this name.
+        """
+        if self.schedule.warmup_steps >= num_steps:
+            raise ConfigError(
+                f"schedule.warmup_steps: expected less than {name} ({num_steps}), got "
+                f"{self.schedule.warmup_steps}"
+            )
 
     @property
     def digest(self) -> str:
