@@ -23,6 +23,7 @@ STREAMS = {
     "light": ("step",),
     "pixel noise": ("step",),
     "cutouts": ("step",),
+    "mixtures": ("step",),
     "dropout": ("step",),
     "label noise": ("step",),
     "sampled labels": (),

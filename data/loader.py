@@ -14,6 +14,7 @@ import numpy as np
 
 from base.seeds import stream
 from data.dataset import PADDING, Split
+from data.mixup import Mixup, mixed, partners
 
 
 class Augmentation(Protocol):
@@ -41,6 +42,7 @@ class Loader:
         batch_size: Examples in every batch, >= 1.
         seed: Seed of both the order and the augmentation, >= 0.
         augment: Called with the size of the batch and what gives the generators of that step.
+        mixup: How examples are mixed in pairs, once augmented. None: they are not.
         pad_to_multiple_of: Sequences are cut to the longest of their whole batch, rounded up to it,
             where all they lose is padding. None: they are not cut.
         group_by_length: Whether sequences of about one length come in one batch.
@@ -50,6 +52,7 @@ class Loader:
     batch_size: int
     seed: int
     augment: Augment | None = None
+    mixup: Mixup | None = None
     pad_to_multiple_of: int | None = None
     group_by_length: bool = False
 
@@ -59,20 +62,32 @@ class Loader:
         Args:
             step: Which.
             share: The part of the batch that is wanted. Its examples are those of the whole batch,
-                to the bit, and no others are augmented.
+                to the bit, and no others are augmented but those that they are mixed with.
         """
         whole = self.indices(step)
-        indices = whole[share]
-        inputs, targets = self.split.inputs[indices], self.split.targets[indices]
-        if self.augment is not None:
-            drawn = self.augment(self.batch_size, lambda name: stream(self.seed, name, step))
-            inputs = drawn[share](inputs)
+        inputs, targets = self._examples(whole, step, share)
+        if self.mixup is not None:
+            others = self._examples(whole, step, partners(share, self.batch_size))
+            drawn = self.mixup.draw(self.batch_size, stream(self.seed, "mixtures", step))[share]
+            own, other = (self.mixup.targets(classes) for classes in (targets, others[1][::-1]))
+            inputs, targets = mixed(drawn, inputs, others[0][::-1]), mixed(drawn, own, other)
         if self.pad_to_multiple_of is not None:
             # Of the whole batch, so that those who share it have arrays of one shape.
             length = self._padded_length(whole, self.pad_to_multiple_of)
             if targets.shape == inputs.shape:
                 targets = targets[:, :length]
             inputs = inputs[:, :length]
+        return inputs, targets
+
+    def _examples(
+        self, whole: np.ndarray, step: int, share: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the inputs, augmented, and the targets of a part of a batch."""
+        indices = whole[share]
+        inputs, targets = self.split.inputs[indices], self.split.targets[indices]
+        if self.augment is not None:
+            drawn = self.augment(self.batch_size, lambda name: stream(self.seed, name, step))
+            inputs = drawn[share](inputs)
         return inputs, targets
 
     def indices(self, step: int) -> np.ndarray:

@@ -56,6 +56,7 @@ def training_batches(config: TrainConfig, split: Split) -> Loader:
         batch_size=config.data.global_batch_size,
         seed=config.run.seed,
         augment=None if augment is None else partial(draw, augment),
+        mixup=config.data.mixup,
         pad_to_multiple_of=config.data.pad_to_multiple_of,
         group_by_length=config.data.group_by_length,
     )

@@ -66,6 +66,7 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
             8,
             "data.pad_to_multiple_of: data.source 'digits' has ",
         ),
+        ("data", "mixup_alpha", 0.0, "data.mixup_alpha: input should be greater than 0, got 0.0"),
         ("data", "group_by_length", True, "data.group_by_length: data.source 'digits' has images "),
         ("optimizer", "name", "adam", "optimizer.name: input should be 'adabelief', 'adamw', 'ad"),
         ("optimizer", "max_grad_norm", 0.0, "optimizer.max_grad_norm: input should be greater th"),

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 from base.config import MAX_INTEGER, Section, check_section, one_of
 from data.augment.config import AugmentConfig
 from data.dataset import Dataset, ExampleSpec
+from data.mixup import Mixup
 from data.source import SOURCES
 
 MAX_MULTIPLE = 65536
@@ -43,6 +44,13 @@ class DataConfig(Section):
         description="put sequences of about one length into a batch; each still comes once an "
         "epoch",
     )
+    mixup_alpha: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="examples are mixed in pairs, and their targets alike, in shares drawn from "
+        "the Beta distribution of this; null: they are not",
+    )
     augment: AugmentConfig | None = Field(
         default=None, description="what happens to images; null: nothing"
     )
@@ -60,6 +68,21 @@ class DataConfig(Section):
             raise ValueError(
                 f"data.source {info.data['source']!r} has {examples.unit} of one length, as its "
                 "data.options say; leave it out"
+            )
+        return value
+
+    @field_validator("mixup_alpha")
+    @classmethod
+    def _check_can_be_mixed(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is None or (examples := _examples(info)) is None:
+            return value
+        one_class = examples.num_classes is None or not examples.target_shape
+        if examples.input_dtype != "float32" or not one_class:
+            raise ValueError(
+                f"mixes inputs float32 and one class or numbers, but data.source "
+                f"{info.data['source']!r} has inputs {examples.input_dtype} "
+                f"{list(examples.input_shape)} and targets {examples.target_dtype} "
+                f"{list(examples.target_shape)}; leave it out"
             )
         return value
 
@@ -88,6 +111,13 @@ class DataConfig(Section):
     def describe(self) -> ExampleSpec:
         """Says what the examples are, at once."""
         return SOURCES[self.source].describe(self.options)
+
+    @property
+    def mixup(self) -> Mixup | None:
+        """How examples are mixed, if they are."""
+        if self.mixup_alpha is None:
+            return None
+        return Mixup(self.mixup_alpha, self.describe().num_classes)
 
     def load(self) -> Dataset:
         """Reads the examples, which may take seconds."""

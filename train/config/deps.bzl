@@ -2,7 +2,7 @@
 
 DEPS = {
     "config_test.py": [":load", ":schema", "//optim:registry", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest", "@pip//:pyyaml"],
-    "data.py": ["//base:config", "//data:dataset", "//data:source", "//data/augment:config", "@pip//:pydantic"],
+    "data.py": ["//base:config", "//data:dataset", "//data:mixup", "//data:source", "//data/augment:config", "@pip//:pydantic"],
     "docs.py": [":reference", "//base:files"],
     "docs_test.py": [":docs", "@pip//:pytest"],
     "help_text.py": [":reference"],

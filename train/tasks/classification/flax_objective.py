@@ -9,11 +9,18 @@ from train.tasks.task import Objective
 
 
 def objective(*, label_smoothing: float) -> Objective:
-    """Returns the loss of logits `[batch, num_classes]`, and `accuracy`, for labels `[batch]`."""
+    """Returns the loss of logits `[batch, num_classes]`, and `accuracy`, for labels.
+
+    Labels are classes `[batch]`, or the share of each class `[batch, num_classes]`, of which the
+    largest is the right one.
+    """
 
     def loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), label_smoothing)
-        accuracy = jnp.mean(logits.argmax(axis=-1) == labels)
+        is_mixed = labels.ndim == 2
+        shares = labels if is_mixed else jax.nn.one_hot(labels, logits.shape[-1])
+        targets = optax.smooth_labels(shares, label_smoothing)
+        right = labels.argmax(axis=-1) if is_mixed else labels
+        accuracy = jnp.mean(logits.argmax(axis=-1) == right)
         return optax.softmax_cross_entropy(logits, targets).mean(), {"accuracy": accuracy}
 
     def sampled_loss(logits: jax.Array, labels: jax.Array, noise: jax.Array) -> jax.Array:
