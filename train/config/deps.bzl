@@ -4,7 +4,7 @@ DEPS = {
     "config_test.py": [":load", ":schema", "//optim:registry", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest", "@pip//:pyyaml"],
     "data.py": ["//base:config", "//data:dataset", "//data:mixup", "//data:source", "//data/augment:config", "@pip//:pydantic"],
     "docs.py": [":reference", "//base:files"],
-    "docs_test.py": [":docs", "@pip//:pytest"],
+    "docs_test.py": [":docs", ":load", "@pip//:pytest"],
     "help_text.py": [":reference"],
     "help_text_test.py": [":help_text", ":reference"],
     "load.py": [":overrides", ":schema", ":yaml_loader", "//base:config", "@pip//:pydantic"],

@@ -26,7 +26,7 @@ from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
 from train.config.data import DataConfig
 from train.config.precision import PrecisionConfig
 from train.config.regularization import RegularizationConfig
-from train.tasks.table import TASKS
+from train.tasks.table import TASKS, check_targets
 
 # Holds a block of every size.
 MIN_BUCKET_BYTES = 4 * 4096
@@ -265,8 +265,13 @@ class TrainConfig(Section):
         # Of epochs the number of steps is known once the examples are; see `train.recipe`.
         if self.run.num_steps is not None:
             self.check_warmup(self.run.num_steps, "run.num_steps")
+        examples = self.data.describe()
         try:
-            TASKS[self.task].check(self.model.signature, self.data.describe())
+            check_targets(self.task, self.data.source, examples)
+        except ValueError as error:
+            raise ValueError(f"task: {error}") from error
+        try:
+            TASKS[self.task].check(self.model.signature, examples)
         except ValueError as error:
             raise ValueError(
                 f"model.config: for data.source {self.data.source!r}: {error}"

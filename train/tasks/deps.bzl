@@ -1,6 +1,6 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "table.py": [":task", "//train/tasks/classification:task", "//train/tasks/next_token:task", "//train/tasks/regression:task"],
+    "table.py": [":task", "//data:dataset", "//train/tasks/classification:task", "//train/tasks/next_token:task", "//train/tasks/regression:task"],
     "task.py": ["//base:config", "//data:dataset", "//models:initializers", "//models:network", "@pip//:numpy"],
 }

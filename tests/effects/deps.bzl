@@ -1,0 +1,7 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "bases.py": ["//train/config:reference", "@pip//:pyyaml"],
+    "outcome.py": ["//train:data_parallel", "//train:events", "//train:loop", "//train:recipe", "//train/backends:deepspeed_backend", "//train/config:schema", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
+    "values.py": ["//base:config", "//train/config:reference"],
+}

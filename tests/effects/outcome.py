@@ -1,0 +1,115 @@
+"""What a configuration comes to: a whole run of it, in PyTorch, and what it is set up with."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import deepspeed
+import numpy as np
+import torch
+
+from train import loop
+from train.backends.deepspeed_backend import DeepSpeedBackend
+from train.config.schema import TrainConfig
+from train.data_parallel import compression_of, ranks_per_node
+from train.events import Event, Stepped
+from train.recipe import Batch
+
+Outcome = dict[str, Any]
+
+
+def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
+    """Trains, evaluates and publishes as `config` says, as the only rank of a process group.
+
+    Args:
+        config: The run.
+        directory: A new directory, for the artifact.
+
+    Returns:
+        All that the run gave and was made of, by name, but times and the configuration itself.
+    """
+    compression = compression_of(config)
+    if compression is not None:
+        # One rank alone sends nothing, and ranks are not to be started for every key.
+        return {"compression": repr(compression), "ranks_per_node": ranks_per_node(config)}
+    found: Outcome = {"events": [], "batches": [], "saved_bytes": 0}
+    with _recording_setup(found), _counting_saved(found):
+        backend = _Recording(config, found)
+        publication = loop.run(config, directory, backend, [_listener(found)])
+    assert publication is not None
+    artifact = publication.artifact
+    return found | {
+        "artifact": (artifact.name, artifact.version, artifact.training_run.seed),
+        "signature": (str(artifact.inputs), str(artifact.outputs)),
+        "data": artifact.training_run.data_digest,
+        "weights": _digest(backend.weights()),
+    }
+
+
+class _Recording(DeepSpeedBackend):
+    """Notes what it is asked to learn from."""
+
+    def __init__(self, config: TrainConfig, found: Outcome):
+        super().__init__(config)
+        self._found = found
+
+    def start(self, weights: Mapping[str, np.ndarray]) -> None:
+        self._found["first_weights"] = _digest(weights)
+        super().start(dict(weights))
+
+    def step(self, batch: Batch, *scalars: Any) -> Any:
+        present = {name: array for name, array in batch._asdict().items() if array is not None}
+        self._found["batches"].append(_digest(present))
+        return super().step(batch, *scalars)
+
+
+def _listener(found: Outcome) -> Callable[[Event], None]:
+    def listen(event: Event) -> None:
+        shown = vars(event) | ({"examples_per_s": None} if isinstance(event, Stepped) else {})
+        found["events"].append(repr(shown))
+
+    return listen
+
+
+@contextmanager
+def _recording_setup(found: Outcome) -> Iterator[None]:
+    """Notes what DeepSpeed and torch are told."""
+    initialize, set_num_threads = deepspeed.initialize, torch.set_num_threads
+
+    def initializing(*args: Any, **options: Any) -> Any:
+        found["engine"] = json.dumps(options["config"], sort_keys=True, default=repr)
+        return initialize(*args, **options)
+
+    def setting(number: int) -> None:
+        found["threads"] = number
+        set_num_threads(1)
+
+    with (
+        mock.patch.object(deepspeed, "initialize", initializing),
+        mock.patch.object(torch, "set_num_threads", setting),
+    ):
+        yield
+
+
+@contextmanager
+def _counting_saved(found: Outcome) -> Iterator[None]:
+    """Counts the bytes that are kept for the way back."""
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        found["saved_bytes"] += tensor.nbytes
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
+    sha256 = hashlib.sha256()
+    for name, array in arrays.items():
+        sha256.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        sha256.update(np.ascontiguousarray(array).tobytes())
+    return sha256.hexdigest()
