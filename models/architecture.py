@@ -6,12 +6,13 @@ from typing import Annotated, Any
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from base.config import Section, check_section, explain, one_of
+from models.cnn.network import CNN
 from models.mlp.network import MLP
 from models.network import Network, Signature
 from models.vision_transformer.network import VISION_TRANSFORMER
 
 ARCHITECTURES: dict[str, Network[Any]] = {
-    network.name: network for network in (MLP, VISION_TRANSFORMER)
+    network.name: network for network in (CNN, MLP, VISION_TRANSFORMER)
 }
 
 

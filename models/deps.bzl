@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "architecture.py": [":network", "//base:config", "//models/mlp:network", "//models/vision_transformer:network", "@pip//:pydantic"],
+    "architecture.py": [":network", "//base:config", "//models/cnn:network", "//models/mlp:network", "//models/vision_transformer:network", "@pip//:pydantic"],
     "initializers.py": ["@pip//:numpy"],
     "network.py": [":initializers", "//base:config", "@pip//:flax", "@pip//:numpy", "@pip//:torch"],
     "weights.py": [":architecture", ":initializers", "//base:seeds", "@pip//:numpy"],

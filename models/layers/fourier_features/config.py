@@ -1,8 +1,10 @@
 """What Fourier features are made of."""
 
-from pydantic import Field
+from typing import Self
 
-from base.config import Section
+from pydantic import Field, model_validator
+
+from base.config import Section, refuse_unheeded
 
 # More would be wider than any network that reads them.
 MAX_FREQUENCIES = 2**20
@@ -11,6 +13,7 @@ MAX_FREQUENCIES = 2**20
 class FourierFeaturesConfig(Section):
     """Sines and cosines of an input, beside it, by which a network sees fine detail."""
 
+    enabled: bool = Field(default=False, description="put sines and cosines beside the input")
     num_frequencies: int = Field(
         default=16,
         ge=1,
@@ -28,6 +31,12 @@ class FourierFeaturesConfig(Section):
         default=False, description="whether training changes the frequencies, too"
     )
 
+    @model_validator(mode="after")
+    def _check_keys_are_heeded(self) -> Self:
+        if not self.enabled:
+            refuse_unheeded(self, ("num_frequencies", "scale", "learned"), heeded="with enabled")
+        return self
+
     def num_features(self, inputs: int) -> int:
-        """Returns how many values come out, of how many that go in."""
-        return inputs + 2 * self.num_frequencies
+        """Returns how many values there are where so many go in; as many, unless enabled."""
+        return inputs + 2 * self.num_frequencies * self.enabled

@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# Row and column.
+NUM_COORDINATES = 2
+
 
 def pixel_coordinates(height: int, width: int) -> np.ndarray:
     """Returns `[height, width, 2]`, float64: row and column of each pixel's middle, in (0, 1)."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from models.layers.fourier_features.config import FourierFeaturesConfig
@@ -19,7 +20,7 @@ INPUTS = 3
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float64", 1e-12)])
 def test_is_the_papers(learned: bool, dtype: str, tolerance: float) -> None:
     """Equation 5 of Tancik et al., with the input beside it; its slope from both frameworks."""
-    config = FourierFeaturesConfig(num_frequencies=5, scale=2.0, learned=learned)
+    config = FourierFeaturesConfig(enabled=True, num_frequencies=5, scale=2.0, learned=learned)
     frequencies = np.random.default_rng(1).normal(0.0, 2.0, (5, INPUTS)).astype(dtype)
     x = np.random.default_rng(0).uniform(size=(2, 4, INPUTS)).astype(dtype)
     angles = 2 * np.pi * np.einsum("...i,fi->...f", x.astype(np.float64), frequencies)
@@ -35,12 +36,12 @@ def test_is_the_papers(learned: bool, dtype: str, tolerance: float) -> None:
 
 
 def test_frequencies_are_drawn_at_the_scale_and_stay_unless_learned() -> None:
-    config = FourierFeaturesConfig(num_frequencies=4000, scale=7.0)
+    config = FourierFeaturesConfig(enabled=True, num_frequencies=4000, scale=7.0)
     weight = fourier_features(config, INPUTS)["frequencies"]
     drawn = weight.init(weight.shape, np.random.default_rng(0))
     assert abs(drawn.std() - 7.0) < 0.2 and abs(drawn.mean()) < 0.3
     assert not weight.trainable
-    learned = FourierFeaturesConfig(learned=True)
+    learned = FourierFeaturesConfig(enabled=True, learned=True)
     assert fourier_features(learned, INPUTS)["frequencies"].trainable
 
 
@@ -55,7 +56,7 @@ def test_they_learn_a_high_frequency_that_a_plain_network_does_not() -> None:
     """Figure 2 of Tancik et al. in one dimension: ten periods over [0, 1]."""
     x = torch.linspace(0, 1, 256)[:, None]
     target = torch.sin(2 * torch.pi * 10 * x)
-    config = FourierFeaturesConfig(num_frequencies=16, scale=10.0)
+    config = FourierFeaturesConfig(enabled=True, num_frequencies=16, scale=10.0)
     weight = fourier_features(config, 1)["frequencies"]
     layer = TorchLayer(config, 1)
     frequencies = weight.init(weight.shape, np.random.default_rng(0)).astype(np.float32)
@@ -76,3 +77,9 @@ def _error_of(x: torch.Tensor, target: torch.Tensor) -> float:
         loss.backward()
         adam.step()
     return loss.item()
+
+
+def test_keys_that_nothing_heeds_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"scale 3.0 has an effect with enabled alone"):
+        FourierFeaturesConfig(scale=3.0)
+    assert FourierFeaturesConfig().num_features(INPUTS) == INPUTS

@@ -1,10 +1,10 @@
 """What a normalisation of images does."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from base.config import MAX_INTEGER, Section
+from base.config import MAX_INTEGER, Section, refuse_unheeded
 
 
 class ImageNormConfig(Section):
@@ -30,6 +30,16 @@ class ImageNormConfig(Section):
         le=MAX_INTEGER,
         description="of group and mixture: groups of channels; divides every width",
     )
+
+    @model_validator(mode="after")
+    def _check_keys_are_heeded(self) -> Self:
+        if not self.is_learned:
+            refuse_unheeded(self, ("epsilon",), heeded="with a kind other than none")
+        if not self.has_statistics:
+            refuse_unheeded(self, ("momentum",), heeded="with kind batch or mixture")
+        if not self.has_groups:
+            refuse_unheeded(self, ("num_groups",), heeded="with kind group or mixture")
+        return self
 
     @property
     def is_learned(self) -> bool:

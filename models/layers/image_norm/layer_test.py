@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from models.context import Context
@@ -19,9 +20,13 @@ X = np.random.default_rng(0).normal(30.0, 2.0, (3, 4, 5, CHANNELS))
 
 
 def _config(kind: str) -> ImageNormConfig:
-    return ImageNormConfig.model_validate(
-        {"kind": kind, "epsilon": EPSILON, "momentum": MOMENTUM, "num_groups": NUM_GROUPS}
-    )
+    keys = {
+        "kind": kind,
+        "epsilon": EPSILON if kind != "none" else None,
+        "momentum": MOMENTUM if kind in ("batch", "mixture") else None,
+        "num_groups": NUM_GROUPS if kind in ("group", "mixture") else None,
+    }
+    return ImageNormConfig.model_validate({k: v for k, v in keys.items() if v is not None})
 
 
 def _weights(kind: str, dtype: str) -> Arrays:
@@ -168,3 +173,16 @@ def test_low_precision_goes_through_float32() -> None:
         layer = TorchImageNorm(_config(kind), CHANNELS, name="a")
         rounded = layer(x.float(), Context(train=True)).bfloat16()
         assert torch.equal(layer(x, Context(train=True)), rounded)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"kind": "layer", "momentum": 0.2}, "momentum 0.2 has an effect with kind batch or mix"),
+        ({"kind": "batch", "num_groups": 4}, "num_groups 4 has an effect with kind group or mix"),
+        ({"kind": "none", "epsilon": 1e-3}, "epsilon 0.001 has an effect with a kind other than"),
+    ],
+)
+def test_keys_that_nothing_heeds_are_refused(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ImageNormConfig.model_validate(keys)

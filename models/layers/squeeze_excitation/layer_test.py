@@ -35,7 +35,7 @@ def _both(config: SqueezeExcitationConfig, weights: Arrays, x: np.ndarray) -> tu
 def test_is_timms(gate: str, ratio: float, squeezed: int) -> None:
     """timm/layers/squeeze_excite.py: convolutions of 1x1 over the mean, in NCHW."""
     config = SqueezeExcitationConfig.model_validate(
-        {"ratio": ratio, "gate": gate, "activation": "silu"}
+        {"enabled": True, "ratio": ratio, "gate": gate, "activation": "silu"}
     )
     weights = stirred(squeeze_excitation(config, CHANNELS), "float64", scale=1.0)
     assert weights["fc1.weight"].shape == (squeezed, CHANNELS)
@@ -52,7 +52,7 @@ def test_is_timms(gate: str, ratio: float, squeezed: int) -> None:
 
 
 def test_moving_pixels_moves_what_comes_out() -> None:
-    config = SqueezeExcitationConfig()
+    config = SqueezeExcitationConfig(enabled=True)
     weights = stirred(squeeze_excitation(config, CHANNELS), "float64", scale=1.0)
     moved = np.roll(X, 2, axis=2)
     for plain, other in zip(_both(config, weights, X), _both(config, weights, moved), strict=True):
