@@ -92,6 +92,21 @@ CASES: dict[str, dict[str, Any]] = {
             "dropout_rate": 0.5,
         },
     ),
+    "Fourier features, fixed": {
+        **VECTOR,
+        "input": {
+            "vector": {"shape": [3, 2], "fourier_features": {"enabled": True, "num_frequencies": 3}}
+        },
+    },
+    "Fourier features, learned": {
+        **VECTOR,
+        "input": {
+            "vector": {
+                "shape": [3, 2],
+                "fourier_features": {"enabled": True, "scale": 0.5, "learned": True},
+            }
+        },
+    },
     "experts of vectors": VECTOR | {"num_blocks": 1, "mixture_of_experts": {"num_experts": 2}},
     "patches": PATCHES | {"positions": {"learned": {"enabled": True}}, "final_norm": True},
     "patches, class token": _with(

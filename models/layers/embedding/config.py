@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from base.config import FROM_LIST, MAX_INTEGER, Section
+from models.layers.fourier_features.config import FourierFeaturesConfig
 from models.network import TensorSpec
 
 _Size = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
@@ -18,6 +19,12 @@ class VectorConfig(Section):
     shape: Annotated[tuple[_Size, ...], FROM_LIST] = Field(
         min_length=1, max_length=8, description="of one example, which is flattened"
     )
+    fourier_features: FourierFeaturesConfig = FourierFeaturesConfig()
+
+    @property
+    def num_values(self) -> int:
+        """Numbers of an example."""
+        return math.prod(self.shape)
 
 
 class PatchesConfig(Section):
@@ -87,7 +94,7 @@ class InputConfig(Section):
     def num_features(self) -> int:
         """Numbers of which a linear layer makes a token; of tokens, the kinds there are."""
         if self.vector is not None:
-            return math.prod(self.vector.shape)
+            return self.vector.fourier_features.num_features(self.vector.num_values)
         if self.patches is not None:
             return self.patches.patch_size**2 * self.patches.num_channels
         assert self.tokens is not None

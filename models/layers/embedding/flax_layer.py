@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from models.layers.embedding.config import InputConfig
+from models.layers.fourier_features.flax_layer import FourierFeatures
 from models.layers.linear.flax_layer import Linear
 
 
@@ -16,6 +17,12 @@ class Embedding(nnx.Module):
         has_tokens, features = config.tokens is not None, config.num_features
         self.embedding = nnx.Param(jnp.zeros((features, width))) if has_tokens else None
         self.projection = None if has_tokens else Linear(features, width)
+        vector = config.vector
+        self.fourier_features = (
+            FourierFeatures(vector.fourier_features, vector.num_values)
+            if vector is not None and vector.fourier_features.enabled
+            else None
+        )
 
     @property
     def dtype(self) -> jnp.dtype:
@@ -27,17 +34,20 @@ class Embedding(nnx.Module):
     def __call__(self, inputs: jax.Array, dtype: jnp.dtype) -> jax.Array:
         self.config.check_shape(inputs.shape)
         if self.projection is not None:
-            return self.projection(self._numbers(inputs).astype(dtype))
+            numbers = self._numbers(inputs)
+            if self.fourier_features is not None:
+                numbers = self.fourier_features(numbers)
+            return self.projection(numbers.astype(dtype))
         assert self.embedding is not None
         # Padding has to be some token; it is looked at by nothing.
         return jnp.take(self.embedding[...].astype(dtype), jnp.maximum(inputs, 0), axis=0)
 
     def _numbers(self, inputs: jax.Array) -> jax.Array:
         """Returns what the linear layer makes tokens of, `[batch, seq_len, numbers]`."""
-        patches = self.config.patches
-        if patches is None:
-            return inputs.reshape(inputs.shape[0], 1, self.config.num_features)
-        return patchify(inputs, patches.patch_size)
+        if self.config.vector is not None:
+            return inputs.reshape(inputs.shape[0], 1, self.config.vector.num_values)
+        assert self.config.patches is not None
+        return patchify(inputs, self.config.patches.patch_size)
 
 
 def patchify(images: jax.Array, patch_size: int) -> jax.Array:
