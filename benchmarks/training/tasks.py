@@ -13,9 +13,9 @@ from base.seeds import seed_of
 from benchmarks.harness.suite import BadInputError
 from data.sources import digits, stdlib_text
 from data.sources.stdlib_text import StdlibNotFoundError, StdlibText, Windows, spread_windows
+from models.architecture import Model, parse_model
 from models.byte_model.config import ByteModelConfig
 from models.byte_model.torch_network import ByteModel
-from models.digits_cnn.torch_network import DigitsCnn
 from models.torch.weights import from_canonical
 from models.weights import init_weights
 from optim.adamw import AdamW
@@ -26,6 +26,18 @@ from train.recipe import step_scalars, training_batches
 from train.tasks.classification.task import CrossEntropy
 
 Examples = tuple[torch.Tensor, torch.Tensor]
+
+# 58,602 weights. Unlike a batch's, the norm of a group is the same in training and evaluation.
+_DIGITS_CNN = {
+    "image": {"height": 8, "width": 8, "num_channels": 1},
+    "num_classes": 10,
+    "stem": {"width": 32},
+    "widths": [64],
+    "depths": [1],
+    "strides": [2],
+    "block": {"activation": "gelu"},
+    "norm": {"kind": "group", "num_groups": 8},
+}
 
 _DIGITS_PRESET = Path(__file__).parents[2] / "config" / "digits.yaml"
 
@@ -63,13 +75,13 @@ class Task(NamedTuple):
 def make_digits(seed: int, num_steps: int) -> Task:
     """The vision transformer of `config/digits.yaml`, with its recipe."""
     config = _digits_config(seed, num_steps)
-    weights = init_weights(config.model, seed)
-    return _digits_task(config, num_steps, lambda: from_canonical(config.model, weights))
+    return _digits_task(config, num_steps, config.model)
 
 
 def make_digits_cnn(seed: int, num_steps: int) -> Task:
     """A convolutional network, with the same recipe."""
-    return _digits_task(_digits_config(seed, num_steps), num_steps, lambda: _drawn(seed, DigitsCnn))
+    config = _digits_config(seed, num_steps)
+    return _digits_task(config, num_steps, parse_model("cnn", _DIGITS_CNN))
 
 
 def make_bytes(seed: int, num_steps: int) -> Task:
@@ -122,15 +134,16 @@ def data_digests(names: list[str]) -> dict[str, str]:
         raise BadInputError(str(error)) from error
 
 
-def _digits_task(config: TrainConfig, num_steps: int, model: Callable[[], nn.Module]) -> Task:
+def _digits_task(config: TrainConfig, num_steps: int, model: Model) -> Task:
     source = digits.load()
     batches = training_batches(config, source.train)
     scalars = map(step_scalars(config, num_steps), range(num_steps))
     adamw, loss = config.optimizer.algorithm, config.loss
     assert isinstance(adamw, AdamW)  # by the preset
     assert isinstance(loss, CrossEntropy)
+    weights = init_weights(model, config.run.seed)
     return Task(
-        model=model,
+        model=lambda: from_canonical(model, weights),
         batch=lambda step: _examples(*batches.batch(step)),
         held_out=_examples(source.test.inputs, source.test.targets),
         learning_rates=np.array([of_step.learning_rate for of_step in scalars]),
