@@ -92,13 +92,13 @@ class ExpertBranch(nnx.Module):
     def __init__(self, config: CnnConfig, plan: BlockPlan, name: str):
         assert config.mixture_of_experts is not None
         self.norm = ImageNorm(config.norm, plan.width, name=f"{name}.norm")
-        self.mixture = MixtureOfExperts(
-            config.mixture_of_experts, config.feed_forward, plan.width, name=f"{name}.mixture"
+        self.feed_forward = MixtureOfExperts(
+            config.mixture_of_experts, config.feed_forward, plan.width, name=f"{name}.feed_forward"
         )
         self.residual = Residual(config, plan, name)
 
     def __call__(self, x_BHWC: jax.Array, context: Context) -> jax.Array:
-        y_BHWC = self.mixture(self.norm(x_BHWC, context), context)
+        y_BHWC = self.feed_forward(self.norm(x_BHWC, context), context)
         return self.residual(y_BHWC, context)
 
 

@@ -33,7 +33,7 @@ class Cnn(nnx.Module):
     """
 
     def __init__(self, config: CnnConfig):
-        self.config, stem = config, config.stem
+        self.config, self.plan, stem = config, config.stages, config.stem
         values, coordinates = config.fourier_values, config.fourier_coordinates
         self.fourier_values = (
             FourierFeatures(values, config.image.num_channels) if values.enabled else None
@@ -50,7 +50,7 @@ class Cnn(nnx.Module):
         )
         self.stages = nnx.List(
             nnx.List(Block(config, plan) for plan in (*stage.blocks, *stage.reversible))
-            for stage in config.stages
+            for stage in self.plan
         )
         self.norm = ImageNorm(config.norm, config.widths[-1], name="norm")
         self.head = Linear(config.widths[-1], config.num_classes)
@@ -87,7 +87,7 @@ class Cnn(nnx.Module):
         return blur_pool(x_BHWC, blur, 2) if blur else x_BHWC
 
     def _stage(self, index: int, x_BHWC: jax.Array, context: Context) -> jax.Array:
-        plan, blocks = self.config.stages[index], self.stages[index]
+        plan, blocks = self.plan[index], self.stages[index]
         kept, branches = len(plan.blocks), []
         for number, block in enumerate(blocks):
             if number >= kept:

@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "batch, momentum": {"norm": {"kind": "batch", "momentum": 0.5, "epsilon": 1e-2}},
     "group": {"norm": {"kind": "group", "num_groups": 2}},
     "instance": {"norm": {"kind": "instance"}},
-    "mixture": {"norm": {"kind": "mixture", "num_groups": 2}},
+    "switchable": {"norm": {"kind": "switchable", "num_groups": 2}},
     "none": {"norm": {"kind": "none"}},
     "square, colour": {"image": {"height": 5, "width": 5, "num_channels": 3}, "num_classes": 4},
     "large kernels": {"stem": {"width": 4, "kernel_size": 5}, "block": {"kernel_size": 5}},
@@ -103,7 +103,7 @@ CASES: dict[str, dict[str, Any]] = {
     "head dropout": {"head": {"dropout_rate": 0.3}},
 }
 # What does otherwise in evaluation.
-EVALUATED = ("batch", "mixture", "dropout", "stochastic depth", "reversible, with all")
+EVALUATED = ("batch", "switchable", "dropout", "stochastic depth", "reversible, with all")
 IN_FLOAT64 = ("batch", "reversible", "Fourier, learned")
 
 

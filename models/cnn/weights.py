@@ -48,7 +48,7 @@ def _block(config: CnnConfig, plan: BlockPlan) -> dict[str, Weight]:
     if plan.has_experts:
         assert config.mixture_of_experts is not None
         mixture = mixture_of_experts(config.mixture_of_experts, config.feed_forward, plan.width)
-        found |= prefixed("experts", _branch(config, plan, "mixture", mixture))
+        found |= prefixed("experts", _branch(config, plan, "feed_forward", mixture))
     return found
 
 

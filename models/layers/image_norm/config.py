@@ -10,7 +10,7 @@ from base.config import MAX_INTEGER, Section, refuse_unheeded
 class ImageNormConfig(Section):
     """A normalisation of images `[batch, height, width, channels]`, then a scale and a bias."""
 
-    kind: Literal["batch", "layer", "group", "instance", "mixture", "none"] = Field(
+    kind: Literal["batch", "layer", "group", "instance", "switchable", "none"] = Field(
         default="batch",
         description="what has mean 0 and variance 1 afterwards: each channel over the batch, each "
         "example, each group of an example's channels, each channel of an example; a learned "
@@ -21,14 +21,14 @@ class ImageNormConfig(Section):
         default=0.1,
         gt=0,
         le=1,
-        description="of batch and mixture: share of the latest batch in the running statistics, "
+        description="of batch and switchable: share of the latest batch in the running statistics, "
         "which evaluation uses",
     )
     num_groups: int = Field(
         default=8,
         ge=1,
         le=MAX_INTEGER,
-        description="of group and mixture: groups of channels; divides every width",
+        description="of group and switchable: groups of channels; divides every width",
     )
 
     @model_validator(mode="after")
@@ -36,9 +36,9 @@ class ImageNormConfig(Section):
         if not self.is_learned:
             refuse_unheeded(self, ("epsilon",), heeded="with a kind other than none")
         if not self.has_statistics:
-            refuse_unheeded(self, ("momentum",), heeded="with kind batch or mixture")
+            refuse_unheeded(self, ("momentum",), heeded="with kind batch or switchable")
         if not self.has_groups:
-            refuse_unheeded(self, ("num_groups",), heeded="with kind group or mixture")
+            refuse_unheeded(self, ("num_groups",), heeded="with kind group or switchable")
         return self
 
     @property
@@ -49,9 +49,9 @@ class ImageNormConfig(Section):
     @property
     def has_statistics(self) -> bool:
         """Whether the batch's mean and variance are tracked."""
-        return self.kind in ("batch", "mixture")
+        return self.kind in ("batch", "switchable")
 
     @property
     def has_groups(self) -> bool:
         """Whether `num_groups` has to divide the width."""
-        return self.kind in ("group", "mixture")
+        return self.kind in ("group", "switchable")

@@ -10,7 +10,7 @@ Reference: Ioffe and Szegedy, "Batch Normalization", https://arxiv.org/abs/1502.
 "Layer Normalization", https://arxiv.org/abs/1607.06450; Ulyanov et al., "Instance Normalization",
 https://arxiv.org/abs/1607.08022; Wu and He, "Group Normalization",
 https://arxiv.org/abs/1803.08494; Luo et al., "Differentiable Learning-to-Normalize via Switchable
-Normalization", https://arxiv.org/abs/1806.10779, of the mixture.
+Normalization", https://arxiv.org/abs/1806.10779, of switchable ones.
 """
 
 import functools
@@ -55,7 +55,7 @@ class ImageNorm(nnx.Module):
         if config.has_statistics:
             self.running_mean = nnx.BatchStat(jnp.zeros(channels))
             self.running_var = nnx.BatchStat(jnp.ones(channels))
-        if config.kind == "mixture":
+        if config.kind == "switchable":
             self.mean_logits = nnx.Param(jnp.zeros(NUM_MIXED))
             self.variance_logits = nnx.Param(jnp.zeros(NUM_MIXED))
 
@@ -81,7 +81,7 @@ class ImageNorm(nnx.Module):
                 return _of_groups(each, 1)
             case "group":
                 return _of_groups(each, self.config.num_groups)
-            case "mixture":
+            case "switchable":
                 groups = self.config.num_groups
                 return self._mixed(
                     self._of_batch(each, x_BHWC, context),

@@ -13,7 +13,7 @@ from models.layers.image_norm.torch_layer import ImageNorm as TorchImageNorm
 from models.layers.image_norm.weights import image_norm
 from models.testing.parity import Arrays, Pass, assert_same, of_flax, of_torch, stirred
 
-KINDS = ["batch", "layer", "group", "instance", "mixture", "none"]
+KINDS = ["batch", "layer", "group", "instance", "switchable", "none"]
 CHANNELS, NUM_GROUPS, EPSILON, MOMENTUM = 6, 2, 1e-3, 0.3
 # Far from zero, where a variance from squares loses digits, of which PyTorch's group norm uses one.
 X = np.random.default_rng(0).normal(30.0, 2.0, (3, 4, 5, CHANNELS))
@@ -23,8 +23,8 @@ def _config(kind: str) -> ImageNormConfig:
     keys = {
         "kind": kind,
         "epsilon": EPSILON if kind != "none" else None,
-        "momentum": MOMENTUM if kind in ("batch", "mixture") else None,
-        "num_groups": NUM_GROUPS if kind in ("group", "mixture") else None,
+        "momentum": MOMENTUM if kind in ("batch", "switchable") else None,
+        "num_groups": NUM_GROUPS if kind in ("group", "switchable") else None,
     }
     return ImageNormConfig.model_validate({k: v for k, v in keys.items() if v is not None})
 
@@ -80,7 +80,7 @@ def test_is_torchs(kind: str, train: bool) -> None:
 @pytest.mark.parametrize("train", [True, False])
 def test_a_mixture_is_the_papers(train: bool) -> None:
     """Equation 5 of Luo et al., each mean and variance taken over the pixels themselves."""
-    weights = _weights("mixture", "float64")
+    weights = _weights("switchable", "float64")
     shares = {
         name: np.exp(weights[name]) / np.exp(weights[name]).sum()
         for name in ("mean_logits", "variance_logits")
@@ -104,7 +104,7 @@ def test_a_mixture_is_the_papers(train: bool) -> None:
         for measure, logits in (("mean", "mean_logits"), ("var", "variance_logits"))
     )
     expected = weights["weight"] * (X - mean) / np.sqrt(variance + EPSILON) + weights["bias"]
-    for ours in _both("mixture", "float64", train):
+    for ours in _both("switchable", "float64", train):
         np.testing.assert_allclose(ours.output, expected, rtol=0, atol=1e-11)
 
 
@@ -122,12 +122,12 @@ def test_both_agree_there_and_back(
 
 
 def test_a_mixture_of_one_is_that_one() -> None:
-    weights = _weights("mixture", "float64")
+    weights = _weights("switchable", "float64")
     for place, kind in enumerate(["batch", "layer", "group", "instance"]):
         logits = np.full(4, -60.0)
         logits[place] = 60.0
         chosen = weights | {"mean_logits": logits, "variance_logits": logits}
-        mixed = TorchImageNorm(_config("mixture"), CHANNELS, name="a").double()
+        mixed = TorchImageNorm(_config("switchable"), CHANNELS, name="a").double()
         alone = TorchImageNorm(_config(kind), CHANNELS, name="a").double()
         tensors = {name: torch.tensor(value) for name, value in chosen.items()}
         mixed.load_state_dict(tensors)
@@ -144,7 +144,7 @@ def test_none_changes_nothing_and_has_no_weights() -> None:
         np.testing.assert_array_equal(ours.output, X)
 
 
-@pytest.mark.parametrize("kind", ["batch", "mixture"])
+@pytest.mark.parametrize("kind", ["batch", "switchable"])
 def test_one_value_has_no_variance(kind: str) -> None:
     x = np.ones((1, 1, 1, CHANNELS), np.float32)
     weights = _weights(kind, "float32")
@@ -169,7 +169,7 @@ def test_what_forward_tells_it_does_not_keep() -> None:
 
 def test_low_precision_goes_through_float32() -> None:
     x = torch.tensor(X - 30.0).bfloat16()
-    for kind in ("batch", "group", "mixture"):
+    for kind in ("batch", "group", "switchable"):
         layer = TorchImageNorm(_config(kind), CHANNELS, name="a")
         rounded = layer(x.float(), Context(train=True)).bfloat16()
         assert torch.equal(layer(x, Context(train=True)), rounded)
@@ -178,8 +178,8 @@ def test_low_precision_goes_through_float32() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"kind": "layer", "momentum": 0.2}, "momentum 0.2 has an effect with kind batch or mix"),
-        ({"kind": "batch", "num_groups": 4}, "num_groups 4 has an effect with kind group or mix"),
+        ({"kind": "layer", "momentum": 0.2}, "momentum 0.2 has an effect with kind batch or swi"),
+        ({"kind": "batch", "num_groups": 4}, "num_groups 4 has an effect with kind group or swi"),
         ({"kind": "none", "epsilon": 1e-3}, "epsilon 0.001 has an effect with a kind other than"),
     ],
 )

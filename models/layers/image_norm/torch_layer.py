@@ -52,7 +52,7 @@ class ImageNorm(nn.Module):
         if config.has_statistics:
             self.register_buffer("running_mean", torch.zeros(channels))
             self.register_buffer("running_var", torch.ones(channels))
-        if config.kind == "mixture":
+        if config.kind == "switchable":
             self.mean_logits = nn.Parameter(torch.zeros(NUM_MIXED))
             self.variance_logits = nn.Parameter(torch.zeros(NUM_MIXED))
 
@@ -64,7 +64,7 @@ class ImageNorm(nn.Module):
         match self.config.kind:
             case "batch":
                 y = self._batch_norm(wide, weight, bias, context)
-            case "mixture":
+            case "switchable":
                 mean, variance = (m[:, None, None] for m in self._mixed_moments(wide, context))
                 y = (wide - mean) * torch.rsqrt(variance + self.config.epsilon) * weight + bias
             case kind:

@@ -12,8 +12,8 @@ def image_norm(config: ImageNormConfig, width: int) -> dict[str, Weight]:
     """Returns `weight [width]`, ones, and `bias [width]`, zeros; of none there are none.
 
     Where the batch counts, the statistics `running_mean [width]`, zeros, and `running_var [width]`,
-    ones, are among them. A mixture has `mean_logits [4]` and `variance_logits [4]`, zeros: all
-    four count alike at first.
+    ones, are among them. A switchable norm has `mean_logits [4]` and `variance_logits [4]`, zeros:
+    all four count alike at first.
     """
     weights: dict[str, Weight] = {}
     if config.is_learned:
@@ -23,7 +23,7 @@ def image_norm(config: ImageNormConfig, width: int) -> dict[str, Weight]:
             "running_mean": Weight((width,), zeros, trainable=False),
             "running_var": Weight((width,), ones, trainable=False),
         }
-    if config.kind == "mixture":
+    if config.kind == "switchable":
         logits = Weight((NUM_MIXED,), zeros)
         weights |= {"mean_logits": logits, "variance_logits": logits}
     return weights
