@@ -21,6 +21,7 @@ DEPS = {
     "optimizer_parity_test.py": ["//train/testing:parity_runs", "@pip//:numpy", "@pip//:pytest"],
     "parity_test.py": [":events", ":torch", "//data/sources:digits", "//optim:sophia", "//proto/hpc/artifact/v1:artifact_py_proto", "//train/testing:example", "//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "preflight.py": [":capacity", ":data_parallel", ":publication", "//models:network", "//train/config:overrides", "//train/config:schema"],
+    "presets_parity_test.py": [":recipe", "//models:weights", "//train/backends:backend", "//train/backends:deepspeed_backend", "//train/backends:flax_backend", "//train/config:load", "//train/config:schema", "//train/launch:process_group", "//train/testing:example", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "programs_test.py": ["//registry:artifact", "//train/testing:trainer_programs", "@pip//:pytest"],
     "publication.py": ["//base:files", "//base:provenance", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train/config:schema", "@pip//:numpy"],
     "publication_test.py": [":publication", "//models:weights", "//registry:artifact", "//train/testing:example", "@pip//:pytest"],
