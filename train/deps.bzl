@@ -27,6 +27,7 @@ DEPS = {
     "publication_test.py": [":publication", "//models:weights", "//registry:artifact", "//train/testing:example", "@pip//:pytest"],
     "recipe.py": ["//base:seeds", "//data:dataset", "//data:loader", "//data/augment:chain", "//models:context", "//optim:schedule", "//train/config:schema", "//train/tasks:table", "@pip//:numpy"],
     "recipe_test.py": [":recipe", "//base:seeds", "//data/sources:digits", "//models:weights", "//optim:sophia", "//train/config:schema", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],
+    "statistics_test.py": [":recipe", "//data/sources:digits", "//models:weights", "//models/flax:predict", "//models/torch:predict", "//train/testing:example", "//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
     "step_parity_test.py": ["//optim:sophia", "//train/config:schema", "//train/testing/sower:runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "train_flax.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:flax_backend", "//train/config:schema"],
     "train_torch.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:deepspeed_backend", "//train/config:schema", "//train/launch:process_group", "//train/launch:torch_ranks"],
