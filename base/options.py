@@ -28,7 +28,7 @@ def positive_int(text: str) -> int:
 
 
 def count_from_two(text: str) -> int:
-    """Reads a whole number from 2, of which there are quartiles, to `MAX_COUNT`."""
+    """Reads a whole number from 2, such as of what has quartiles, to `MAX_COUNT`."""
     return _count(text, 2)
 
 

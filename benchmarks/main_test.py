@@ -43,7 +43,12 @@ BAD = {
     ("--steps", "9" * 5000): (f"--steps: {COUNT}, got '999", ("bakeoff", "convergence")),
     ("--optimizers", "adam"): ("--optimizers: invalid choice: 'adam'", ("bakeoff",)),
     ("--algorithms", "adam"): ("--algorithms: invalid choice: 'adam'", ("optim",)),
-    ("--frameworks", "mxnet"): ("--frameworks: invalid choice: 'mxnet'", ("optim",)),
+    ("--frameworks", "mxnet"): (
+        "--frameworks: invalid choice: 'mxnet'",
+        ("memory", "optim"),
+    ),
+    ("--depths", "1"): ("from 2 to 1000000, got '1'", ("memory",)),
+    ("--quick", "--depths", "8"): ("not allowed with argument --quick", ("memory",)),
     ("--variants", "int2"): ("--variants: invalid choice: 'int2'", ("convergence",)),
     ("--device", "tpu"): ("--device: invalid choice: 'tpu'", ("attention",)),
     ("--backends", "opencl"): ("--backends: invalid choice: 'opencl'", ("attention",)),
