@@ -18,7 +18,7 @@ from importlib import import_module
 from base.program import EXIT_BAD_INPUT
 from benchmarks.harness.runner import run
 
-SUITES = ("attention", "bakeoff", "compression", "convergence", "memory", "optim")
+SUITES = ("attention", "bakeoff", "compression", "convergence", "memory", "networks", "optim")
 
 
 def main(arguments: Sequence[str]) -> int:
