@@ -9,11 +9,8 @@ from base.config import Section, check_section, explain, one_of
 from models.cnn.network import CNN
 from models.mlp.network import MLP
 from models.network import Network, Signature
-from models.vision_transformer.network import VISION_TRANSFORMER
 
-ARCHITECTURES: dict[str, Network[Any]] = {
-    network.name: network for network in (CNN, MLP, VISION_TRANSFORMER)
-}
+ARCHITECTURES: dict[str, Network[Any]] = {network.name: network for network in (CNN, MLP)}
 
 
 class ModelConfigError(ValueError):

@@ -35,6 +35,11 @@ def normal(stddev: float) -> Initializer:
     return lambda shape, rng: rng.normal(0.0, stddev, shape)
 
 
+def uniform(limit: float) -> Initializer:
+    """Returns what draws from a uniform distribution around zero, up to a limit to either side."""
+    return lambda shape, rng: rng.uniform(-limit, limit, shape)
+
+
 def glorot_uniform(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """Draws a linear layer `[..., out, in]`, or several, as for saturating units.
 

@@ -17,16 +17,17 @@ from models.torch import weights as torch_weights
 from models.weights import WeightsError, check_weights, init_weights, num_weights, weight_shapes
 
 MODEL = parse_model(
-    "vision_transformer",
+    "mlp",
     {
-        "image_size": 6,
-        "patch_size": 3,
-        "num_channels": 2,
+        "input": {"patches": {"image_size": 6, "patch_size": 3, "num_channels": 2}},
+        "hidden_sizes": [12],
+        "num_blocks": 2,
+        "activation": "identity",
         "num_classes": 5,
-        "embed_dim": 12,
-        "num_heads": 3,
-        "num_layers": 2,
-        "mlp_ratio": 3,
+        "positions": {"learned": {"enabled": True}},
+        "mixer": {"kind": "attention", "num_heads": 3},
+        "feed_forward": {"hidden_ratio": 3},
+        "final_norm": True,
     },
 )
 FRAMEWORKS = {"flax": flax_weights, "torch": torch_weights}
@@ -72,13 +73,15 @@ def test_initial_weights_depend_on_the_seed_alone() -> None:
     first, again, other = (init_weights(MODEL, seed) for seed in (1, 1, 2))
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
-    assert not np.array_equal(first["patch_embed.weight"], other["patch_embed.weight"])
+    assert not np.array_equal(
+        first["embedding.projection.weight"], other["embedding.projection.weight"]
+    )
 
 
 def test_initial_scale_is_glorots() -> None:
-    config = MODEL.config.model_copy(update={"embed_dim": 240})
+    config = MODEL.config.model_copy(update={"hidden_sizes": (240,)})
     weight = init_weights(MODEL.model_copy(update={"config": config}), 0)[
-        "blocks.0.attn.proj.weight"
+        "blocks.0.mixer.out.weight"
     ]
     assert weight.var() == pytest.approx(2 / (240 + 240), rel=0.02)  # of 57,600 samples
 

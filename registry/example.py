@@ -6,14 +6,15 @@ import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 MODEL_CONFIG = {
-    "image_size": 8,
-    "patch_size": 4,
-    "num_channels": 1,
+    "input": {"patches": {"image_size": 8, "patch_size": 4, "num_channels": 1}},
+    "hidden_sizes": [16],
+    "num_blocks": 1,
+    "activation": "identity",
     "num_classes": 10,
-    "embed_dim": 16,
-    "num_heads": 1,
-    "num_layers": 1,
-    "mlp_ratio": 2,
+    "positions": {"learned": {"enabled": True}},
+    "mixer": {"kind": "attention"},
+    "feed_forward": {"hidden_ratio": 2},
+    "final_norm": True,
 }
 
 
@@ -23,9 +24,7 @@ def example_artifact() -> artifact_pb2.Artifact:
         name="digits",
         version="1.2.3",
         framework=artifact_pb2.FRAMEWORK_FLAX,
-        model=artifact_pb2.Model(
-            architecture="vision_transformer", config_json=json.dumps(MODEL_CONFIG)
-        ),
+        model=artifact_pb2.Model(architecture="mlp", config_json=json.dumps(MODEL_CONFIG)),
         inputs=[artifact_pb2.TensorSpec(name="image", datatype="FP32", shape=[-1, 8, 8, 1])],
         outputs=[artifact_pb2.TensorSpec(name="logits", datatype="FP32", shape=[-1, 10])],
         metrics={"accuracy": 0.97},

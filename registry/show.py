@@ -5,7 +5,7 @@ bazel run //registry:show -- DIRECTORY
 
 import json
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from base.interrupts import exit_when_interrupted, hear_signals_in_imports
 
@@ -65,8 +65,17 @@ def _model(loaded: LoadedArtifact) -> dict[str, str]:
         "architecture": artifact.model.architecture,
         "trained in": framework.lower(),
         "parameters": f"{num_parameters:,} in {len(loaded.tensors)} tensors",
-        **{key: str(value) for key, value in json.loads(artifact.model.config_json).items()},
+        **_flat(json.loads(artifact.model.config_json)),
     }
+
+
+def _flat(config: Mapping[str, Any], path: str = "") -> dict[str, str]:
+    """Returns each value by the path of its key."""
+    facts: dict[str, str] = {}
+    for key, value in config.items():
+        section = isinstance(value, Mapping) and value
+        facts |= _flat(value, f"{path}{key}.") if section else {f"{path}{key}": str(value)}
+    return facts
 
 
 def _run(run: artifact_pb2.TrainingRun) -> dict[str, str]:

@@ -29,7 +29,7 @@ EXAMPLE_MODEL = ServedModel(
     digest="unused",
     input=TensorSpec("image", "FP32", (-1, 8, 8, 1)),
     output=TensorSpec("logits", "FP32", (-1, 10)),
-    properties={"architecture": "vision_transformer"},
+    properties={"architecture": "mlp"},
 )
 
 WAIT_S = 30.0  # far more than anything takes
@@ -43,7 +43,8 @@ def example_images(batch: int, image_size: int = 8) -> np.ndarray:
 
 def publish_example(directory: Path, image_size: int = 8) -> LoadedArtifact:
     """Publishes a tiny vision transformer with random weights for square images."""
-    config = MODEL_CONFIG | {"image_size": image_size}
+    patches = {"image_size": image_size, "patch_size": 4, "num_channels": 1}
+    config = MODEL_CONFIG | {"input": {"patches": patches}}
     artifact = example_artifact()
     artifact.model.config_json = json.dumps(config)
     artifact.inputs[0].shape[1:3] = [image_size, image_size]

@@ -19,7 +19,7 @@ FLOAT32_ATOL = 1e-4
 
 def published(directory: Path, **changes: object) -> LoadedArtifact:
     """An artifact of the example model, whose description is then changed."""
-    model = parse_model("vision_transformer", MODEL_CONFIG)
+    model = parse_model("mlp", MODEL_CONFIG)
     rng = np.random.default_rng(5)
     weights = {
         name: weight + rng.normal(0, 0.1, weight.shape).astype(np.float32)
@@ -48,13 +48,13 @@ def test_framework_defaults_to_the_one_that_trained(tmp_path: Path) -> None:
 
 
 def test_unknown_configuration_is_refused_before_there_are_weights(tmp_path: Path) -> None:
-    artifact = published(tmp_path / "artifact", embed_dm=16).artifact
-    with pytest.raises(ModelConfigError, match="embed_dm"):
+    artifact = published(tmp_path / "artifact", hiden_sizes=[16]).artifact
+    with pytest.raises(ModelConfigError, match="hiden_sizes"):
         model_of(artifact)
 
 
 @pytest.mark.parametrize("framework", ["flax", "torch"])
 def test_weights_of_another_model_are_refused(tmp_path: Path, framework: Framework) -> None:
-    loaded = published(tmp_path / "artifact", num_layers=2)
-    with pytest.raises(WeightsError, match=r"blocks\.1\.attn"):
+    loaded = published(tmp_path / "artifact", num_blocks=2)
+    with pytest.raises(WeightsError, match=r"blocks\.1\.mixer"):
         predictor(loaded, framework)

@@ -120,7 +120,9 @@ def test_other_artifact_than_the_one_to_serve_is_refused(model: ServedModel) -> 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     publish(tmp_path / "artifact", example_artifact(), example_tensors())
     message = refuse(served_model(read_descriptor(tmp_path / "artifact")))
-    assert message.startswith("weights do not fit the model: patch_embed.weight is missing")
+    assert message.startswith(
+        "weights do not fit the model: embedding.projection.weight is missing"
+    )
 
 
 @pytest.mark.parametrize("framework", ["flax", "torch"])

@@ -27,16 +27,17 @@ _SEEDS = range(3)
 _NUM_STEPS = 80
 _BATCH_SIZE = 64
 _MODEL = parse_model(
-    "vision_transformer",
+    "mlp",
     {
-        "image_size": 8,
-        "patch_size": 2,
-        "num_channels": 1,
+        "input": {"patches": {"image_size": 8, "patch_size": 2, "num_channels": 1}},
+        "hidden_sizes": [64],
+        "num_blocks": 1,
+        "activation": "identity",
         "num_classes": 10,
-        "embed_dim": 64,
-        "num_heads": 4,
-        "num_layers": 1,
-        "mlp_ratio": 2,
+        "positions": {"learned": {"enabled": True, "stddev": 0.3}},
+        "mixer": {"kind": "attention", "num_heads": 4},
+        "feed_forward": {"hidden_ratio": 2},
+        "final_norm": True,
     },
 )
 

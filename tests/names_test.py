@@ -66,7 +66,7 @@ def test_no_stranger_is_named(room: str) -> None:
 
 def test_a_name_is_found() -> None:
     for source in (
-        "from models.vision_transformer.config import x",
+        "from models.mlp.config import x",
         "import data.sources.digits",
         "from data.sources import digits",
         "if optimizer == 'sophia': pass",

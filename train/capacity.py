@@ -44,9 +44,9 @@ def check_capacity(config: TrainConfig, world_size: int, zero_stage: int) -> Non
 
 def _size_keys(config: TrainConfig) -> list[str]:
     """Returns what can be lowered, and what it is now."""
+    written = config.model.config.model_dump(mode="json")
     values = {"data.global_batch_size": config.data.global_batch_size} | {
-        f"model.config.{key}": getattr(config.model.config, key)
-        for key in config.model.network.size_keys
+        f"model.config.{key}": written[key] for key in config.model.network.size_keys
     }
     return [f"{key} ({value})" for key, value in values.items()]
 

@@ -3,6 +3,6 @@
 DEPS = {
     "comparison.py": ["@pip//:numpy", "@pip//:scipy"],
     "comparison_test.py": [":training", "@pip//:numpy", "@pip//:pytest", "@pip//:scipy"],
-    "tasks.py": ["//base:seeds", "//benchmarks/harness:harness", "//data/sources:digits", "//data/sources:stdlib_text", "//models:architecture", "//models:weights", "//models/byte_model:config", "//models/byte_model:torch_network", "//models/torch:weights", "//optim:adamw", "//optim:schedule", "//train:recipe", "//train/config:load", "//train/config:schema", "//train/tasks/classification:task", "@pip//:numpy", "@pip//:torch"],
+    "tasks.py": ["//benchmarks/harness:harness", "//data/sources:digits", "//data/sources:stdlib_text", "//models:architecture", "//models:weights", "//models/torch:weights", "//optim:adamw", "//optim:schedule", "//train:recipe", "//train/config:load", "//train/config:schema", "//train/tasks/classification:task", "@pip//:numpy", "@pip//:torch"],
     "tasks_test.py": [":training", "@pip//:torch"],
 }

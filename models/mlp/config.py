@@ -66,6 +66,9 @@ class BlockConfig(Section):
         le=10,
         description="first values of the factors of what a branch adds, one a feature; null: none",
     )
+    zero_init: bool = Field(
+        default=False, description="the last matrix of each branch starts at zero: it adds nothing"
+    )
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="of what a branch adds")
     stochastic_depth: StochasticDepthConfig = StochasticDepthConfig()
 

@@ -169,6 +169,17 @@ def test_layer_scale_of_zero_is_the_identity() -> None:
     assert torch.equal(values["blocks.1"], values["stem"])
 
 
+def test_zero_init_is_the_identity() -> None:
+    changes = {"block": {"zero_init": True}, "mixture_of_experts": {"num_experts": 2, "every": 2}}
+    config = MlpConfig.model_validate(LANGUAGE | changes)
+    network = TorchMlp(config)
+    drawn = {name: torch.tensor(w.init(w.shape, _RNG)) for name, w in weights(config).items()}
+    network.load_state_dict(drawn, assign=True)
+    context = Context(keep_values=True)
+    network(torch.tensor(TEXT), context)
+    assert torch.equal(context.sown.values["blocks.1"], context.sown.values["stem"])
+
+
 PROMPT = 3
 
 

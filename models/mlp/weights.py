@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from models.initializers import constant, normal
+from models.initializers import constant, normal, zeros
 from models.layers.attention.weights import attention
 from models.layers.embedding.weights import embedding
 from models.layers.feed_forward.weights import feed_forward
@@ -15,6 +15,9 @@ from models.mlp.config import MlpConfig
 from models.network import Weight, prefixed
 
 _CLASS_TOKEN_STDDEV = 0.02
+
+# What a branch ends with: attention, feed-forwards and experts.
+_LAST_MATRICES = ("out.weight", "fc2.weight")
 
 
 def weights(config: MlpConfig) -> dict[str, Weight]:
@@ -41,7 +44,7 @@ def weights(config: MlpConfig) -> dict[str, Weight]:
 
 
 def _block(config: MlpConfig, index: int, width: int) -> dict[str, Weight]:
-    branches = {}
+    branches: dict[str, dict[str, Weight]] = {}
     if config.mixer.kind != "none":
         branches["mixer"] = attention(config.mixer, config.positions, width)
     experts = config.mixture_of_experts
@@ -51,6 +54,9 @@ def _block(config: MlpConfig, index: int, width: int) -> dict[str, Weight]:
         branches["feed_forward"] = feed_forward(config.feed_forward, width)
     found: dict[str, Weight] = {}
     for name, layer in branches.items():
+        if config.block.zero_init:
+            last = [key for key in layer if key.endswith(_LAST_MATRICES)]
+            layer |= {key: layer[key]._replace(init=zeros) for key in last}
         found |= prefixed(f"{name}_norm", norm(config.norm, width)) | prefixed(name, layer)
         if config.block.layer_scale is not None:
             found[f"{name}_scale"] = Weight((width,), constant(config.block.layer_scale))

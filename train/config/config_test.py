@@ -126,9 +126,9 @@ def test_refuses(tmp_path: Path, section: str, key: str, value: object, message:
 
 def test_refuses_a_mistake_deep_inside_a_section(tmp_path: Path) -> None:
     content = _preset()
-    content["model"]["config"]["patch_size"] = 3
+    content["model"]["config"]["input"]["patches"]["patch_size"] = 3
     message = _refusal(_write(tmp_path / "run.yaml", content))
-    assert "model.config: image_size 8 is not a multiple of patch_size 3" in message
+    assert "model.config.input.patches: image_size 8 is not a multiple of patch_size 3" in message
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ PRESETS_DIR = Path(__file__).parent.parent.parent / "config"
 def short_config(
     *, num_steps: int, log_every_steps: int = 1, **sections: dict[str, object]
 ) -> TrainConfig:
-    """Returns the preset with few steps and one layer, and with `sections` updated by key.
+    """Returns the preset with few steps and one block, and with `sections` updated by key.
 
     What PyTorch alone heeds has its defaults.
     """
@@ -19,9 +19,10 @@ def short_config(
     content |= {"zero": {}, "torch": {}}
     content["run"] |= {"num_steps": num_steps, "log_every_steps": log_every_steps}
     content["schedule"] |= {"warmup_steps": num_steps // 2}
-    # XLA compiles the longer the more layers there are; and as in large models, next to all weights
+    # XLA compiles the longer the more blocks there are; and as in large models, next to all weights
     # are those of matrices.
-    content["model"]["config"] |= {"num_layers": 1, "mlp_ratio": 8}
+    content["model"]["config"]["num_blocks"] = 1
+    content["model"]["config"]["feed_forward"]["hidden_ratio"] = 8.0
     for section, changes in sections.items():
         content[section] |= changes
     return TrainConfig.model_validate(content)

@@ -66,7 +66,7 @@ class Attention(nnx.Module):
         return self.out(mix(q_BTNH, k_BTGH, v_BTGH, context).reshape(x_BTD.shape))
 
     def _heads(self, x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:2], -1, self.head_dim)
+        return x.reshape(*x.shape[:2], x.shape[2] // self.head_dim, self.head_dim)
 
     def _attention(
         self, q_BTNH: jax.Array, k_BTGH: jax.Array, v_BTGH: jax.Array, context: Context

@@ -67,7 +67,7 @@ class Attention(nn.Module):
         return y_BTD
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(*x.shape[:2], -1, self.head_dim)
+        return x.reshape(*x.shape[:2], x.shape[2] // self.head_dim, self.head_dim)
 
     def _attention(
         self, q_BTNH: torch.Tensor, k_BTGH: torch.Tensor, v_BTGH: torch.Tensor, context: Context

@@ -1,9 +1,11 @@
 """The weights of a mixer of tokens."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from models.initializers import exactly
+from models.initializers import exactly, uniform
 from models.layers.attention.config import AttentionConfig
 from models.layers.linear.weights import linear
 from models.layers.norm.weights import norm
@@ -16,14 +18,15 @@ def attention(config: AttentionConfig, positions: PositionsConfig, width: int) -
     """Returns `query`, `key`, `value` and `out`, each a linear layer, and what options add.
 
     Each projection is one of its own, whose outputs are cut by heads, so that heads can be shared
-    among devices.
+    among devices. The first three are Glorot uniform as if they were one layer, as PyTorch's are.
     """
     head_dim = width // config.num_heads
     kv_width = head_dim * config.kv_heads
+    bias, init = config.qkv_bias, uniform(math.sqrt(6.0 / (width + width + 2 * kv_width)))
     weights = {
-        **prefixed("query", linear(width, width, bias=config.qkv_bias)),
-        **prefixed("key", linear(width, kv_width, bias=config.qkv_bias)),
-        **prefixed("value", linear(width, kv_width, bias=config.qkv_bias)),
+        **prefixed("query", linear(width, width, bias=bias, init=init)),
+        **prefixed("key", linear(width, kv_width, bias=bias, init=init)),
+        **prefixed("value", linear(width, kv_width, bias=bias, init=init)),
         **prefixed("out", linear(width, width, bias=config.out_bias)),
     }
     if config.qk_norm.enabled:
