@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from models.cnn.config import CnnConfig
+from models.cnn.plan import stem_sides
 from models.cnn.weights import weights
 from models.network import Network, Signature, TensorSpec
 
@@ -19,8 +20,9 @@ def _signature(config: CnnConfig) -> Signature:
 
 
 def _activations(config: CnnConfig) -> int:
-    """Counts what each convolution is given, of all blocks but reversible ones."""
-    return sum(
+    """Counts the stem's output, and what convolutions of blocks that keep it are given."""
+    height, width = stem_sides(config)
+    return height * width * config.stem.width + sum(
         block.num_pixels * sum(conv.inputs for conv in block.convs)
         for stage in config.stages
         for block in stage.blocks

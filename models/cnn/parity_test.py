@@ -75,7 +75,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "attention": {"attention_stages": [1], "attention": _ATTENTION},
     "attention, options": {
-        "attention_stages": [0, 1],
+        "attention_stages": [1],
         "attention": _ATTENTION
         | {"num_kv_heads": 1, "softcap": 5.0, "dropout_rate": 0.2, "qk_norm": {"enabled": True}},
     },
@@ -104,7 +104,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 # What does otherwise in evaluation.
 EVALUATED = ("batch", "switchable", "dropout", "stochastic depth", "reversible, with all")
-IN_FLOAT64 = ("batch", "reversible", "Fourier, learned")
+IN_FLOAT64 = ("batch", "reversible")
 
 
 def config_of(case: str) -> CnnConfig:
