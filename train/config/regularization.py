@@ -60,7 +60,7 @@ class RegularizationConfig(Section):
     """
 
     dropout: FactorConfig = Field(
-        default=FactorConfig(), description="of every rate of dropout, that of attention included"
+        default=FactorConfig(), description="of every rate of dropout but attention's own"
     )
     stochastic_depth: FactorConfig = Field(
         default=FactorConfig(), description="of every rate of stochastic depth"

@@ -153,14 +153,11 @@ def fraction_apart(run: Run, other: Run) -> float:
 
 
 def _without_key_biases(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Leaves out the middle third of each `qkv.bias`.
+    """Leaves out the biases of keys.
 
-    A bias of the keys adds the same to all scores of a query, which softmax does not see. Its
-    gradient is rounding and nothing else, and Adam scales that up to whole steps.
+    Such a bias adds the same to all scores of a query, which softmax does not see. Its gradient is
+    rounding and nothing else, and Adam scales that up to whole steps.
     """
     return {
-        name: np.delete(tensor, np.s_[len(tensor) // 3 : 2 * len(tensor) // 3])
-        if name.endswith("qkv.bias")
-        else tensor
-        for name, tensor in weights.items()
+        name: tensor for name, tensor in weights.items() if not name.endswith(".mixer.key.bias")
     }
