@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from base.config import explain
-from tests.effects.bases import BASES, with_value
+from tests.effects.bases import BASES
+from tests.effects.content import with_value
 from train.config.schema import TrainConfig
 
 

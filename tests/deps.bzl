@@ -2,7 +2,8 @@
 
 DEPS = {
     "compression_convergence_test.py": ["//comm:compression", "//comm/testing:ranks", "//comm/torch:ddp", "//data:loader", "//data/sources:digits", "//models:architecture", "//models:weights", "//models/torch:weights", "//optim:schedule", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
-    "config_refusals_test.py": ["//base:config", "//tests/effects:bases", "//train/config:schema", "@pip//:pydantic", "@pip//:pytest"],
+    "config_effect_test.py": ["//tests/effects:bases", "//tests/effects:content", "//tests/effects:needs", "//tests/effects:outcome", "//tests/effects:values", "//train/config:reference", "//train/config:schema", "//train/launch:process_group", "@pip//:pydantic", "@pip//:pytest"],
+    "config_refusals_test.py": ["//base:config", "//tests/effects:bases", "//tests/effects:content", "//train/config:schema", "@pip//:pydantic", "@pip//:pytest"],
     "curvature_test.py": ["//models:architecture", "//models/flax:weights", "//models/testing:parity", "//models/torch:weights", "//optim/jax:curvature", "//optim/torch:curvature", "@pip//:flax", "@pip//:jax", "@pip//:numpy", "@pip//:optax", "@pip//:torch"],
     "extension_test.py": ["//data:source", "//models:architecture", "//optim:registry", "//registry:artifact", "//serving:predictor", "//tests/toy:network", "//tests/toy:optimizer", "//tests/toy:source", "//train:flax", "//train:torch", "//train/config:load", "//train/config:schema", "@pip//:numpy", "@pip//:pytest"],
     "names_test.py": ["//data:source", "//models:architecture", "//optim:registry", "@pip//:pytest"],

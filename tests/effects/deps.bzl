@@ -1,7 +1,8 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "bases.py": ["//train/config:reference", "@pip//:pyyaml"],
-    "outcome.py": ["//train:data_parallel", "//train:events", "//train:loop", "//train:recipe", "//train/backends:deepspeed_backend", "//train/config:schema", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
+    "bases.py": [":content", "//train/config:reference", "@pip//:pyyaml"],
+    "needs.py": [":bases", ":content", "//train/config:reference"],
+    "outcome.py": ["//comm:compression", "//comm/testing:simulation", "//train:data_parallel", "//train:events", "//train:loop", "//train:recipe", "//train/backends:deepspeed_backend", "//train/config:schema", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
     "values.py": ["//base:config", "//train/config:reference"],
 }

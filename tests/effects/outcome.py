@@ -12,6 +12,8 @@ import deepspeed
 import numpy as np
 import torch
 
+from comm.compression import Compression, compresses, pieces
+from comm.testing import simulation
 from train import loop
 from train.backends.deepspeed_backend import DeepSpeedBackend
 from train.config.schema import TrainConfig
@@ -35,7 +37,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
     compression = compression_of(config)
     if compression is not None:
         # One rank alone sends nothing, and ranks are not to be started for every key.
-        return {"compression": repr(compression), "ranks_per_node": ranks_per_node(config)}
+        return exchanged(compression, ranks_per_node(config))
     found: Outcome = {"events": [], "batches": [], "saved_bytes": 0}
     with _recording_setup(found), _counting_saved(found):
         backend = _Recording(config, found)
@@ -48,6 +50,25 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
         "data": artifact.training_run.data_digest,
         "weights": _digest(backend.weights()),
     }
+
+
+def exchanged(compression: Compression, per_node: int) -> Outcome:
+    """Returns what 4 ranks get of each other's gradients in 2 steps, and in which pieces."""
+    gradients = {}
+    for side in (32, 64):
+        owned, *local = (np.zeros(side**2, np.float32) for _ in range(1 + 4 // per_node))
+        residuals = (local, [owned]) if compression.error_feedback else (None, None)
+        for step in range(2):
+            ranks = [simulation.gradient(rank, step, side**2) for rank in range(4)]
+            nodes = [np.mean(ranks[i : i + per_node], axis=0) for i in range(0, 4, per_node)]
+            if compresses(compression, (side, side)):
+                mean = simulation.all_reduce(
+                    nodes, compression, local=residuals[0], owned=residuals[1], step=step
+                )
+            else:
+                mean = np.mean(nodes, axis=0)
+            gradients[f"{side} {step}"] = mean
+    return {"gradients": _digest(gradients), "pieces": list(pieces(compression, 2**21))}
 
 
 class _Recording(DeepSpeedBackend):

@@ -70,3 +70,5 @@ def _lists(item: Any, value: Any) -> Iterator[list[Any]]:
     if values:
         yield values[:-1]
         yield [*values, values[-1]]
+    else:
+        yield from ([new] for new in _values(item, None))

@@ -30,6 +30,11 @@ def test_every_key_of_a_configuration_is_there() -> None:
     assert {key for key, _ in _keys(short_config(num_steps=10))} <= found
 
 
+def test_there_are_200_keys_that_mean_different_things() -> None:
+    """A layer that stands in two networks, or twice in one, counts once."""
+    assert len({leaf.meaning for leaf in leaves()}) >= 200
+
+
 def test_defaults_are_what_a_configuration_has_that_gives_none() -> None:
     given = {"artifact", "run", "model", "data", "loss"}
     least = short_config(num_steps=10).model_dump(include=given)
