@@ -122,7 +122,8 @@ def _check(run: Run, uncompressed: Run, world_size: int, name: str) -> None:
         return
     difference = np.abs(np.subtract(run.losses, uncompressed.losses))
     assert 0 < difference.max() < _LOSS_TOLERANCE
-    assert 0.25 < run.communication.ratio < 0.36
+    # Most where blocks of 4096 are filled up: a rank's half of a matrix of 64x64 has 2048.
+    assert 0.25 < run.communication.ratio < 0.38
 
 
 @pytest.mark.parametrize("name", _NODES_OF_TWO)
