@@ -1,7 +1,8 @@
 """Dropout and stochastic depth in PyTorch; `flax_layer.py` is its twin, bit for bit.
 
-PyTorch has no arithmetic of unsigned 32 bits, so it is done in 64: of a product only the low bits
-are kept.
+PyTorch has no shifts of unsigned 32 bits, so they are done in signed ones, whose products keep the
+same low bits: the bits that a shift to the right copies from the sign are cleared. Large tensors are
+changed in place, without which most of the time went into memory.
 """
 
 import math
@@ -47,16 +48,24 @@ def stochastic_depth(x: torch.Tensor, rate: float, context: Context, name: str) 
 
 def layer_seeds(context: Context, name: str) -> torch.Tensor:
     """Returns `[batch]` int64 in [0, 2^32): the layer's seeds, for a kernel that draws itself."""
-    return _mix((context.seeds_to_draw.long() & _BITS) ^ salt(name))
+    return _keys(context, name).long() & _BITS
 
 
 def uniform(context: Context, name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Draws float32 `[batch, *shape]`, multiples of 2^-24 in [0, 1), for the layer `name`."""
-    keys = layer_seeds(context, name)
-    count = torch.arange(1, math.prod(shape) + 1, device=keys.device)
-    places = _mix((GOLDEN_RATIO * count) & _BITS)
+    keys = _keys(context, name)
+    count = torch.arange(1, math.prod(shape) + 1, dtype=torch.int32, device=keys.device)
+    places = _mix(count.mul_(_signed(GOLDEN_RATIO)))
     bits = _mix(keys[:, None] ^ places).reshape(-1, *shape)
-    return (bits >> 8).float() * 2.0**-24
+    return bits.bitwise_right_shift_(8).bitwise_and_(0xFFFFFF).float().mul_(2.0**-24)
+
+
+def _keys(context: Context, name: str) -> torch.Tensor:
+    """Returns `[batch]` int32: what an example's seed and the layer's name make together."""
+    # Of seeds of any width, 32 bits count.
+    seeds = context.seeds_to_draw.long() & _BITS
+    signed = torch.where(seeds < 2**31, seeds, seeds - 2**32).int()
+    return _mix(signed ^ _signed(salt(name)))
 
 
 def _dropped(
@@ -68,6 +77,16 @@ def _dropped(
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    x = ((x ^ (x >> 16)) * FIRST) & _BITS
-    x = ((x ^ (x >> 15)) * SECOND) & _BITS
-    return x ^ (x >> 16)
+    """Hashes int32 in place."""
+    for shift, factor in ((16, FIRST), (15, SECOND)):
+        x.bitwise_xor_(_shifted(x, shift)).mul_(_signed(factor))
+    return x.bitwise_xor_(_shifted(x, 16))
+
+
+def _shifted(x: torch.Tensor, shift: int) -> torch.Tensor:
+    return (x >> shift).bitwise_and_((1 << (32 - shift)) - 1)
+
+
+def _signed(bits: int) -> int:
+    """Returns the number that has these 32 bits in two's complement."""
+    return bits - 2**32 if bits >= 2**31 else bits
