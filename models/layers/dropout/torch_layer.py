@@ -62,10 +62,11 @@ def uniform(context: Context, name: str, shape: tuple[int, ...]) -> torch.Tensor
 
 def _keys(context: Context, name: str) -> torch.Tensor:
     """Returns `[batch]` int32: what an example's seed and the layer's name make together."""
-    # Of seeds of any width, 32 bits count.
-    seeds = context.seeds_to_draw.long() & _BITS
-    signed = torch.where(seeds < 2**31, seeds, seeds - 2**32).int()
-    return _mix(signed ^ _signed(salt(name)))
+    seeds = context.seeds_to_draw
+    if seeds.dtype != torch.int32:  # of which 32 bits count
+        bits = seeds.long() & _BITS
+        seeds = torch.where(bits < 2**31, bits, bits - 2**32).int()
+    return _mix(seeds ^ _signed(salt(name)))
 
 
 def _dropped(
