@@ -1,8 +1,8 @@
 """Dropout and stochastic depth in PyTorch; `flax_layer.py` is its twin, bit for bit.
 
 PyTorch has no shifts of unsigned 32 bits, so they are done in signed ones, whose products keep the
-same low bits: the bits that a shift to the right copies from the sign are cleared. Large tensors are
-changed in place, without which most of the time went into memory.
+same low bits: those that a shift to the right copies from the sign are cleared. Tensors are changed
+in place, without which most of the time went into memory.
 """
 
 import math
