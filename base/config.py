@@ -85,9 +85,9 @@ def refuse_unheeded(
     for key in type(section).model_fields if keys is None else keys:
         value = getattr(section, key)
         if value != type(section).model_fields[key].default:
-            raise ValueError(
-                f"{prefix}{key} {shown(value)} has an effect {heeded} alone; leave it out"
-            )
+            listed = list(value) if isinstance(value, tuple) else value
+            given = key if isinstance(value, BaseModel) else f"{key} {shown(listed)}"
+            raise ValueError(f"{prefix}{given} has an effect {heeded} alone; leave it out")
 
 
 def check_section(kind: type[Kind], value: object) -> Kind:

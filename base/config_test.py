@@ -122,6 +122,8 @@ def test_keys_without_effect_are_refused_unless_they_are_at_their_defaults() -> 
         ValueError, match=r"inner\.size 4 has an effect with on alone; leave it out"
     ):
         refuse_unheeded(_Switched(size=4), ["size"], heeded="with on", prefix="inner.")
+    with pytest.raises(ValueError, match="^inner has an effect with a name alone; leave it out"):
+        refuse_unheeded(_Outer(name="", inner=_Inner(width=2)), ["inner"], heeded="with a name")
 
 
 class _Listed(Section):

@@ -81,6 +81,7 @@ class Network(Generic[Config]):
         weights: Every weight by canonical name.
         activations: Number of values that training keeps of one example for the way back, at least.
         size_keys: The keys of the configuration that make it smaller when memory runs out.
+        min_batch_size: Examples that it has to be given at once in training, at least.
         flax: Builds the Flax module, its weights not yet any good. Imports Flax.
         torch: Builds the PyTorch module, its weights not yet any good. Imports PyTorch.
     """
@@ -93,3 +94,4 @@ class Network(Generic[Config]):
     size_keys: tuple[str, ...]
     flax: Callable[[Config], "nnx.Module"]
     torch: Callable[[Config], "torch.nn.Module"]
+    min_batch_size: Callable[[Config], int] = lambda _: 1

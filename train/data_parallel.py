@@ -30,7 +30,18 @@ def check_world_size(config: TrainConfig, world_size: int) -> None:
             f"data.gradient_accumulation_steps: the {share} {unit} of a rank do not make "
             f"{micro_batches} equal micro-batches; expected a divisor of {share}"
         )
-    section = config.gradient_compression
+    least = config.model.network.min_batch_size(config.model.config)
+    if share // micro_batches < least:
+        parts = world_size * micro_batches
+        raise ConfigError(
+            f"data.global_batch_size: {batch_size} {unit} in {parts} parts, ranks times "
+            f"data.gradient_accumulation_steps, are fewer at once than the {least} that "
+            f"model.config needs in training; expected at least {least * parts}"
+        )
+    _check_compression(config.gradient_compression, world_size)
+
+
+def _check_compression(section: GradientCompressionConfig, world_size: int) -> None:
     if not section.enabled:
         return
     if world_size == 1:

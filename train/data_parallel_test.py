@@ -65,6 +65,32 @@ def test_refuses_micro_batches_that_are_not_equal(world_size: int, steps: int) -
     )
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "world_size", "steps"), [(1, 1, 1), (4, 2, 2), (6, 2, 3), (5, 1, 5)]
+)
+def test_refuses_a_batch_norm_of_one_value(batch_size: int, world_size: int, steps: int) -> None:
+    model = {
+        "architecture": "cnn",
+        "config": {
+            "image": {"height": 8, "width": 8, "num_channels": 1},
+            "num_classes": 10,
+            "strides": (8, 1),
+        },
+    }
+    data = {"global_batch_size": batch_size, "gradient_accumulation_steps": steps, "augment": None}
+    config = short_config(num_steps=1, model=model, data=data)
+    parts = world_size * steps
+    with pytest.raises(ConfigError) as caught:
+        check_world_size(config, world_size)
+    assert str(caught.value) == (
+        f"data.global_batch_size: {batch_size} images in {parts} parts, ranks times "
+        "data.gradient_accumulation_steps, are fewer at once than the 2 that model.config needs "
+        f"in training; expected at least {2 * parts}"
+    )
+    enough = short_config(num_steps=1, model=model, data=data | {"global_batch_size": 2 * parts})
+    check_world_size(enough, world_size)
+
+
 def test_accepts() -> None:
     accumulated = short_config(num_steps=1, data={"gradient_accumulation_steps": 32})
     check_world_size(accumulated, 2)

@@ -6,7 +6,7 @@ from typing import Self
 from pydantic import model_validator
 
 from base.config import refuse_unheeded
-from models.cnn.plan import BlockPlan, StagePlan, blocks, stages, stem_sides
+from models.cnn.plan import BlockPlan, StagePlan, blocks, pooled_sides, stages, stem_sides
 from models.cnn.sections import MAX_BLOCKS, CnnSections
 from models.layers.attention.config import check_attention
 from models.layers.downsampling.filters import min_side
@@ -37,6 +37,7 @@ class CnnConfig(CnnSections):
         self._check_lengths()
         self._check_lists_of_stages()
         self._check_widths()
+        self._check_norm()
         self._check_attention()
         self._check_experts()
         self._check_reversible()
@@ -90,7 +91,7 @@ class CnnConfig(CnnSections):
                         block.groups,
                     )
         if self.norm.has_groups:
-            for name, channels in self._normalised():
+            for name, channels, _ in self._normalised():
                 _require_multiple(
                     f"the width of a norm in {name}",
                     channels,
@@ -98,13 +99,29 @@ class CnnConfig(CnnSections):
                     self.norm.num_groups,
                 )
 
-    def _normalised(self) -> Iterator[tuple[str, int]]:
-        """Yields the widths of what is normalised, and where."""
+    def _check_norm(self) -> None:
+        for name, channels, pixels in self._normalised():
+            if self.norm.values(channels, pixels) == 1:
+                raise ValueError(
+                    f"norm.kind {self.norm.kind} of {channels} channels and {pixels} pixels, as "
+                    f"{name} has them, is of one value at a time, of which nothing is left; choose "
+                    "another kind, fewer strides or a larger image"
+                )
+
+    def _normalised(self) -> Iterator[tuple[str, int, int]]:
+        """Yields where something is normalised, and of how many channels and pixels it is."""
+        height, width = pooled_sides(self)
+        pixels = height * width
         for plan in blocks(self):
-            yield from ((plan.name, conv.inputs) for conv in plan.convs)
+            for conv in plan.convs:
+                yield plan.name, conv.inputs, pixels
+                # The blur, which strides in its place, comes before the last convolution.
+                if conv.stride > 1 and self.blur_filter_size is None:
+                    pixels = plan.num_pixels
+            pixels = plan.num_pixels
             if plan.num_branches > 1:
-                yield plan.name, plan.width
-        yield "the head", self.widths[-1]
+                yield plan.name, plan.width, pixels
+        yield "the head", self.widths[-1], pixels
 
     def _check_attention(self) -> None:
         if self.attention.kind == "none" and self.attention_stages:
@@ -169,10 +186,9 @@ class CnnConfig(CnnSections):
 
     def _blurred_sides(self) -> Iterator[tuple[str, int]]:
         """Yields the shorter sides of what is blurred, and where."""
-        sides = stem_sides(self)
         if self.stem.pool != "none":
-            yield "the stem's pool", min(sides)
-            sides = (-(-sides[0] // 2), -(-sides[1] // 2))
+            yield "the stem's pool", min(stem_sides(self))
+        sides = pooled_sides(self)
         for plan in blocks(self):
             if plan.stride > 1:
                 yield plan.name, min(sides)
@@ -187,6 +203,12 @@ class CnnConfig(CnnSections):
     def blocks(self) -> tuple[BlockPlan, ...]:
         """What is built, block by block."""
         return tuple(blocks(self))
+
+    @property
+    def min_batch_size(self) -> int:
+        """Examples of which each channel has a variance: 1, or 2 where images have one pixel."""
+        pixels = (number for _, _, number in self._normalised())
+        return 2 if self.norm.has_statistics and min(pixels) == 1 else 1
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

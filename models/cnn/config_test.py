@@ -117,6 +117,14 @@ def test_counts_the_weights_of_a_network_by_hand() -> None:
             "the width of a norm in stages.0.0 is 16, not a multiple of norm.num_groups (5)",
         ),
         (
+            {"norm": {"kind": "instance"}, "strides": [14, 2]},
+            "norm.kind instance of 64 channels and 1 pixels, as stages.1.0 has them, is of one",
+        ),
+        (
+            {"norm": {"kind": "group", "num_groups": 16}, "widths": [16, 64], "strides": [28, 1]},
+            "norm.kind group of 16 channels and 1 pixels, as stages.0.0 has them, is of one value",
+        ),
+        (
             {"block": {"zero_init": True, "layer_scale": 0.0}},
             "block.zero_init with block.layer_scale 0: of a product of two zeros neither learns",
         ),
@@ -131,7 +139,7 @@ def test_counts_the_weights_of_a_network_by_hand() -> None:
             | {"depths": [1, 3], "reversible_stages": [1]},
             "a width of 32 is not a multiple of attention.num_heads 64",
         ),
-        ({"expert_stages": [1]}, "expert_stages (1,) has an effect with mixture_of_experts alone"),
+        ({"expert_stages": [1]}, "expert_stages [1] has an effect with mixture_of_experts alone"),
         ({"mixture_of_experts": _EXPERTS}, "mixture_of_experts needs expert_stages, such as [1]"),
         (
             {"mixture_of_experts": _EXPERTS | {"every": 3}, "expert_stages": [1]},
@@ -160,3 +168,20 @@ def test_experts_are_counted_over_their_stages() -> None:
     changed = {"depths": [3, 3], "expert_stages": [0, 1], "mixture_of_experts": experts}
     config = parse_model("cnn", VALID | changed).config
     assert [block.has_experts for block in config.blocks] == [False, True] * 3
+
+
+def test_a_norm_may_see_one_pixel_of_several_channels() -> None:
+    # With a blur all norms of a block come before it strides.
+    blurred = {"norm": {"kind": "instance"}, "strides": [14, 2], "depths": [1, 1]}
+    with pytest.raises(ModelConfigError, match="1 pixels, as the head has them"):
+        parse_model("cnn", VALID | blurred | {"blur_filter_size": 2})
+    layer = VALID | {"norm": {"kind": "layer"}, "strides": [14, 2]}
+    assert parse_model("cnn", layer).config.min_batch_size == 1
+
+
+@pytest.mark.parametrize("kind", ["batch", "switchable"])
+def test_a_norm_over_the_batch_needs_two_images_of_one_pixel(kind: str) -> None:
+    norms = {"norm": {"kind": kind}}
+    model = parse_model("cnn", VALID | norms | {"strides": [14, 2]})
+    assert model.network.min_batch_size(model.config) == 2
+    assert parse_model("cnn", VALID | norms).config.min_batch_size == 1

@@ -48,6 +48,7 @@ CNN = Network(
     weights=weights,
     activations=_activations,
     size_keys=("widths", "depths"),
+    min_batch_size=lambda config: config.min_batch_size,
     flax=_flax,
     torch=_torch,
 )

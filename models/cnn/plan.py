@@ -88,11 +88,17 @@ def stem_sides(config: CnnSections) -> tuple[int, int]:
     return _divided(image.height, stem.stride), _divided(image.width, stem.stride)
 
 
+def pooled_sides(config: CnnSections) -> tuple[int, int]:
+    """Returns height and width of images that the first stage is given."""
+    height, width = stem_sides(config)
+    return (
+        (height, width) if config.stem.pool == "none" else (_divided(height, 2), _divided(width, 2))
+    )
+
+
 def stages(config: CnnSections) -> tuple[StagePlan, ...]:
     """Returns the plan of every stage."""
-    height, width = stem_sides(config)
-    if config.stem.pool != "none":
-        height, width = _divided(height, 2), _divided(width, 2)
+    height, width = pooled_sides(config)
     plans, inputs, before = [], config.stem.width, 0
     for stage, (channels, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
         stride = config.strides[stage]

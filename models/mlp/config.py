@@ -72,6 +72,15 @@ class BlockConfig(Section):
     dropout_rate: float = Field(default=0.0, ge=0, lt=1, description="of what a branch adds")
     stochastic_depth: StochasticDepthConfig = StochasticDepthConfig()
 
+    @model_validator(mode="after")
+    def _check_branches_learn(self) -> Self:
+        if self.zero_init and self.layer_scale == 0:
+            raise ValueError(
+                "zero_init with layer_scale 0: of a product of two zeros neither learns; choose "
+                "one of them, or a layer_scale above 0"
+            )
+        return self
+
 
 class MlpConfig(Section):
     """Stages of blocks: a linear layer leads into each, as wide as `hidden_sizes` say.
@@ -130,6 +139,16 @@ class MlpConfig(Section):
             refuse_unheeded(self, keys, heeded="with num_blocks above 0")
             if not self.final_norm:
                 refuse_unheeded(self, ("norm",), heeded="with num_blocks above 0 or final_norm")
+        return self
+
+    @model_validator(mode="after")
+    def _check_norm(self) -> Self:
+        normalised = {*self.block_widths, *self.hidden_sizes[-1:][: self.final_norm]}
+        if self.norm.kind == "layer" and 1 in normalised:
+            raise ValueError(
+                "norm.kind layer leaves nothing of a width of 1; choose rms, or make hidden_sizes "
+                f"{list(self.hidden_sizes)} wider"
+            )
         return self
 
     @model_validator(mode="after")

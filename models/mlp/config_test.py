@@ -92,6 +92,7 @@ def test_cannot_be_changed() -> None:
 
 
 _EXPERTS = {"num_experts": 4}
+_HEADS_OF_1 = {"kind": "attention", "num_heads": 64}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,17 @@ _EXPERTS = {"num_experts": 4}
         (
             TRANSFORMER,
             {"hidden_sizes": [12], "positions": {"rotary": {"enabled": True}}},
-            "rotary.fraction 1.0 of heads of 3 is 3; choose heads and fraction that give an even",
+            "rotary.fraction 1.0 of heads of 3 is 3; rotary.fraction 0.666667 would fit, and so w",
+        ),
+        (
+            TRANSFORMER,
+            {"mixer": _HEADS_OF_1 | {"qk_norm": {"enabled": True, "kind": "layer"}}},
+            "mixer.qk_norm.kind layer leaves nothing of heads of 1; choose rms or fewer heads",
+        ),
+        (
+            PERCEPTRON,
+            {"hidden_sizes": [8, 1], "final_norm": True},
+            "norm.kind layer leaves nothing of a width of 1; choose rms, or make hidden_sizes [8,",
         ),
         (
             TRANSFORMER,
@@ -166,6 +177,11 @@ _EXPERTS = {"num_experts": 4}
             TRANSFORMER,
             {"block": {"stochastic_depth": {"ramp": "constant"}}},
             "block.stochastic_depth: ramp 'constant' has an effect with a rate above 0 alone",
+        ),
+        (
+            TRANSFORMER,
+            {"block": {"zero_init": True, "layer_scale": 0.0}},
+            "block: zero_init with layer_scale 0: of a product of two zeros neither learns",
         ),
         (
             TRANSFORMER,

@@ -92,6 +92,7 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("optimizer", "adamw", {"learning_rate": 1e300}, "adamw.learning_rate: expected 0 or a nu"),
         ("optimizer", "lion", {"weight_decay": 1e39}, "optimizer.lion.weight_decay: expected 0 or"),
         ("optimizer", "adamw", {"epsilon": 1e-320}, "optimizer.adamw.epsilon: expected 0 or a num"),
+        ("optimizer", "adamw", {"beta2": 0.999999999}, "adamw.beta2: expected at most 0.99999994"),
         ("optimizer", "adamw", {"state_bits": True}, "adamw.state_bits: expected an integer, got "),
         ("optimizer", "adamw", {"state_bits": 8.0}, "state_bits: expected an integer, got 8.0"),
         ("zero", "stage", True, "zero.stage: expected an integer, got True"),

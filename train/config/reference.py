@@ -80,7 +80,7 @@ class Part(NamedTuple):
     Attributes:
         path: Of the section; empty for the whole configuration.
         condition: When it is read, such as "data.source: digits"; empty: always.
-        purpose: What the section is for.
+        purpose: What the section is for, and what it is for in this place.
         absent: Whether the section is null by default.
         leaves: Its keys that hold no section.
     """
@@ -94,7 +94,7 @@ class Part(NamedTuple):
 
 def parts() -> Iterator[Part]:
     """Yields every section that has keys with values, those of every table included."""
-    yield from _parts(TrainConfig, "", "", PydanticUndefined, choices(), absent=False)
+    yield from _parts(TrainConfig, "", "", "", PydanticUndefined, choices(), absent=False)
 
 
 def leaves() -> list[Leaf]:
@@ -106,6 +106,7 @@ def _parts(
     section: type[BaseModel],
     path: str,
     condition: str,
+    role: str,
     default: Any,
     by_name: Mapping[str, Choice],
     *,
@@ -118,17 +119,17 @@ def _parts(
         if inner in by_name:
             choice = by_name[inner]
             below += [
-                (kind, inner, f"{choice.key}: {chosen}", PydanticUndefined, False)
+                (kind, inner, f"{choice.key}: {chosen}", "", PydanticUndefined, False)
                 for chosen, kind in choice.sections.items()
             ]
         elif (kind := section_in(field.annotation)) is not None:
-            below.append((kind, inner, condition, value, value is None))
+            below.append((kind, inner, condition, field.description or "", value, value is None))
         else:
             found.append(_leaf(section, name, inner, field, value))
     if found:
-        yield Part(path, condition, _purpose(section), absent, tuple(found))
-    for kind, inner, when, value, is_absent in below:
-        yield from _parts(kind, inner, when, value, by_name, absent=is_absent)
+        yield Part(path, condition, _purpose(section, role), absent, tuple(found))
+    for kind, inner, when, described, value, is_absent in below:
+        yield from _parts(kind, inner, when, described, value, by_name, absent=is_absent)
 
 
 def section_in(annotation: Any) -> type[BaseModel] | None:
@@ -169,10 +170,11 @@ def _described(section: type[BaseModel], name: str) -> str:
     return ""
 
 
-def _purpose(section: type[BaseModel]) -> str:
-    """Returns the first sentence of what a section says of itself."""
+def _purpose(section: type[BaseModel], role: str) -> str:
+    """Returns the first sentence of what a section says of itself, and its role in this place."""
     paragraph = inspect.cleandoc(section.__doc__ or "").partition("\n\n")[0]
-    return " ".join(paragraph.split())
+    here = f" Here: {role}." if role else ""
+    return " ".join(paragraph.split()) + here
 
 
 def as_yaml(value: Any) -> str:

@@ -46,6 +46,18 @@ def test_defaults_are_what_a_configuration_has_that_gives_none() -> None:
                 assert leaf.default == as_yaml(values[leaf.path]), leaf.path
 
 
+def test_a_section_that_stands_in_several_places_says_what_each_is_for() -> None:
+    purposes = {(part.path, part.condition): part.purpose for part in parts()}
+    assert purposes["regularization.dropout", ""] == (
+        "A factor that goes from `initial` to `final` while a run goes from `begin` to `end`. "
+        "Here: of every rate of dropout but attention's own."
+    )
+    places = list(purposes.values())
+    # Of the same keys for two networks, and of one optimizer after another, the path tells enough.
+    twice = {path for (path, _), purpose in purposes.items() if places.count(purpose) > 1}
+    assert all(path.startswith("model.config.") for path in twice), twice
+
+
 @pytest.mark.parametrize("leaf", leaves(), ids=lambda leaf: f"{leaf.path}-{leaf.owner.__name__}")
 def test_a_key_is_described_and_limited(leaf: Any) -> None:
     assert leaf.description

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from base.config import Section
+from base.config import Section, refuse_unheeded
 
 
 class FactorConfig(Section):
@@ -16,9 +16,17 @@ class FactorConfig(Section):
         description="constant: initial throughout; step: all at once, halfway from begin to end",
     )
     initial: float = Field(default=1.0, ge=0, le=1, description="until begin")
-    final: float = Field(default=1.0, ge=0, le=1, description="from end on, unless constant")
+    final: float = Field(default=1.0, ge=0, le=1, description="from end on")
     begin: float = Field(default=0.0, ge=0, le=1, description="of the run's steps")
     end: float = Field(default=1.0, ge=0, le=1, description="of the run's steps")
+
+    @model_validator(mode="after")
+    def _check_keys_are_heeded(self) -> Self:
+        if self.shape == "constant":
+            # Else a rise from 0 whose shape was forgotten would be 0 throughout.
+            heeded = "with shape linear, cosine or step"
+            refuse_unheeded(self, ("final", "begin", "end"), heeded=heeded)
+        return self
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
@@ -29,7 +37,7 @@ class FactorConfig(Section):
     @property
     def is_off(self) -> bool:
         """Whether it is 1 at every step."""
-        return self.initial == 1.0 and (self.shape == "constant" or self.final == 1.0)
+        return self.initial == self.final == 1.0
 
     def at(self, step: int, num_steps: int) -> float:
         """Returns the factor of a step, counted from 0; `end` 1 is the step after the last."""

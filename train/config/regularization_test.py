@@ -41,11 +41,16 @@ def test_shapes(keys: dict[str, object], expected: list[float]) -> None:
 
 def test_off_is_what_never_leaves_1() -> None:
     assert FactorConfig(shape="cosine").is_off
-    assert FactorConfig(final=0.5).is_off  # it is constant
     assert not FactorConfig(shape="linear", final=0.5).is_off
     assert not FactorConfig(initial=0.5).is_off
 
 
 def test_refuses_to_end_before_it_begins() -> None:
     with pytest.raises(ValidationError, match=r"begin: expected at most end \(0.5\), got 0.6"):
-        FactorConfig(begin=0.6, end=0.5)
+        FactorConfig(shape="linear", begin=0.6, end=0.5)
+
+
+@pytest.mark.parametrize("key", ["final", "begin", "end"])
+def test_refuses_a_change_that_has_no_shape(key: str) -> None:
+    with pytest.raises(ValidationError, match=f"{key} 0.5 has an effect with shape linear, cosine"):
+        FactorConfig.model_validate({"initial": 0.0, key: 0.5})

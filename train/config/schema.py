@@ -40,6 +40,9 @@ MAX_LOG_EVERY_STEPS = 100_000
 # What a float32 holds with all its digits; a number beyond would become 0 or infinity on the way.
 _LEAST_FLOAT, _GREATEST_FLOAT = 2.0**-126, 3.4028234663852886e38
 
+# Between this and 1 a number would become 1: a rate that drops all, a decay that forgets nothing.
+_GREATEST_BELOW_1 = 1 - 2.0**-24
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; the message lists every problem, one a line."""
@@ -285,6 +288,11 @@ class TrainConfig(Section):
                 raise ValueError(
                     f"{path}: expected 0 or a number from {_LEAST_FLOAT:.2g} to "
                     f"{_GREATEST_FLOAT:.2g}, which float32 holds, got {value}"
+                )
+            if _GREATEST_BELOW_1 < value < 1:
+                raise ValueError(
+                    f"{path}: expected at most {_GREATEST_BELOW_1:.8f}, or 1, between which "
+                    f"float32 has no numbers, got {value}"
                 )
         return self
 

@@ -79,8 +79,9 @@ class AttentionConfig(Section):
         default=True,
         description="of linear attention: divide by the sum of weights, or else by head_dim^1/2",
     )
+    # At 0, a token whose weights are all zero, as of padding or by the feature map, would be NaN.
     eps: float = Field(
-        default=1e-6, ge=0, le=1, description="of linear attention: added to the sum of weights"
+        default=1e-6, gt=0, le=1, description="of linear attention: added to the sum of weights"
     )
     decay: Literal["none", "fixed", "learned"] = Field(
         default="none",
@@ -157,6 +158,11 @@ def check_attention(
         raise ValueError(
             f"a width of {width} is not a multiple of {name}.num_heads {config.num_heads}; "
             f"{_nearest_divisors(width, config.num_heads)} would fit"
+        )
+    if config.qk_norm.enabled and config.qk_norm.kind == "layer" and width == config.num_heads:
+        raise ValueError(
+            f"{name}.qk_norm.kind layer leaves nothing of heads of 1; choose rms or fewer heads "
+            f"({name}.num_heads {config.num_heads})"
         )
     if positions.rotary.enabled:
         rotary_dim(positions.rotary, width // config.num_heads)

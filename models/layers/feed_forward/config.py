@@ -29,4 +29,4 @@ class FeedForwardConfig(Section):
         """Returns the number of hidden units of a layer of this width."""
         # A ratio such as 8/3 is not exact: 8/3 of 96 are 256, and not one more.
         exact = round(self.hidden_ratio * width, 6)
-        return math.ceil(exact / self.hidden_multiple_of) * self.hidden_multiple_of
+        return max(1, math.ceil(exact / self.hidden_multiple_of)) * self.hidden_multiple_of

@@ -92,7 +92,14 @@ def test_hidden_units_are_dropped_by_example_and_layer() -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "multiple", "width", "hidden"),
-    [(4, 1, 6, 24), (8 / 3, 1, 96, 256), (8 / 3, 64, 100, 320), (0.5, 1, 5, 3), (1, 8, 6, 8)],
+    [
+        (4, 1, 6, 24),
+        (8 / 3, 1, 96, 256),
+        (8 / 3, 64, 100, 320),
+        (0.5, 1, 5, 3),
+        (1, 8, 6, 8),
+        (1e-9, 1, 6, 1),  # and never none
+    ],
 )
 def test_hidden_units_are_rounded_up(ratio: float, multiple: int, width: int, hidden: int) -> None:
     config = FeedForwardConfig(hidden_ratio=ratio, hidden_multiple_of=multiple)

@@ -41,6 +41,16 @@ class ImageNormConfig(Section):
             refuse_unheeded(self, ("num_groups",), heeded="with kind group or switchable")
         return self
 
+    def values(self, channels: int, pixels: int) -> int | None:
+        """Returns of how many values of an example a mean is; None: of those of others, too.
+
+        Args:
+            channels: Of an image.
+            pixels: Of an image.
+        """
+        groups = {"layer": 1, "group": self.num_groups, "instance": channels}.get(self.kind)
+        return None if groups is None else channels // groups * pixels
+
     @property
     def is_learned(self) -> bool:
         """Whether there is any normalisation, and so a scale and a bias."""

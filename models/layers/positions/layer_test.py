@@ -53,3 +53,22 @@ def test_angles_are_roformers_and_interpolation_divides_positions() -> None:
     np.testing.assert_allclose(turns[2], [2.0, 2.0 * 10000**-0.5], rtol=1e-12)
     longer = angles(RotaryConfig(enabled=True, fraction=0.5, interpolation=2.0), 8, 5)
     np.testing.assert_allclose(longer[::2], turns, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "head_dim", "fits"),
+    [
+        (0.5, 6, "rotary.fraction 0.333333 or 0.666667 would fit"),
+        (1.0, 5, "rotary.fraction 0.8 would fit"),
+        (0.01, 64, "rotary.fraction 0.03125 or 0.0625 would fit"),
+        (1.0, 1, "fewer or wider heads would fit"),
+    ],
+)
+def test_what_is_no_number_of_pairs_is_refused_with_what_is(
+    fraction: float, head_dim: int, fits: str
+) -> None:
+    with pytest.raises(ValueError, match=f"of heads of {head_dim} is .*; {fits}"):
+        rotary_dim(RotaryConfig(enabled=True, fraction=fraction), head_dim)
+    if "rotary" in fits:
+        named = float(fits.split()[1])
+        assert rotary_dim(RotaryConfig(enabled=True, fraction=named), head_dim) % 2 == 0

@@ -15,13 +15,23 @@ def rotary_dim(config: RotaryConfig, head_dim: int) -> int:
         ValueError: They are no whole number of pairs.
     """
     # A fraction such as 1/3 is not exact.
-    turned = round(config.fraction * head_dim, 6)
+    turned = round(config.fraction * head_dim, 3)
     if turned < 2 or turned % 2:
         raise ValueError(
             f"rotary positions turn pairs of features, but rotary.fraction {config.fraction} of "
-            f"heads of {head_dim} is {turned:g}; choose heads and fraction that give an even number"
+            f"heads of {head_dim} is {turned:g}; {_fitting(turned, head_dim)}"
         )
     return int(turned)
+
+
+def _fitting(turned: float, head_dim: int) -> str:
+    """Says what would be a whole number of pairs, nearest to so many features."""
+    if head_dim < 2:
+        return "fewer or wider heads would fit"
+    below = max(2, int(turned // 2) * 2)
+    sides = dict.fromkeys(f"{pairs / head_dim:.6g}" for pairs in (below, below + 2))
+    fractions = [text for text in sides if float(text) <= 1]
+    return f"rotary.fraction {' or '.join(fractions)} would fit, and so would other heads"
 
 
 @lru_cache(maxsize=64)
