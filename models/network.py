@@ -29,11 +29,13 @@ class TensorSpec(NamedTuple):
         name: What clients call it.
         dtype: NumPy's name of the type of its values, one that the Open Inference Protocol has.
         shape: Of one example; a batch has one dimension more, in front.
+        limit: Integers are below it; None: any value that the type has.
     """
 
     name: str
     dtype: str
     shape: Shape
+    limit: int | None = None
 
 
 class Signature(NamedTuple):

@@ -29,7 +29,6 @@ from serving.config import GatewayConfig
 from serving.environment import isolate
 from serving.errors import StartError
 from serving.model import served_model
-from serving.predictor import model_of
 
 
 def serve(config: GatewayConfig) -> None:
@@ -37,7 +36,6 @@ def serve(config: GatewayConfig) -> None:
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     try:
         descriptor = read_descriptor(config.artifact)
-        model_of(descriptor.artifact)
         model = served_model(descriptor, config.framework)
     except (ArtifactError, ModelConfigError) as error:
         end_with_error(error)

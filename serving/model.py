@@ -6,6 +6,7 @@ from typing import NamedTuple
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.artifact import ArtifactError, VerifiedDescriptor
+from serving.predictor import model_of
 from serving.signature import DTYPES, TensorSpec
 
 
@@ -30,6 +31,7 @@ def served_model(descriptor: VerifiedDescriptor, framework: str | None = None) -
         framework: the framework that will compute, by default the one that trained it.
 
     Raises:
+        ModelConfigError: as model_of.
         ArtifactError: its signature is not one tensor in and one tensor out, of fixed-size
             datatypes, which is all that a model of this tree takes and gives.
     """
@@ -40,13 +42,14 @@ def served_model(descriptor: VerifiedDescriptor, framework: str | None = None) -
             f"{artifact.name} has {len(artifact.inputs)} inputs and {len(artifact.outputs)} "
             "outputs; only models with one of each can be served"
         )
+    limit = model_of(artifact).signature.input.limit
     return ServedModel(
         name=artifact.name,
         version=artifact.version,
         platform=f"{framework or trained_in}_safetensors",
         directory=descriptor.directory,
         digest=descriptor.digest,
-        input=_tensor_spec(artifact.inputs[0]),
+        input=_tensor_spec(artifact.inputs[0])._replace(limit=limit),
         output=_tensor_spec(artifact.outputs[0]),
         properties={
             "architecture": artifact.model.architecture,

@@ -25,14 +25,23 @@ DTYPES: dict[str, np.dtype] = {
 
 
 class TensorSpec(NamedTuple):
-    """What a tensor of the signature must look like; -1 is a dimension of any size."""
+    """What a tensor of the signature must look like.
+
+    Attributes:
+        name: what clients call it.
+        datatype: a key of DTYPES.
+        shape: -1 is a dimension of any size.
+        limit: integers are below it, such as tokens below the number of tokens that there are.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    limit: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} {self.datatype} {list(self.shape)}"
+        below = "" if self.limit is None else f" below {self.limit}"
+        return f"{self.name} {self.datatype} {list(self.shape)}{below}"
 
 
 def zeros(spec: TensorSpec, batch_size: int = 1) -> np.ndarray:

@@ -125,6 +125,8 @@ def _decode_inputs(
             array = from_raw(where, spec.datatype, contents[spec.name], math.prod(shape))
         if not _is_finite(array):
             raise InvalidRequestError(f"{where} has NaN or infinite values")
+        if spec.limit is not None and (largest := array.max()) >= spec.limit:
+            raise InvalidRequestError(f"{where} has the value {largest}")
         arrays[spec.name] = array.reshape(shape)
     if len({array.shape[0] for array in arrays.values()}) > 1:
         raise InvalidRequestError("inputs differ in their batch dimension")

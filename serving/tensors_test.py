@@ -64,6 +64,28 @@ def test_order_of_inputs_is_free() -> None:
     assert decode(request)["mask"].tolist() == [1]
 
 
+@pytest.mark.parametrize("typed", [False, True])
+def test_integers_from_the_limit_on_are_refused(typed: bool) -> None:
+    spec = TensorSpec("tokens", "INT32", (-1, 2), limit=256)
+
+    def of(*tokens: int) -> Request:
+        request = Request()
+        tensor = request.inputs.add(name="tokens", datatype="INT32", shape=(1, 2))
+        if typed:
+            tensor.contents.int_contents.extend(tokens)
+        else:
+            request.raw_input_contents.append(struct.pack("<2i", *tokens))
+        return request
+
+    assert decode_inputs(of(-1, 255), [spec], 1)["tokens"].tolist() == [[-1, 255]]
+    with pytest.raises(InvalidRequestError) as error:
+        decode_inputs(of(256, 0), [spec], 1)
+    assert str(error.value) == (
+        "input 'tokens' has the value 256. Expected inputs: tokens INT32 [-1, 2] below 256; "
+        "batch of 1 to 1"
+    )
+
+
 def test_raw_input_is_a_view() -> None:
     array = decode(raw_request())["image"]
     assert array.base is not None

@@ -1,6 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
+    "artifacts_test.py": ["//models:network", "//registry:artifact", "//serving:client", "//serving:example", "//serving:gateway_process", "//serving:model", "//serving:predictor", "//serving:replica", "//tests/effects:bases", "//train:flax", "//train:torch", "//train/config:schema", "//train/testing:parity_runs", "@pip//:numpy", "@pip//:pytest"],
     "compression_convergence_test.py": ["//comm:compression", "//comm/testing:ranks", "//comm/torch:ddp", "//data:loader", "//data/sources:digits", "//models:architecture", "//models:weights", "//models/torch:weights", "//optim:schedule", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
     "config_effect_test.py": ["//tests/effects:bases", "//tests/effects:content", "//tests/effects:needs", "//tests/effects:outcome", "//tests/effects:values", "//train/config:reference", "//train/config:schema", "//train/launch:process_group", "@pip//:pydantic", "@pip//:pytest"],
     "config_refusals_test.py": ["//base:config", "//tests/effects:bases", "//tests/effects:content", "//train/config:schema", "@pip//:pydantic", "@pip//:pytest"],

@@ -40,21 +40,21 @@ def test_hidden_sizes_alone_are_the_plain_perceptron() -> None:
     expected = sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes))
     assert num_weights(model) == expected
     assert model.network.activations(model.config) == 512 + 256 + 128
-    assert model.signature.input == ("features", "float32", (784,))
-    assert model.signature.output == ("logits", "float32", (1000,))
+    assert model.signature.input == ("features", "float32", (784,), None)
+    assert model.signature.output == ("logits", "float32", (1000,), None)
 
 
 def test_a_transformer_keeps_what_its_layers_multiply() -> None:
     model = parse_model("mlp", TRANSFORMER)
     assert model.config.seq_len == 16
     assert model.network.activations(model.config) == 16 * (64 + 3 * (3 * 64 + 4 * 64))
-    assert model.signature.input == ("image", "float32", (8, 8, 1))
+    assert model.signature.input == ("image", "float32", (8, 8, 1), None)
 
 
 def test_a_language_model_answers_for_each_token() -> None:
     signature = parse_model("mlp", LANGUAGE).signature
-    assert signature.input == ("tokens", "int32", (32,))
-    assert signature.output == ("logits", "float32", (32, 256))
+    assert signature.input == ("tokens", "int32", (32,), 256)
+    assert signature.output == ("logits", "float32", (32, 256), None)
 
 
 def test_a_class_token_is_one_more() -> None:

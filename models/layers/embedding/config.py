@@ -81,7 +81,7 @@ class InputConfig(Section):
             size = self.patches.image_size
             return TensorSpec("image", "float32", (size, size, self.patches.num_channels))
         assert self.tokens is not None
-        return TensorSpec("tokens", "int32", (self.tokens.seq_len,))
+        return TensorSpec("tokens", "int32", (self.tokens.seq_len,), limit=self.tokens.vocab_size)
 
     @property
     def seq_len(self) -> int:
