@@ -103,9 +103,9 @@ class CnnConfig(CnnSections):
         for name, channels, pixels in self._normalised():
             if self.norm.values(channels, pixels) == 1:
                 raise ValueError(
-                    f"norm.kind {self.norm.kind} of {channels} channels and {pixels} pixels, as "
-                    f"{name} has them, is of one value at a time, of which nothing is left; choose "
-                    "another kind, fewer strides or a larger image"
+                    f"norm.kind {self.norm.kind} is of one value at a time in {name} (channels: "
+                    f"{channels}, pixels: {pixels}), of which nothing is left; choose another "
+                    "kind, fewer strides or a larger image"
                 )
 
     def _normalised(self) -> Iterator[tuple[str, int, int]]:

@@ -118,11 +118,11 @@ def test_counts_the_weights_of_a_network_by_hand() -> None:
         ),
         (
             {"norm": {"kind": "instance"}, "strides": [14, 2]},
-            "norm.kind instance of 64 channels and 1 pixels, as stages.1.0 has them, is of one",
+            "norm.kind instance is of one value at a time in stages.1.0 (channels: 64, pixels: 1)",
         ),
         (
             {"norm": {"kind": "group", "num_groups": 16}, "widths": [16, 64], "strides": [28, 1]},
-            "norm.kind group of 16 channels and 1 pixels, as stages.0.0 has them, is of one value",
+            "norm.kind group is of one value at a time in stages.0.0 (channels: 16, pixels: 1), of",
         ),
         (
             {"block": {"zero_init": True, "layer_scale": 0.0}},
@@ -173,7 +173,7 @@ def test_experts_are_counted_over_their_stages() -> None:
 def test_a_norm_may_see_one_pixel_of_several_channels() -> None:
     # With a blur all norms of a block come before it strides.
     blurred = {"norm": {"kind": "instance"}, "strides": [14, 2], "depths": [1, 1]}
-    with pytest.raises(ModelConfigError, match="1 pixels, as the head has them"):
+    with pytest.raises(ModelConfigError, match=r"in the head \(channels: 64, pixels: 1\)"):
         parse_model("cnn", VALID | blurred | {"blur_filter_size": 2})
     layer = VALID | {"norm": {"kind": "layer"}, "strides": [14, 2]}
     assert parse_model("cnn", layer).config.min_batch_size == 1

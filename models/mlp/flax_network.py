@@ -76,10 +76,7 @@ class Mlp(nnx.Module):
             token_B1D = jnp.broadcast_to(
                 self.class_token[...].astype(dtype), (len(x_BTD), 1, x_BTD.shape[2])
             )
-            x_BTD = jnp.concatenate((token_B1D, x_BTD), axis=1)
-            if context.segment_ids is not None:
-                ids = jnp.pad(context.segment_ids, ((0, 0), (1, 0)))
-                context = dataclasses.replace(context, segment_ids=ids)
+            x_BTD, context = _in_front(token_B1D, x_BTD, context)
         x_BTD = dropout(x_BTD, self.config.embedding_dropout_rate, context, "stem")
         context.sow_value("stem", x_BTD)
         return x_BTD, context
@@ -90,3 +87,19 @@ class Mlp(nnx.Module):
         x_BTD = dropout(x_BTD, self.config.dropout_rate, context, name)
         context.sow_value(name, x_BTD)
         return x_BTD
+
+
+def _in_front(
+    token_B1D: jax.Array, x_BTD: jax.Array, context: Context
+) -> tuple[jax.Array, Context]:
+    """Puts a token right before an example's own; padding on the left stays in front of both."""
+    x_BTD, ids_BT = jnp.concatenate((token_B1D, x_BTD), axis=1), context.segment_ids
+    if ids_BT is None:
+        return x_BTD, context
+    padding_B1 = jnp.cumprod(ids_BT < 0, axis=1, dtype=jnp.int32).sum(axis=1, keepdims=True)
+    place_T = jnp.arange(x_BTD.shape[1])
+    source_BT = jnp.where(place_T < padding_B1, place_T + 1, place_T)
+    source_BT = jnp.where(place_T == padding_B1, 0, source_BT)
+    ids_BT = jnp.take_along_axis(jnp.pad(ids_BT, ((0, 0), (1, 0))), source_BT, axis=1)
+    x_BTD = jnp.take_along_axis(x_BTD, source_BT[..., None], axis=1)
+    return x_BTD, dataclasses.replace(context, segment_ids=ids_BT)

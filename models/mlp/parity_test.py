@@ -182,12 +182,12 @@ IN_FLOAT64 = [
 
 
 def inputs_of(config: MlpConfig, dtype: str) -> np.ndarray:
-    """Returns a batch; of tokens, with one example that is padded on the right."""
+    """Returns a batch; of tokens, with examples that are padded on the left and on the right."""
     rng = np.random.default_rng(2)
     if config.input.tokens is None:
         return rng.normal(size=(BATCH, *config.input.spec.shape)).astype(dtype)
     tokens = rng.integers(0, config.input.num_features, (BATCH, config.input.seq_len), np.int32)
-    tokens[1, -2:] = -1
+    tokens[0, :2], tokens[1, -2:] = -1, -1
     return tokens
 
 

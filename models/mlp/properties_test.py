@@ -57,7 +57,11 @@ POOLED: dict[str, dict[str, Any]] = {
         "num_classes": 3,
         "mixer": LANGUAGE["mixer"] | {"causal": pooling == "last"},
         "head": {"pooling": pooling},
-        "positions": {"learned": {"enabled": True, "stddev": 0.5}},
+        "positions": {
+            "learned": {"enabled": True, "stddev": 0.5},
+            "rotary": {"enabled": True},
+            "alibi": {"enabled": True},
+        },
     }
     for pooling in ("mean", "last", "class_token")
 }

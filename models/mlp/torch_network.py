@@ -76,10 +76,7 @@ class Mlp(nn.Module):
             x_BTD = self.positions(x_BTD, context)
         if self.class_token is not None:
             token_B1D = self.class_token.to(dtype).expand(len(x_BTD), 1, -1)
-            x_BTD = torch.cat((token_B1D, x_BTD), dim=1)
-            if context.segment_ids is not None:
-                ids = F.pad(context.segment_ids, (1, 0))
-                context = dataclasses.replace(context, segment_ids=ids)
+            x_BTD, context = _in_front(token_B1D, x_BTD, context)
         x_BTD = dropout(x_BTD, self.config.embedding_dropout_rate, context, "stem")
         context.sow_value("stem", x_BTD)
         return x_BTD, context
@@ -90,3 +87,19 @@ class Mlp(nn.Module):
         x_BTD = dropout(x_BTD, self.config.dropout_rate, context, name)
         context.sow_value(name, x_BTD)
         return x_BTD
+
+
+def _in_front(
+    token_B1D: torch.Tensor, x_BTD: torch.Tensor, context: Context
+) -> tuple[torch.Tensor, Context]:
+    """Puts a token right before an example's own; padding on the left stays in front of both."""
+    x_BTD, ids_BT = torch.cat((token_B1D, x_BTD), dim=1), context.segment_ids
+    if ids_BT is None:
+        return x_BTD, context
+    padding_B1 = (ids_BT < 0).int().cumprod(dim=1).sum(dim=1, keepdim=True)
+    place_T = torch.arange(x_BTD.shape[1], device=ids_BT.device)
+    source_BT = torch.where(place_T < padding_B1, place_T + 1, place_T)
+    source_BT = torch.where(place_T == padding_B1, 0, source_BT)
+    ids_BT = torch.take_along_dim(F.pad(ids_BT, (1, 0)), source_BT, dim=1)
+    x_BTD = torch.take_along_dim(x_BTD, source_BT[..., None], dim=1)
+    return x_BTD, dataclasses.replace(context, segment_ids=ids_BT)

@@ -44,15 +44,18 @@ class Head(nnx.Module):
 
     def _pooled(self, x_BTD: jax.Array, context: Context) -> jax.Array:
         """Returns the one vector of each example, `[batch, width]`."""
-        if self.config.pooling == "class_token":
-            return x_BTD[:, 0]
-        ids = context.segment_ids
+        pooling, ids = self.config.pooling, context.segment_ids
+        if ids is None and pooling != "mean":
+            return x_BTD[:, 0 if pooling == "class_token" else -1]
+        # In float16 a sum of many tokens would be infinite.
+        wide_BTD = x_BTD.astype(jnp.promote_types(x_BTD.dtype, jnp.float32))
         if ids is None:
-            return x_BTD[:, -1] if self.config.pooling == "last" else x_BTD.mean(axis=1)
+            return wide_BTD.mean(axis=1).astype(x_BTD.dtype)
         present_BT = ids >= 0
-        if self.config.pooling == "last":
-            place_B = jnp.max(present_BT * jnp.arange(x_BTD.shape[1]), axis=1)
-            return jnp.take_along_axis(x_BTD, place_B[:, None, None], axis=1)[:, 0]
-        count_B1 = jnp.maximum(present_BT.sum(axis=1, keepdims=True), 1)
-        total_BD = jnp.where(present_BT[..., None], x_BTD, 0).sum(axis=1)
-        return total_BD / count_B1.astype(x_BTD.dtype)
+        if pooling == "mean":
+            count_B1 = jnp.maximum(present_BT.sum(axis=1, keepdims=True), 1)
+            total_BD = jnp.where(present_BT[..., None], wide_BTD, 0).sum(axis=1)
+            return (total_BD / count_B1).astype(x_BTD.dtype)
+        place_BT = present_BT * jnp.arange(x_BTD.shape[1])
+        place_B = present_BT.argmax(axis=1) if pooling == "class_token" else place_BT.max(axis=1)
+        return jnp.take_along_axis(x_BTD, place_B[:, None, None], axis=1)[:, 0]

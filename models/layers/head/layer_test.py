@@ -25,7 +25,7 @@ CASES: list[tuple[dict[str, Any], bool, np.ndarray]] = [
     ({}, True, np.stack([x[here].mean(axis=0) for x, here in zip(X, _PRESENT, strict=True)])),
     ({"pooling": "last"}, False, X[:, 4]),
     ({"pooling": "last", "logit_softcap": 2.0}, True, X[[0, 1, 2], [4, 1, 4]]),
-    ({"pooling": "class_token", "bias": False}, True, X[:, 0]),
+    ({"pooling": "class_token", "bias": False}, True, X[[0, 1, 2], [0, 0, 2]]),
     ({"kind": "next_token"}, True, X),
     ({"kind": "regression", "num_targets": OUTPUTS}, False, X.mean(axis=1)),
 ]
@@ -45,6 +45,19 @@ def test_is_its_formula(keys: dict[str, Any], padded: bool, pooled: np.ndarray) 
     if config.logit_softcap is not None:
         expected = config.logit_softcap * np.tanh(expected / config.logit_softcap)
     np.testing.assert_allclose(ours.output, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_mean_of_many_float16_tokens_is_finite(padded: bool) -> None:
+    config, tokens = HeadConfig(bias=False), 2048
+    x = np.full((1, tokens, WIDTH), 100, np.float16)  # which add up to more than float16 holds
+    weights = {"weight": np.ones((OUTPUTS, WIDTH), np.float32)}
+    context = {"segment_ids": np.zeros((1, tokens), np.int32)} if padded else {}
+    for side in (
+        of_flax(lambda: FlaxHead(config, WIDTH, OUTPUTS, name="a"), weights, x, context, jit=False),
+        of_torch(lambda: TorchHead(config, WIDTH, OUTPUTS, name="a"), weights, x, context),
+    ):
+        np.testing.assert_array_equal(side.output, np.full((1, OUTPUTS), 100 * WIDTH))
 
 
 def test_low_precision_gives_float32_and_a_tied_head_uses_the_embedding() -> None:

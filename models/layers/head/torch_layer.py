@@ -45,15 +45,18 @@ class Head(nn.Module):
 
     def _pooled(self, x_BTD: torch.Tensor, context: Context) -> torch.Tensor:
         """Returns the one vector of each example, `[batch, width]`."""
-        if self.config.pooling == "class_token":
-            return x_BTD[:, 0]
-        ids = context.segment_ids
+        pooling, ids = self.config.pooling, context.segment_ids
+        if ids is None and pooling != "mean":
+            return x_BTD[:, 0 if pooling == "class_token" else -1]
+        # In float16 a sum of many tokens would be infinite.
+        wide_BTD = x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32))
         if ids is None:
-            return x_BTD[:, -1] if self.config.pooling == "last" else x_BTD.mean(dim=1)
+            return wide_BTD.mean(dim=1).to(x_BTD.dtype)
         present_BT = ids >= 0
-        if self.config.pooling == "last":
-            place_B = (present_BT * torch.arange(x_BTD.shape[1], device=ids.device)).amax(dim=1)
-            return torch.take_along_dim(x_BTD, place_B[:, None, None], dim=1)[:, 0]
-        count_B1 = present_BT.sum(dim=1, keepdim=True).clamp(min=1)
-        total_BD = x_BTD.masked_fill(~present_BT[..., None], 0).sum(dim=1)
-        return total_BD / count_B1.to(x_BTD.dtype)
+        if pooling == "mean":
+            count_B1 = present_BT.sum(dim=1, keepdim=True).clamp(min=1)
+            total_BD = wide_BTD.masked_fill(~present_BT[..., None], 0).sum(dim=1)
+            return (total_BD / count_B1).to(x_BTD.dtype)
+        place_BT = present_BT * torch.arange(x_BTD.shape[1], device=ids.device)
+        place_B = present_BT.int().argmax(dim=1) if pooling == "class_token" else place_BT.amax(1)
+        return torch.take_along_dim(x_BTD, place_B[:, None, None], dim=1)[:, 0]
