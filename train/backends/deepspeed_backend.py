@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from typing import Any, NamedTuple, SupportsFloat
+from typing import Any, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 import torch
@@ -45,6 +45,10 @@ deepspeed.ops.__compatible_ops__ = {}
 
 # It warns of optimizers that it does not know. Ours is tested under every stage.
 ZERO_SUPPORTED_OPTIMIZERS.append(Optimizer)
+
+
+# What each micro-batch's means count for; None: as much as any other's.
+_Shares: TypeAlias = Sequence[torch.Tensor | None]
 
 
 class _Update(NamedTuple):
@@ -109,7 +113,7 @@ class DeepSpeedBackend:
             for array in batch
         )
         shares, num_targets = self._shares(targets)
-        given, is_wanted = (inputs, seeds, shares, targets), True
+        given, is_wanted = (shares, inputs, seeds, targets), True
         if noise is not None:
             is_wanted = self._estimate_curvature(scalars, num_targets, *given, noise)
         loss_fn = self._objective.loss
@@ -139,26 +143,27 @@ class DeepSpeedBackend:
     def sent(self, num_steps: int) -> Wire | None:
         return None if self._compression is None else self._compression.wire
 
-    def _shares(self, targets: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _shares(self, targets: torch.Tensor) -> tuple[_Shares, float]:
         """Returns what each micro-batch's means count for, and the weight of all; collective.
 
         1 is the mean over the micro-batches of all ranks. So the mean of means, each times what it
-        counts for, is the mean over the whole batch.
+        counts for, is the mean over the whole batch. None: all count alike.
         """
         micro_batches = self._engine.gradient_accumulation_steps()
         weight = self._objective.weight
         if weight is None:
-            return torch.ones(micro_batches), float(self._engine.train_batch_size())
+            return [None] * micro_batches, float(self._engine.train_batch_size())
         weights = torch.stack([weight(part) for part in targets.chunk(micro_batches)])
         total = weights.sum()
         distributed.all_reduce(total)
         parts = micro_batches * distributed.get_world_size()
-        return weights * parts / total.clamp(min=1.0), float(total)
+        return (weights * parts / total.clamp(min=1.0)).unbind(), float(total)
 
     def _update(
         self,
         loss_fn: Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]],
         scalars: StepScalars,
+        shares: _Shares,
         *batch: torch.Tensor,
         is_wanted: bool = True,
     ) -> _Update:
@@ -167,17 +172,21 @@ class DeepSpeedBackend:
         Args:
             loss_fn: Of outputs, targets and what else there is of the batch.
             scalars: Of the step.
-            *batch: Inputs, seeds, what each micro-batch counts for, targets and what else there is.
+            shares: What each micro-batch's means count for.
+            *batch: Inputs, seeds, targets and what else there is.
             is_wanted: Whether weights may change.
         """
         micro_batches = self._engine.gradient_accumulation_steps()
         results, statistics, is_finite = [], [], True
         residuals = self._copy_residuals()
         parts = (tensor.chunk(micro_batches) for tensor in batch)
-        for number, (inputs, seeds, share, *rest) in enumerate(zip(*parts, strict=True), start=1):
+        in_turn = zip(shares, *parts, strict=True)
+        for number, (share, inputs, seeds, *rest) in enumerate(in_turn, start=1):
             context = context_of(self._config, seeds, scalars)
             loss, metrics = loss_fn(self._engine(inputs, context), *rest)
-            means = {name: mean * share[0] for name, mean in {"loss": loss, **metrics}.items()}
+            means = {"loss": loss, **metrics}
+            if share is not None:
+                means = {name: mean * share for name, mean in means.items()}
             sown = context.sown
             total = means["loss"] + sown.loss
             self._engine.backward(total if self._scaler is None else self._scaler.scaled(total))
@@ -204,19 +213,22 @@ class DeepSpeedBackend:
 
     def _set_statistics(self, statistics: Mapping[str, torch.Tensor]) -> None:
         """Gives weights that do not train the mean of what every rank's batch says; collective."""
+        world_size = distributed.get_world_size()
         for name, new in statistics.items():
-            distributed.all_reduce(new)
-            self._engine.module.get_buffer(name).copy_(new / distributed.get_world_size())
+            if world_size > 1:
+                distributed.all_reduce(new)
+            self._engine.module.get_buffer(name).copy_(new / world_size)
 
     def _estimate_curvature(
-        self, scalars: StepScalars, num_targets: float, *batch: torch.Tensor
+        self, scalars: StepScalars, num_targets: float, shares: _Shares, *batch: torch.Tensor
     ) -> bool:
         """Has the optimizer estimate the Hessian's diagonal, of targets the model would give.
 
         Args:
             scalars: Of the step.
             num_targets: How many are drawn, on all ranks.
-            *batch: As of `_update`, with noise at the end.
+            shares: As of `_update`.
+            *batch: Likewise, with noise at the end.
 
         Returns:
             Whether the gradients were finite; otherwise there is no estimate.
@@ -227,7 +239,7 @@ class DeepSpeedBackend:
 
         estimate = gauss_newton_bartlett(num_targets)
         with self._optimizer.estimating_curvature(estimate), _without_clipping(self._engine):
-            return self._update(sampled_loss, scalars, *batch).is_finite
+            return self._update(sampled_loss, scalars, shares, *batch).is_finite
 
 
 def _start_engine(
@@ -264,11 +276,17 @@ def _start_engine(
             "gradient_clipping": config.optimizer.max_grad_norm or 0.0,  # left out, it would be 1.0
         },
     )
+    if config.zero.stage == 0 and distributed.get_world_size() == 1:
+        # A rank alone has the mean already. DeepSpeed would copy all gradients into one buffer,
+        # reduce that with nobody and copy them back, which takes as long as a small network does.
+        engine.enable_backward_allreduce = False
     return engine
 
 
 def _means(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Returns the mean of each entry over several mappings with the same keys."""
+    if len(results) == 1:
+        return {name: value.detach() for name, value in results[0].items()}
     return {
         name: torch.stack([result[name].detach() for result in results]).mean(dim=0)
         for name in results[0]
