@@ -5,8 +5,9 @@ own operations. First derivatives in reverse mode are the kernels'. All others, 
 computes, are those of the formula: forward mode, and the derivatives of the gradients.
 
 Both kernels are `torch.autograd.Function`s in the form that the transforms of `torch.func` take;
-where none is at work, and nobody differentiates gradients, they do with less. torch.compile takes no Function with a rule for forward mode, so there the operator counts, which
-has a gradient of its own, and within a transform the formula.
+where none is at work, and nobody differentiates gradients, they do with less. torch.compile takes
+no Function with a rule for forward mode, so there the operator counts, which has a gradient of its
+own, and within a transform the formula.
 """
 
 import inspect

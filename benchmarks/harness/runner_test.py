@@ -27,7 +27,7 @@ def wait(*arguments):
 
 def prepare(args):
     result_files.os.link = wait
-    report = Report(lambda _: (), lambda _: (), lambda _: None, "", lambda _: [])
+    report = Report(lambda _: (), lambda _: None, "", lambda _: [], closing=lambda _: ())
     rows = {"measure": wait, "write": lambda machine: ()}[args.during]
     return Measurement("example", (), {}, rows, report)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from base.options import Parser
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Finding, Record, Row, Scalar
-from benchmarks.harness.text import fenced, ran_on
+from benchmarks.harness.text import fenced, finding_lines, ran_on
 
 
 class BadInputError(Exception):
@@ -18,24 +18,28 @@ class FailedError(Exception):
     """The benchmark has failed; the message says how."""
 
 
+def _findings(record: Record) -> Iterable[str]:
+    return ("", "Findings", *finding_lines(record.findings))
+
+
 class Report(NamedTuple):
     """How a record reads; each part is made of the record alone, so that it can be made again.
 
     Attributes:
       findings: The numbers that sum up the rows; called before the record has any.
-      closing: The lines that a run ends with on the terminal.
       plot: A PNG; None if there is nothing to draw.
       plot_shows: What is drawn, in words.
       sections: Of the page, below the plot, as Markdown.
+      closing: The lines that a run ends with on the terminal.
       introduction: Of the page, above the plot.
       status: What the program ends with.
     """
 
     findings: Callable[[Record], Iterable[Finding]]
-    closing: Callable[[Record], Iterable[str]]
     plot: Callable[[Record], bytes | None]
     plot_shows: str
     sections: Callable[[Record], list[str]]
+    closing: Callable[[Record], Iterable[str]] = _findings
     introduction: Callable[[Record], list[str]] = lambda record: [ran_on(record)]
     status: Callable[[Record], int] = lambda record: 0
 

@@ -21,6 +21,11 @@ def fenced(lines: Iterable[str]) -> str:
     return "\n".join(["```", *lines, "```"])
 
 
+def fenced_tables(tables: Iterable[Iterable[str]]) -> str:
+    """Returns tables as one such block, with an empty line between them."""
+    return fenced("\n\n".join("\n".join(lines) for lines in tables).splitlines())
+
+
 def table_line(cells: Sequence[str], widths: Sequence[int]) -> str:
     """Returns the cells in columns: the first flush left, the others flush right."""
     first, *rest = zip(cells, widths, strict=True)

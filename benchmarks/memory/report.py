@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.harness.plot import panels, png
 from benchmarks.harness.record import Record, Row
 from benchmarks.harness.suite import Report
-from benchmarks.harness.text import fenced, finding_lines, table_lines
+from benchmarks.harness.text import fenced, fenced_tables, finding_lines, table_lines
 from benchmarks.memory.cases import INPUT_BYTES
 from benchmarks.memory.findings import findings, groups, growth
 
@@ -32,10 +32,6 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield from table_lines(("", *map(str, depths), "a block more"), cells)
 
 
-def _closing(record: Record) -> Iterator[str]:
-    yield from ("", "Findings", *finding_lines(record.findings))
-
-
 def _plot(record: Record) -> bytes:
     """A panel for each network and framework, a line for each way."""
     drawn = panels(
@@ -51,20 +47,18 @@ def _plot(record: Record) -> bytes:
 
 
 def _sections(record: Record) -> list[str]:
-    tables = [line for rows in groups(record.rows) for line in ("", *table(rows))]
     return [
         "## Findings",
         "How much one block more adds, as a share of what it adds to ordinary back-propagation.",
         fenced(finding_lines(record.findings)),
         "## Memory",
         HOW_TO_READ,
-        fenced(tables[1:]),
+        fenced_tables(map(table, groups(record.rows))),
     ]
 
 
 REPORT = Report(
     findings=findings,
-    closing=_closing,
     plot=_plot,
     plot_shows=_PLOT_SHOWS,
     sections=_sections,

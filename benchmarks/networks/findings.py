@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from benchmarks.harness.record import Finding, Record, Row, at_least, at_most
-from benchmarks.networks.cases import NETWORK_ALONE, OURS, PLAIN, STEP_TABLE
+from benchmarks.networks.cases import NETWORK_ALONE, OURS, PLAIN, PLAIN_DEEPSPEED, STEP_TABLE
 
 # Losses of about 1, over steps in which rounding errors grow.
 _LOSS_AIM = 0.01
@@ -25,6 +25,7 @@ def findings(record: Record) -> Iterator[Finding]:
         ends = [group[side].metrics["loss_at_the_end"] for side in (OURS, PLAIN)]
         apart = abs(ends[0] - ends[1])
         yield at_most(f"{name}: losses at the end differ by", apart, count, _LOSS_AIM)
-        for side in (OURS, NETWORK_ALONE):
-            ratio = plain.metrics["times_ours"] / group[side].metrics["times_ours"]
-            yield at_least(f"{name}: time, plain / {side}", ratio, count, 1.0)
+        for other, side in ((PLAIN, OURS), (PLAIN, NETWORK_ALONE), (PLAIN_DEEPSPEED, OURS)):
+            if other in group:
+                ratio = group[other].metrics["times_ours"] / group[side].metrics["times_ours"]
+                yield at_least(f"{name}: time, {other} / {side}", ratio, count, 1.0)

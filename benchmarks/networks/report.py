@@ -5,17 +5,23 @@ from collections.abc import Iterator, Sequence
 from benchmarks.harness.plot import panels, png
 from benchmarks.harness.record import Record, Row
 from benchmarks.harness.suite import Report
-from benchmarks.harness.text import fenced, finding_lines, ran_with_settings, table_lines
+from benchmarks.harness.text import (
+    fenced,
+    fenced_tables,
+    finding_lines,
+    ran_with_settings,
+    table_lines,
+)
 from benchmarks.networks.cases import LOSS_TABLE
 from benchmarks.networks.findings import findings, groups
 
 HOW_TO_READ = """\
-The same network, weights, batches, loss and AdamW: ours as its trainer runs it, and written in
-plain Flax with optax or in plain PyTorch with its fused AdamW; and our network trained as the plain
-one is, which tells its time from the trainer's, in PyTorch that of DeepSpeed's engine. `loss` is
-the mean over the last 20 steps; `differs` the most that the losses of a step differ by from ours.
-Then all take steps in turns, in one process: `ms` is the median, then the quartiles; `/ ours` the
-same over ours."""
+A preset's network, weights, batches, loss and AdamW: ours as its trainer runs it, and written in
+plain Flax with optax or in plain PyTorch with its fused AdamW. All measure loss and accuracy. Our
+network trained as the plain one is tells its time from the trainer's; the plain one in DeepSpeed,
+what DeepSpeed's engine takes. `loss` is the mean over the last 20 steps; `differs` the most that
+the losses of a step differ by from ours. Then all take steps in turns, in one process: `ms` is the
+median, then the quartiles; `/ ours` the same over ours."""
 
 _PLOT_SHOWS = "Losses of ours and of plain networks"
 
@@ -38,10 +44,6 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     yield from table_lines(("", "loss", "differs", "ms", "quartiles", "/ ours"), cells)
 
 
-def _closing(record: Record) -> Iterator[str]:
-    yield from ("", "Findings", *finding_lines(record.findings))
-
-
 def _plot(record: Record) -> bytes:
     """A panel for each network, a line for each side in each framework."""
     drawn = panels(
@@ -58,19 +60,17 @@ def _plot(record: Record) -> bytes:
 
 
 def _sections(record: Record) -> list[str]:
-    tables = [line for group in groups(record.rows) for line in ("", *table(list(group.values())))]
     return [
         "## Findings",
         fenced(finding_lines(record.findings)),
         "## Steps",
         HOW_TO_READ,
-        fenced(tables[1:]),
+        fenced_tables(table([*group.values()]) for group in groups(record.rows)),
     ]
 
 
 REPORT = Report(
     findings=findings,
-    closing=_closing,
     plot=_plot,
     plot_shows=_PLOT_SHOWS,
     sections=_sections,
