@@ -109,7 +109,7 @@ def check_section(kind: type[Kind], value: object) -> Kind:
                 loc=problem["loc"],
                 input=problem["input"],
             )
-            for problem in error.errors()
+            for problem in _problems(error)
         ]
         raise ValidationError.from_exception_data(kind.__name__, problems) from None
 
@@ -125,7 +125,16 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
         One line a problem, for example
         `model.config.embed_dm: unknown key, did you mean 'embed_dim'? (accepted: embed_dim, ...)`.
     """
-    return [_explain_one(problem, model) for problem in error.errors()]
+    return [_explain_one(problem, model) for problem in _problems(error)]
+
+
+def _problems(error: ValidationError) -> Iterator[ErrorDetails]:
+    """Yields what is wrong; a list whose values are wrong is not called too short, too."""
+    problems = error.errors()
+    wrong_lists = {problem["loc"][:-1] for problem in problems}
+    for problem in problems:
+        if problem["type"] != "too_short" or problem["loc"] not in wrong_lists:
+            yield problem
 
 
 def _explain_one(problem: ErrorDetails, model: type[BaseModel]) -> str:
@@ -144,6 +153,12 @@ def _words(problem: ErrorDetails, model: type[BaseModel]) -> str:
             return "missing, but required"
         case "model_type":
             return f"expected a section of keys, got {shown(problem['input'])}"
+        case "tuple_type":
+            return f"expected a list, got {shown(problem['input'])}"
+        case "too_short" | "too_long" as type:
+            word, bound = ("least", "min") if type == "too_short" else ("most", "max")
+            size, given = problem["ctx"][f"{bound}_length"], list(problem["input"])
+            return f"expected a list of at {word} {size}, got {shown(given)}"
         case "value_error":  # our own validators say themselves what was given
             return message.removeprefix("Value error, ")
         case type if type == _IN_WORDS:

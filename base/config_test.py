@@ -127,7 +127,7 @@ def test_keys_without_effect_are_refused_unless_they_are_at_their_defaults() -> 
 
 
 class _Listed(Section):
-    sizes: Annotated[tuple[int, ...], FROM_LIST]
+    sizes: Annotated[tuple[int, ...], FROM_LIST] = Field(min_length=1, max_length=3)
 
 
 def test_a_list_becomes_what_cannot_change() -> None:
@@ -135,3 +135,25 @@ def test_a_list_becomes_what_cannot_change() -> None:
     assert _Listed.model_validate_json('{"sizes": [1, 2]}').sizes == (1, 2)
     with pytest.raises(ValueError, match="valid integer"):
         _Listed.model_validate({"sizes": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("sizes", "problems"),
+    [
+        ([], ["sizes: expected a list of at least 1, got []"]),
+        ([1, 2, 3, 4], ["sizes: expected a list of at most 3, got [1, 2, 3, 4]"]),
+        (5, ["sizes: expected a list, got 5"]),
+        ([8.0], ["sizes.0: input should be a valid integer, got 8.0"]),
+        (
+            ["a", 2, None],
+            [
+                "sizes.0: input should be a valid integer, got 'a'",
+                "sizes.2: input should be a valid integer, got None",
+            ],
+        ),
+    ],
+)
+def test_lists_are_refused_by_what_is_wrong_with_them(sizes: Any, problems: list[str]) -> None:
+    with pytest.raises(ValidationError) as error:
+        _Listed.model_validate({"sizes": sizes})
+    assert explain(error.value, _Listed) == problems

@@ -42,13 +42,13 @@ _OF_DATA = [
     (
         "language model",
         {"model.config.input.tokens.vocab_size": 11},
-        "model.config: for data.source 'recall': takes int32 [16] and gives [16, 11], but needs to "
-        "take int32 [16], as the sequences are, and to give [16, 12], for task 'next_token'",
+        "model.config: for data.source 'recall': gives [16, 11], but task 'next_token' needs "
+        "[16, 12]",
     ),
     (
         "transformer of images",
         {"data.source": "mnist10k"},
-        "takes float32 [8, 8, 1] and gives [10], but needs to take float32 [28, 28, 1]",
+        "for data.source 'mnist10k': takes float32 [8, 8, 1], but the images are float32 [28, 28, ",
     ),
     (
         "language model",

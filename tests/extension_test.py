@@ -93,7 +93,7 @@ def test_what_is_loaded_predicts(artifacts: dict[str, LoadedArtifact], framework
             "data.augment: changes images [height, width, channels], but data.source 'toy_corners'",
         ),
         ("optimizer.toy_heavy_ball.beta=1.0", "toy_heavy_ball.beta: input should be less than 1"),
-        ("model.config.num_classes=4", "takes float32 [2] and gives [4], but needs to take float"),
+        ("model.config.num_classes=4", "gives [4], but task 'classification' needs [3]"),
     ],
 )
 def test_its_mistakes_read_as_those_of_others(tmp_path: Path, change: str, message: str) -> None:

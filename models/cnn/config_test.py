@@ -76,7 +76,7 @@ def test_counts_the_weights_of_a_network_by_hand() -> None:
     ("change", "message"),
     [
         ({"depths": [1]}, "widths has 2, depths has 1, strides has 2"),
-        ({"widths": []}, "widths: tuple should have at least 1 item"),
+        ({"widths": []}, "widths: expected a list of at least 1, got []"),
         ({"depths": [1, 1300]}, "depths.1: input should be less than or equal to 1202, got 1300"),
         ({"depths": [1000, 1000]}, "depths: expected at most 1202 blocks in all, got 2000"),
         ({"widths": [32.0, 64]}, "widths.0: input should be a valid integer, got 32.0"),

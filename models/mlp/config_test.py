@@ -98,9 +98,9 @@ _HEADS_OF_1 = {"kind": "attention", "num_heads": 64}
 @pytest.mark.parametrize(
     ("base", "change", "message"),
     [
-        (PERCEPTRON, {"hidden_sizes": []}, "hidden_sizes: tuple should have at least 1 item"),
+        (PERCEPTRON, {"hidden_sizes": []}, "hidden_sizes: expected a list of at least 1, got []"),
         (PERCEPTRON, {"hidden_sizes": [0]}, "hidden_sizes.0: input should be greater than or equa"),
-        (PERCEPTRON, {"hidden_sizes": 512}, "hidden_sizes: input should be a valid tuple, got 512"),
+        (PERCEPTRON, {"hidden_sizes": 512}, "hidden_sizes: expected a list, got 512"),
         (PERCEPTRON, {"hiden_sizes": [5]}, "hiden_sizes: unknown key, did you mean 'hidden_sizes'"),
         (PERCEPTRON, {"num_classes": True}, "num_classes: input should be a valid integer, got Tr"),
         (PERCEPTRON, {"num_classes": 1}, "num_classes: input should be greater than or equal to 2"),

@@ -78,14 +78,13 @@ class Task(Generic[Loss]):
             ValueError: It cannot.
         """
         takes, gives = signature
-        needed = self.output_shape(examples)
-        if (takes.shape, takes.dtype, gives.shape) != (
-            examples.input_shape,
-            examples.input_dtype,
-            needed,
-        ):
-            raise ValueError(
-                f"takes {takes.dtype} {list(takes.shape)} and gives {list(gives.shape)}, but needs "
-                f"to take {examples.input_dtype} {list(examples.input_shape)}, as the "
-                f"{examples.unit} are, and to give {list(needed)}, for task {self.name!r}"
+        needed, wrong = self.output_shape(examples), []
+        if (takes.shape, takes.dtype) != (examples.input_shape, examples.input_dtype):
+            wrong.append(
+                f"takes {takes.dtype} {list(takes.shape)}, but the {examples.unit} are "
+                f"{examples.input_dtype} {list(examples.input_shape)}"
             )
+        if gives.shape != needed:
+            wrong.append(f"gives {list(gives.shape)}, but task {self.name!r} needs {list(needed)}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
