@@ -93,6 +93,7 @@ class DeepSpeedBackend:
         self._has_stepped = False
         self._weight_decays = [group["weight_decay"] for group in self._optimizer.param_groups]
         self._engine = _start_engine(model, self._optimizer, self._config)
+        self._statistics = dict(self._engine.module.named_buffers())
         self._compression = _compress_gradients(self._engine, self._config)
         precision = self._config.precision
         self._scaler = None
@@ -217,7 +218,8 @@ class DeepSpeedBackend:
         for name, new in statistics.items():
             if world_size > 1:
                 distributed.all_reduce(new)
-            self._engine.module.get_buffer(name).copy_(new / world_size)
+                new /= world_size
+            self._statistics[name].copy_(new)
 
     def _estimate_curvature(
         self, scalars: StepScalars, num_targets: float, shares: _Shares, *batch: torch.Tensor
