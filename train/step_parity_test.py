@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from models.testing.parity import Record, apart
 from optim.sophia import Sophia
 from train.config.schema import TrainConfig
 from train.testing.sower.runs import Run, run_flax, run_torch, sower_config
@@ -107,8 +108,10 @@ def torch_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int]
     return dict(zip(_RUNS, runs, strict=True))
 
 
-def _assert_same(run: Run, other: Run, tolerance: float) -> None:
+def _assert_same(run: Run, other: Run, tolerance: float, record: Record | None = None) -> None:
     np.testing.assert_allclose(run.losses, other.losses, rtol=0, atol=tolerance)
+    if record is not None:
+        record("losses", apart(np.abs(np.subtract(run.losses, other.losses)).max(), tolerance))
     assert run.metrics[0].keys() == other.metrics[0].keys()
     for name in other.metrics[0]:
         if name != "accuracy" or tolerance == TOLERANCE:
@@ -119,11 +122,15 @@ def _assert_same(run: Run, other: Run, tolerance: float) -> None:
 
 @pytest.mark.parametrize(("name", "stage"), [run for run in _RUNS if run[0] in _EXACT])
 def test_deepspeed_follows_flax(
-    flax_runs: dict[str, Run], torch_runs: dict[tuple[str, int], Run], name: str, stage: int
+    flax_runs: dict[str, Run],
+    torch_runs: dict[tuple[str, int], Run],
+    name: str,
+    stage: int,
+    record_property: Record,
 ) -> None:
     run, flax_run = torch_runs[name, stage], flax_runs[name]
     assert {"size", "spread"} <= flax_run.metrics[0].keys()
-    _assert_same(run, flax_run, TOLERANCE)
+    _assert_same(run, flax_run, TOLERANCE, record_property)
     for key, tensor in flax_run.weights.items():
         np.testing.assert_allclose(run.weights[key], tensor, rtol=0, atol=TOLERANCE, err_msg=key)
     assert run.evaluated == pytest.approx(flax_run.evaluated, abs=TOLERANCE)
@@ -131,10 +138,14 @@ def test_deepspeed_follows_flax(
 
 @pytest.mark.parametrize(("name", "stage"), [run for run in _RUNS if run[0] in _ROUGH])
 def test_deepspeed_follows_flax_and_skips_the_same_steps(
-    flax_runs: dict[str, Run], torch_runs: dict[tuple[str, int], Run], name: str, stage: int
+    flax_runs: dict[str, Run],
+    torch_runs: dict[tuple[str, int], Run],
+    name: str,
+    stage: int,
+    record_property: Record,
 ) -> None:
     run, flax_run = torch_runs[name, stage], flax_runs[name]
-    _assert_same(run, flax_run, ROUGH_TOLERANCE)
+    _assert_same(run, flax_run, ROUGH_TOLERANCE, record_property)
     if name.startswith("float16"):
         assert set(flax_run.column("skipped")) == {0.0, 1.0}
         for column in ("skipped", "loss_scale"):

@@ -39,17 +39,19 @@ def _run(
     cases = tmp_path / "cases_test.py"
     cases.write_text(source)
     results = tmp_path / "test.xml"
-    done = subprocess.run(
-        [sys.executable, "infra/bazel/pytest_main.py", str(cases), *arguments],
-        env={
-            "PYTHONPATH": os.environ["PYTHONPATH"],
-            "TEST_TMPDIR": str(tmp_path),
-            "XML_OUTPUT_FILE": str(results),
-            **environment,
-        },
-        capture_output=True,
-        check=False,
-    )
+    with (tmp_path / "log").open("w") as log:
+        done = subprocess.run(
+            [sys.executable, "infra/bazel/pytest_main.py", str(cases), *arguments],
+            env={
+                "PYTHONPATH": os.environ["PYTHONPATH"],
+                "TEST_TMPDIR": str(tmp_path),
+                "XML_OUTPUT_FILE": str(results),
+                **environment,
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
     return done.returncode, [
         case.attrib["name"] for case in ElementTree.parse(results).iter("testcase")
     ]
@@ -58,6 +60,34 @@ def _run(
 def test_writes_every_case_into_the_results_file(tmp_path: Path) -> None:
     code, names = _run(tmp_path)
     assert (code, len(names)) == (0, 6)
+
+
+_MEASURING = """
+import pytest
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_measures(n, record_property):
+    record_property("error", f"{n}e-06")
+    record_property("steps", n)
+    assert n < 20
+
+def test_measures_nothing():
+    pass
+"""
+
+
+def test_shows_what_was_measured_at_the_end_of_the_log(tmp_path: Path) -> None:
+    _run(tmp_path, source=_MEASURING)
+    log = (tmp_path / "log").read_text().splitlines()
+    start = next(i for i, line in enumerate(log) if line.strip("= ") == "measured")
+    assert log[start + 1 : start + 4] == [
+        "                   error   steps",
+        "test_measures[1]   1e-06   1",
+        "test_measures[20]  20e-06  20",
+    ]
+    # Where nothing is measured, nothing is shown.
+    _run(tmp_path)
+    assert "= measured =" not in (tmp_path / "log").read_text()
 
 
 def test_honours_the_filter(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from models.cnn.config import CnnConfig
 from models.cnn.network import CNN
-from models.testing.parity import Pass, assert_same, of_flax, of_torch, stirred
+from models.testing.parity import Pass, Record, assert_same, of_flax, of_torch, stirred
 
 # Relative to the largest, of logits (and what is sown), and of gradients.
 TOLERANCES = {"float32": (1e-5, 1e-4), "float64": (1e-12, 1e-10)}
@@ -130,25 +130,25 @@ def _both(case: str, dtype: str, train: bool) -> tuple[Pass, Pass]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_training_is_the_same(case: str) -> None:
+def test_training_is_the_same(case: str, record_property: Record) -> None:
     ours, other = _both(case, "float32", True)
     values, gradients = TOLERANCES["float32"]
-    assert_same(ours, other, values=values, gradients=gradients)
+    assert_same(ours, other, values=values, gradients=gradients, record=record_property)
     assert ours.output.dtype == other.output.dtype == np.float32
 
 
 @pytest.mark.parametrize("case", EVALUATED)
-def test_evaluation_is_the_same(case: str) -> None:
+def test_evaluation_is_the_same(case: str, record_property: Record) -> None:
     ours, other = _both(case, "float32", False)
     values, gradients = TOLERANCES["float32"]
-    assert_same(ours, other, values=values, gradients=gradients)
+    assert_same(ours, other, values=values, gradients=gradients, record=record_property)
 
 
 @pytest.mark.parametrize("case", IN_FLOAT64)
-def test_in_float64_hardly_anything_differs(case: str) -> None:
+def test_in_float64_hardly_anything_differs(case: str, record_property: Record) -> None:
     ours, other = _both(case, "float64", True)
     values, gradients = TOLERANCES["float64"]
-    assert_same(ours, other, values=values, gradients=gradients)
+    assert_same(ours, other, values=values, gradients=gradients, record=record_property)
 
 
 def test_what_is_sown_is_named_by_block_and_weight() -> None:

@@ -15,7 +15,7 @@ from models.mlp.config import MlpConfig
 from models.mlp.flax_network import Mlp as FlaxMlp
 from models.mlp.torch_network import Mlp as TorchMlp
 from models.mlp.weights import weights
-from models.testing.parity import Pass, assert_same, of_flax, of_torch, stirred
+from models.testing.parity import Pass, Record, assert_same, of_flax, of_torch, stirred
 
 # Each program runs once, so that making it fast would take longer than it does.
 jax.config.update("jax_disable_most_optimizations", True)
@@ -205,17 +205,17 @@ def _run(case: str, dtype: str, train: bool) -> tuple[Pass, Pass]:
     ("case", "dtype"),
     [*((case, "float32") for case in CASES), *((case, "float64") for case in IN_FLOAT64)],
 )
-def test_both_frameworks_agree_in_training(case: str, dtype: str) -> None:
+def test_both_frameworks_agree_in_training(case: str, dtype: str, record_property: Record) -> None:
     ours, other = _run(case, dtype, train=True)
     values, gradients = TOLERANCES[dtype]
     assert ours.output.dtype == dtype
-    assert_same(ours, other, values=values, gradients=gradients)
+    assert_same(ours, other, values=values, gradients=gradients, record=record_property)
 
 
 @pytest.mark.parametrize("case", ["plain, dropped", "tokens, dropped"])
-def test_both_frameworks_agree_in_evaluation(case: str) -> None:
+def test_both_frameworks_agree_in_evaluation(case: str, record_property: Record) -> None:
     ours, other = _run(case, "float32", train=False)
     values, gradients = TOLERANCES["float32"]
-    assert_same(ours, other, values=values, gradients=gradients)
+    assert_same(ours, other, values=values, gradients=gradients, record=record_property)
     trained, _ = _run(case, "float32", train=True)
     assert np.abs(trained.output - ours.output).max() > 0.01  # something was dropped

@@ -22,6 +22,9 @@ Arrays = dict[str, np.ndarray]
 # How a module is called: with itself, the input and the context.
 Call = Callable[[Any, Any, Context], Any]
 
+# Notes what a test measured, by name.
+Record = Callable[[str, object], None]
+
 
 class Pass(NamedTuple):
     """One pass there and back.
@@ -147,7 +150,9 @@ def _flat(sown: Any, to_numpy: Callable[[Any], np.ndarray]) -> Arrays:
     }
 
 
-def assert_same(ours: Pass, other: Pass, *, values: float, gradients: float) -> None:
+def assert_same(
+    ours: Pass, other: Pass, *, values: float, gradients: float, record: Record | None = None
+) -> None:
     """Asserts that two passes agree.
 
     Intermediate values are compared first, in the order of the layers, so that a failure names the
@@ -160,16 +165,30 @@ def assert_same(ours: Pass, other: Pass, *, values: float, gradients: float) -> 
         gradients: Tolerance of gradients, relative to the largest value of each, or to a hundredth
             of the largest of all: of one that is zero but for rounding, such as that of a bias of
             attention's keys, only the values that cancel in it have a size.
+        record: pytest's `record_property`, which puts how far they are apart into the test's log.
     """
     assert ours.sown.keys() == other.sown.keys()
-    for name, value in other.sown.items():
-        _assert_close(ours.sown[name], value, values, name)
-    _assert_close(ours.output, other.output, values, "output")
+    sown = [
+        _assert_close(ours.sown[name], value, values, name) for name, value in other.sown.items()
+    ]
+    output = _assert_close(ours.output, other.output, values, "output")
     assert ours.gradients.keys() == other.gradients.keys()
     largest = max((_size(value) for value in other.gradients.values()), default=0.0)
-    for name, value in ours.gradients.items():
-        what = f"gradient of {name}"
-        _assert_close(value, other.gradients[name], gradients, what, at_least=largest / 100)
+    there_and_back = [
+        _assert_close(
+            value, other.gradients[name], gradients, f"gradient of {name}", at_least=largest / 100
+        )
+        for name, value in ours.gradients.items()
+    ]
+    if record is not None:
+        record("output", apart(output, values))
+        record("what is sown", apart(max(sown, default=0.0), values))
+        record("gradients", apart(max(there_and_back, default=0.0), gradients))
+
+
+def apart(error: float, tolerance: float) -> str:
+    """Returns an error as tables of the log have it, beside what is allowed."""
+    return f"{error:.1e} of {tolerance:.0e}"
 
 
 def _size(values: np.ndarray) -> float:
@@ -178,8 +197,10 @@ def _size(values: np.ndarray) -> float:
 
 def _assert_close(
     ours: np.ndarray, other: np.ndarray, tolerance: float, what: str, *, at_least: float = 0.0
-) -> None:
+) -> float:
+    """Asserts that two arrays agree, and returns the largest difference, relative to the scale."""
     assert ours.shape == other.shape, f"{what}: {ours.shape} and {other.shape}"
     scale = max(_size(other), at_least, 1e-3)
     error = _size(ours.astype(np.float64) - other) / scale
     assert error <= tolerance, f"{what}: {error:.2e} > {tolerance:.0e}, relative to {scale:.2e}"
+    return error
