@@ -31,6 +31,19 @@ def num_weights(model: Model) -> int:
     return sum(map(math.prod, weight_shapes(model).values()))
 
 
+def decaying_weights(model: Model) -> frozenset[str]:
+    """Returns the names of the weights that weight decay makes smaller: matrices and the like.
+
+    Biases and what norms multiply by do not decay: vectors, and also a stack of biases, such as the
+    experts of a mixture have.
+    """
+    return frozenset(
+        name
+        for name, weight in model.network.weights(model.config).items()
+        if weight.trainable and len(weight.shape) > 1 and name.rpartition(".")[2] != "bias"
+    )
+
+
 def init_weights(model: Model, seed: int) -> Weights:
     """Draws initial weights, the same float32 values whichever framework then trains them.
 

@@ -1,6 +1,6 @@
 """Canonical weights to and from the Flax model."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Container, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -59,6 +59,15 @@ def load_weights(build: Callable[[], nnx.Module], weights: Mapping[str, np.ndarr
 def canonical_names(state: nnx.State[Any, Any]) -> list[str]:
     """Returns the canonical name of every leaf of a module's state."""
     return [_canonical_name(path) for path, _ in nnx.to_flat_state(state)]
+
+
+def marked(state: nnx.State[Any, Any], names: Container[str]) -> nnx.State[Any, Any]:
+    """Returns a module's state with a bool for each leaf: whether its canonical name is given."""
+    leaves = [
+        (path, param.replace(_canonical_name(path) in names))
+        for path, param in nnx.to_flat_state(state)
+    ]
+    return nnx.from_flat_state(leaves)
 
 
 def with_statistics(

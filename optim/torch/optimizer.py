@@ -12,7 +12,7 @@ where torch's schedulers look for it; a tensor of one number will do, as it does
 have other keys besides. DeepSpeed takes it as a client optimizer under every stage.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, count
 from typing import Any, TypeAlias
@@ -304,13 +304,17 @@ def _new_state(algorithm: Algorithm, param: torch.Tensor) -> _State:
     return {"step": torch.zeros((), dtype=torch.float32), **slots}
 
 
-def decay_groups(model: nn.Module) -> list[dict[str, Any]]:
-    """Returns a model's parameters as two groups: matrices, and what does not decay.
+def decay_groups(model: nn.Module, decaying: Container[str] | None = None) -> list[dict[str, Any]]:
+    """Returns a model's parameters as two groups: what decays, and what does not.
 
-    Vectors and single numbers, such as biases and the weights of norms, do not.
+    Args:
+      model: Whose.
+      decaying: Names of the parameters that decay; by default matrices and the like, and not
+        vectors and single numbers, such as biases and the weights of norms.
     """
-    params = [param for param in model.parameters() if param.requires_grad]
-    return [
-        {"params": [param for param in params if param.ndim > 1]},
-        {"params": [param for param in params if param.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups: tuple[list[nn.Parameter], list[nn.Parameter]] = [], []
+    for name, param in model.named_parameters():
+        if param.requires_grad:
+            decays = param.ndim > 1 if decaying is None else name in decaying
+            groups[0 if decays else 1].append(param)
+    return [{"params": groups[0]}, {"params": groups[1], "weight_decay": 0.0}]

@@ -15,7 +15,7 @@ from comm.wire import Wire
 from models.network import Framework, Predict
 from models.torch.predict import predict_fn
 from models.torch.weights import from_canonical, to_canonical
-from models.weights import Weights
+from models.weights import Weights, decaying_weights
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
 from train.backends.backend import StepResult
@@ -89,7 +89,8 @@ class DeepSpeedBackend:
 
     def start(self, weights: Weights) -> None:
         model = from_canonical(self._config.model, weights)
-        self._optimizer = Optimizer(decay_groups(model), self._config.optimizer.algorithm)
+        groups = decay_groups(model, decaying_weights(self._config.model))
+        self._optimizer = Optimizer(groups, self._config.optimizer.algorithm)
         self._has_stepped = False
         self._weight_decays = [group["weight_decay"] for group in self._optimizer.param_groups]
         self._engine = _start_engine(model, self._optimizer, self._config)

@@ -10,10 +10,11 @@ import optax
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from models.flax.weights import with_statistics
+from models.flax.weights import marked, with_statistics
+from models.weights import decaying_weights
 from optim.jax.curvature import gauss_newton_bartlett
 from optim.jax.fused import step as fused_step
-from optim.jax.transformation import State, matrices, with_curvature
+from optim.jax.transformation import State, with_curvature
 from train.backends.backend import StepResult
 from train.config.schema import TrainConfig
 from train.loss_scale import LossScale
@@ -156,7 +157,7 @@ def _update(
             state.optimizer,
             grads,
             learning_rate=scalars.learning_rate,
-            mask=matrices,
+            mask=marked(state.params, decaying_weights(config.model)),
             decay_scale=_decay_scale(config, scalars),
         )
         new = with_statistics(state.statistics, statistics)
