@@ -92,14 +92,18 @@ _OF_NETWORKS = [
     (
         "transformer of images",
         {"model.config.hidden_sizes": [18]},
-        "a width of 18 is not a multiple of mixer.num_heads 4",
+        "a width of 18 is not a multiple of mixer.num_heads 4; 3 or 6 would fit",
     ),
     (
         "transformer of images",
         {"model.config.mixer.num_kv_heads": 3},
         "num_kv_heads 3 does not divide num_heads 4; 2 or 4 would fit",
     ),
-    ("transformer of images", {"model.config.hidden_sizes": [12]}, "rotary"),
+    (
+        "transformer of images",
+        {"model.config.hidden_sizes": [12]},
+        "rotary.fraction 1.0 of heads of 3 is 3; rotary.fraction 0.666667 would fit",
+    ),
     (
         "experts",
         {"model.config.mixture_of_experts.top_k": 5},
@@ -119,6 +123,31 @@ _OF_NETWORKS = [
         "language model",
         {"model.config.mixer.causal": False},
         "head.kind next_token needs mixer.causal: true",
+    ),
+    (
+        "convolutions",
+        {"model.config.widths": [8, 18]},
+        "a width of 18 is not a multiple of attention.num_heads 4; 3 or 6 would fit",
+    ),
+    (
+        "convolutions",
+        {"model.config.attention.num_kv_heads": 3},
+        "model.config.attention: num_kv_heads 3 does not divide num_heads 4; 2 or 4 would fit",
+    ),
+    (
+        "bottlenecks",
+        {"model.config.widths": [8, 17]},
+        "widths[1] is 17, not a multiple of the 2 halves of a reversible stage (2); 16 or 18 would",
+    ),
+    (
+        "convolutions with experts",
+        {"model.config.mixture_of_experts.top_k": 5},
+        "top_k 5 is more than num_experts 4; expected from 1 to 4",
+    ),
+    (
+        "convolutions with linear attention",
+        {"model.config.attention.window": 2},
+        "model.config.attention: window 2 has an effect with kind attention alone; leave it out",
     ),
 ]
 
