@@ -8,7 +8,8 @@ and again, until it is on its way up to where the program ends.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -34,6 +35,15 @@ class _Heard:
     """The first signal that was heard, if any."""
 
     number: int | None = None
+
+
+class _HeldBack:
+    """Whether signals are held back, and the first that was heard since they are."""
+
+    active = False
+    number: int | None = None
+    message = ""
+    listener: Callable[[int], None] | None = None
 
 
 def asked_to_end() -> list[signal.Signals]:
@@ -76,6 +86,62 @@ def exit_when_interrupted(message: str) -> Iterator[None]:
         # Whatever ends the block: what was raised may have become some other exception.
         if _Heard.number is not None:
             _leave(message, 128 + _Heard.number)
+
+
+@contextmanager
+def held_back(
+    message: str = "", *, listener: Callable[[int], None] | None = None
+) -> Iterator[None]:
+    """Lets what runs within come to a good end: the first signal only asks, the next one ends it.
+
+    It holds back what `exit_when_interrupted` would raise, so elsewhere it changes nothing. What a
+    process is asked by `ask` counts too.
+
+    Args:
+        message: What the user is told at the first.
+        listener: Called with the number of the first signal, as a signal's handler is.
+    """
+    held = [n for n in _SIGNALS if signal.getsignal(n) is _raise] if _is_main_thread() else []
+    _HeldBack.active, _HeldBack.number = True, None
+    _HeldBack.message, _HeldBack.listener = message, listener
+    for number in held:
+        signal.signal(number, lambda number, _: ask(number))
+    try:
+        yield
+    finally:
+        _HeldBack.active = False
+        for number in held:
+            signal.signal(number, _raise)
+
+
+def ask(number: int) -> None:
+    """Asks what runs in `held_back` to end, as a signal does.
+
+    Raises:
+        Interrupted: It had been asked before, or nothing holds signals back.
+    """
+    if _HeldBack.number is not None or not _HeldBack.active:
+        _raise(number, None)
+    _HeldBack.number = number
+    if _HeldBack.message:
+        with suppress(OSError, ValueError):
+            print(_HeldBack.message, file=sys.stderr, flush=True)
+    if _HeldBack.listener is not None:
+        _HeldBack.listener(number)
+
+
+def asked() -> int | None:
+    """Returns the signal that has asked what runs in `held_back`, or what ran there last."""
+    return _HeldBack.number
+
+
+def is_held_back() -> bool:
+    """Whether what is asked now lets something come to a good end."""
+    return _HeldBack.active
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def take() -> None:

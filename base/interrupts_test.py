@@ -123,3 +123,34 @@ def test_an_interrupt_that_was_taken_is_over() -> None:
 def test_what_is_ignored_stays_so() -> None:
     ended = _run(_within("hear()\nsys.exit(7)"), signal.SIGHUP, ignored=(signal.SIGHUP,))
     assert ended == (7, "tidied up\n", "")
+
+
+_HELD_BACK = """
+from base.interrupts import ask, asked, held_back
+with held_back("asked: once more ends it"):
+    hear()
+    print("went on", asked())
+"""
+
+
+def test_what_holds_signals_back_is_asked_and_goes_on() -> None:
+    ended = _run(_within(_HELD_BACK + "sys.exit(7)"), signal.SIGTERM)
+    assert ended == (7, "went on 15\ntidied up\n", "asked: once more ends it\n")
+
+
+def test_a_second_signal_is_not_held_back() -> None:
+    ended = _run(_within(_HELD_BACK), signal.SIGTERM, signal.SIGINT)
+    assert ended == (130, "tidied up\n", "asked: once more ends it\ninterrupted: all is well\n")
+
+
+def test_signals_are_held_back_no_longer_than_asked_for() -> None:
+    body = "from base.interrupts import held_back\nwith held_back(): pass\nhear()"
+    assert _run(_within(body), signal.SIGTERM)[0] == 143
+
+
+def test_a_program_that_takes_no_signals_can_be_asked_too() -> None:
+    program = (
+        "from base.interrupts import ask, asked, held_back\n"
+        "with held_back():\n    ask(15)\nprint(asked())"
+    )
+    assert _run(program) == (0, "15\n", "")
