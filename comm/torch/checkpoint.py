@@ -72,37 +72,87 @@ def save(
         CommunicationError: A rank is gone or too slow.
     """
     group = default_group(group)
-    rank, world_size = distributed.get_rank(group), distributed.get_world_size(group)
+    rank = distributed.get_rank(group)
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     if rank == 0:
         (folder / _MANIFEST).unlink(missing_ok=True)
     save_id = _same_id(group)
-    tensors, sizes = {}, {}
+    write_own(folder, feedbacks, save_id, group=group)
+    with communicating("waiting for all ranks' residuals to be written", group):
+        distributed.barrier(group)
+    if rank == 0:
+        write_manifest(
+            folder, feedbacks, save_id, group=group, ranks_per_node=ranks_per_node, step=step
+        )
+    with communicating("waiting for the manifest of the residuals to be written", group):
+        distributed.barrier(group)
+
+
+def write_own(
+    folder: Path,
+    feedbacks: Mapping[str, Feedback],
+    save_id: str,
+    *,
+    group: distributed.ProcessGroup | None = None,
+) -> None:
+    """Writes this rank's residuals, without a word to the others; a part of `save`.
+
+    Args:
+        folder: The same on every rank.
+        feedbacks: As of `save`.
+        save_id: Of this save and of no other into the folder, the same on every rank.
+        group: As of `save`.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    group = default_group(group)
+    tensors = {}
     for name, feedback in feedbacks.items():
         if not feedback.held():
             continue
-        sizes[name] = feedback.size
         local, *owned = feedback.held()
         for kind, spans in (("local", [local]), ("owned", owned)):
             for span in spans:
                 tensors[f"{kind}/{span.start}/{name}"] = span.values.cpu().contiguous()
-    with replacing(folder / _file_name(rank, world_size)) as temporary:
+    folder.mkdir(parents=True, exist_ok=True)
+    file_name = _file_name(distributed.get_rank(group), distributed.get_world_size(group))
+    with replacing(folder / file_name) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"save_id": save_id})
-    with communicating("waiting for all ranks' residuals to be written", group):
-        distributed.barrier(group)
-    if rank == 0:
-        manifest = {
-            "format": _FORMAT,
-            "save_id": save_id,
-            "world_size": world_size,
-            "ranks_per_node": ranks_per_node or 1,
-            "step": step,
-            "sizes": sizes,
-        }
-        write_file(folder / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    with communicating("waiting for the manifest of the residuals to be written", group):
-        distributed.barrier(group)
+
+
+def write_manifest(
+    folder: Path,
+    feedbacks: Mapping[str, Feedback],
+    save_id: str,
+    *,
+    group: distributed.ProcessGroup | None = None,
+    ranks_per_node: int | None = None,
+    step: int = 0,
+) -> None:
+    """Makes what all ranks wrote loadable; for the first rank, a part of `save`.
+
+    Args:
+        folder: As of `write_own`, as are feedbacks, save_id and group.
+        feedbacks: This rank's.
+        save_id: Of the save.
+        group: Of the ranks.
+        ranks_per_node: As of `save`.
+        step: As of `save`.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    manifest = {
+        "format": _FORMAT,
+        "save_id": save_id,
+        "world_size": distributed.get_world_size(default_group(group)),
+        "ranks_per_node": ranks_per_node or 1,
+        "step": step,
+        "sizes": {name: f.size for name, f in feedbacks.items() if f.held()},
+    }
+    write_file(folder / _MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
 def load(

@@ -17,7 +17,8 @@ from comm.torch import checkpoint
 from comm.torch.feedback import Feedback
 from comm.torch.residuals import Residuals
 
-_FOLDER = "gradient_compression"
+# Beside DeepSpeed's files of one checkpoint.
+FOLDER = "gradient_compression"
 
 
 def loss_scale(engine: deepspeed.DeepSpeedEngine) -> float:
@@ -35,7 +36,7 @@ def save_residuals(
     if residuals.feedbacks is None:
         return
     residuals.follow(loss_scale(engine))
-    folder = Path(save_dir) / tag / _FOLDER
+    folder = Path(save_dir) / tag / FOLDER
     checkpoint.save(folder, residuals.feedbacks, ranks_per_node=residuals.ranks_per_node)
 
 
@@ -59,7 +60,7 @@ def load_residuals(
     """
     if residuals.feedbacks is None:
         return
-    folder = Path(loaded_file).parent / _FOLDER
+    folder = Path(loaded_file).parent / FOLDER
     if not fresh and not folder.exists():
         warnings.warn(
             f"{folder} does not exist: the checkpoint was written without gradient compression, "
