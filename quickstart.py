@@ -10,6 +10,7 @@ one request at a time. Exits with 1 if fewer than 97% of them are recognised as 
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,19 +25,21 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from base.interrupts import Interrupted, take
+from base.interrupts import Interrupted, asked, take
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error
 from data.dataset import Split
 from data.sources import digits
 from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
 from train.callbacks.progress import show_progress
+from train.checkpoint.run_directory import RunDirectoryError
+from train.checkpoint.suspension import Suspension
 from train.cli import NO_OUTPUT, unique_name
 from train.config.load import load_config
 from train.config.schema import ConfigError
 from train.meter import TrainingError
 from train.preflight import check_run
-from train.publication import Publication, require_vacant
+from train.publication import Publication
 
 REQUIRED_ACCURACY = 0.97
 NUM_SAMPLES = 5
@@ -74,18 +77,17 @@ def main(
         output = _new_run() if output is None else output
         run_dir = directory_from_user(output, NO_OUTPUT)
         _run(console, framework, run_dir, keep)
-    except (PathError, ConfigError, ArtifactError) as error:
+    except (PathError, ConfigError, ArtifactError, RunDirectoryError) as error:
         end_with_error(error)
     except (QuickstartError, TrainingError, InferenceError) as error:
         end_with_error(error, EXIT_FAILED)
 
 
 def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> None:
-    require_vacant(run_dir)
-    artifact_dir, samples = run_dir / "artifact", run_dir / "samples.npy"
+    samples = run_dir / "samples.npy"
 
     with _stage(console, f"1  train in {framework} on 1,437 handwritten digits"):
-        artifact_dir, artifact = _train(console, framework, artifact_dir)
+        artifact_dir, artifact = _train(console, framework, run_dir)
     test = digits.load().test
     np.save(samples, test.inputs[:NUM_SAMPLES])
 
@@ -110,7 +112,11 @@ def _train(console: Console, framework: Framework, directory: Path) -> Publicati
     else:
         from train.train_torch import train
     with show_progress(console) as progress:
-        return train(config, directory, [progress])
+        end = train(config, directory, [progress])
+    if isinstance(end, Suspension):
+        shutil.rmtree(directory)
+        raise Interrupted(asked() or signal.SIGTERM)
+    return end
 
 
 @contextmanager

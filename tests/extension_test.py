@@ -16,6 +16,7 @@ from serving.predictor import predictor
 from tests.toy.network import REGRESSION
 from tests.toy.optimizer import HeavyBall
 from tests.toy.source import CORNERS
+from train.checkpoint.run_directory import ARTIFACT
 
 # All that a new one takes beside its own files. Configurations are made of the tables when the
 # trainers are imported, so this comes before.
@@ -49,7 +50,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedArtif
     config = load_config(directory / "toy.yaml")
     for framework, train in zip(FRAMEWORKS, (train_flax, train_torch), strict=True):
         train(config, directory / framework)
-    return {framework: load(directory / framework) for framework in FRAMEWORKS}
+    return {framework: load(directory / framework / ARTIFACT) for framework in FRAMEWORKS}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

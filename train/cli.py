@@ -1,21 +1,26 @@
 """The command line that `//train:flax` and `//train:torch` share."""
 
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, NoReturn, Protocol
 
 import typer
 from rich.console import Console
 
+from base.interrupts import asked
 from base.output import Output
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
 from models.network import Framework
 from registry.artifact import ArtifactError
 from train.callbacks.progress import show_progress
+from train.checkpoint.beginning import Beginning
+from train.checkpoint.run_directory import RunDirectoryError
+from train.checkpoint.suspension import Suspension
 from train.config.help_text import help_text
 from train.config.load import load_config
 from train.config.schema import ArtifactConfig, ConfigError, TrainConfig
@@ -26,9 +31,11 @@ from train.preflight import check_overrides, check_run
 from train.publication import Publication
 
 # What is said of an `--output` that was given as ''.
-NO_OUTPUT = "--output: expected the path of a new directory, got ''"
+NO_OUTPUT = "--output: expected the path of a directory, got ''"
 
 MAX_RANKS = 1024
+
+_EXPECTED = (PathError, ConfigError, ArtifactError, RunDirectoryError, TrainingError)
 
 
 class Train(Protocol):
@@ -41,7 +48,8 @@ class Train(Protocol):
         callbacks: Sequence[Callback],
         *,
         world_size: int = 1,
-    ) -> Publication: ...
+        beginning: Beginning = ...,
+    ) -> Publication | Suspension: ...
 
 
 def main(framework: Framework, load_train: Callable[[], Train]) -> None:
@@ -58,7 +66,18 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
         config: Annotated[Path, typer.Option(help="YAML file, such as config/digits.yaml.")],
         output: Annotated[
             str | None,
-            typer.Option(help="New directory for the artifact.", show_default="one in runs/"),
+            typer.Option(
+                help="Directory of the run: a new one, or one in which the run goes on.",
+                show_default="one in runs/",
+            ),
+        ] = None,
+        fresh: Annotated[
+            bool,
+            typer.Option("--fresh", help="Begin anew; what there is of the run is set aside."),
+        ] = False,
+        from_step: Annotated[
+            int | None,
+            typer.Option(min=1, help="Go on from this checkpoint; later ones are set aside."),
         ] = None,
         overrides: Annotated[
             list[str] | None,
@@ -85,14 +104,21 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             check_overrides(overrides or (), framework)
             output = _new_run(checked.artifact) if output is None else output
             output_dir = directory_from_user(output, NO_OUTPUT)
-            check_run(checked, output_dir, framework=framework, world_size=nproc)
-            _run(load_train(), checked, output_dir, nproc, quiet)
-        except (PathError, ConfigError, ArtifactError, TrainingError) as error:
+            beginning = _beginning(fresh, from_step)
+            check_run(checked, output_dir, framework=framework, world_size=nproc, fresh=fresh)
+            _run(load_train(), checked, output_dir, nproc, quiet, beginning)
+        except _EXPECTED as error:
             end_with_error(error)
         except RankError as error:
             end_with_error(error, EXIT_FAILED)
 
     app()
+
+
+def _beginning(fresh: bool, from_step: int | None) -> Beginning:
+    if fresh and from_step is not None:
+        raise ConfigError(f"--fresh and --from-step {from_step}: give one of them")
+    return Beginning(fresh, from_step)
 
 
 def unique_name() -> str:
@@ -110,16 +136,23 @@ def _new_run(artifact: ArtifactConfig) -> str:
     return f"runs/{artifact.name}-{artifact.version}-{unique_name()}"
 
 
-def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet: bool) -> None:
+def _run(
+    train: Train,
+    config: TrainConfig,
+    output_dir: Path,
+    nproc: int,
+    quiet: bool,
+    beginning: Beginning,
+) -> None:
     output = Output() if sys.stdout else None
     console = Console(quiet=quiet, file=output)
     progress = nullcontext() if quiet else show_progress(console)
     with progress as callback:
-        directory, artifact = train(
-            config, output_dir, [callback] if callback else [], world_size=nproc
-        )
-    if directory != output_dir:
-        print(f"note: {output_dir} was taken meanwhile; see {directory}", file=sys.stderr)
+        callbacks = [callback] if callback else []
+        end = train(config, output_dir, callbacks, world_size=nproc, beginning=beginning)
+    if isinstance(end, Suspension):
+        _end_suspended(end)
+    directory, artifact = end
     console.print(
         f"published {artifact.name} {artifact.version} to {directory}\n"
         f"look at it with: ./bazelw run //registry:show -- {directory}",
@@ -129,3 +162,14 @@ def _run(train: Train, config: TrainConfig, output_dir: Path, nproc: int, quiet:
     if output and output.lost:
         reason = output.lost.strerror
         end_with_error(f"published to {directory}, but output was lost: {reason}", EXIT_FAILED)
+
+
+def _end_suspended(end: Suspension) -> NoReturn:
+    """Ends the program as asked: with 0 of SIGTERM, and else with what a shell expects."""
+    so_far = f"asked to end after {end.step:,} of {end.num_steps:,} steps"
+    if isinstance(end.saved, str):
+        end_with_error(f"{so_far}, which could not be saved: {end.saved}", EXIT_FAILED)
+    print(f"{so_far}, which are saved; the same command goes on, with", file=sys.stderr)
+    print(f"  --output {end.directory}", file=sys.stderr)
+    number = asked() or signal.SIGTERM
+    sys.exit(0 if number == signal.SIGTERM else 128 + number)

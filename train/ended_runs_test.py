@@ -1,11 +1,13 @@
-"""A run of a trainer that is ended from outside leaves nothing: no file, no process."""
+"""A run of a trainer that is ended from outside leaves what was saved and nothing else."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
 import pytest
 
+from train.checkpoint.store import CheckpointStore
 from train.testing.trainer_programs import MODULES, config_file, trainer
 
 
@@ -18,29 +20,62 @@ def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert stderr.startswith("error: rank ")
     assert "was killed by SIGKILL" in stderr.splitlines()[0]
-    assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
+    # A rank that is killed, the first, tidies nothing up.
+    assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
 @pytest.mark.parametrize(
-    ("framework", "nproc", "number"),
+    ("framework", "nproc", "number", "status"),
     [
-        ("flax", 1, signal.SIGHUP),
-        ("torch", 2, signal.SIGINT),
+        ("flax", 1, signal.SIGTERM, 0),
+        ("flax", 1, signal.SIGHUP, 129),
+        ("torch", 1, signal.SIGINT, 130),
+        ("torch", 2, signal.SIGTERM, 0),
+        ("torch", 2, signal.SIGINT, 130),
     ],
 )
-def test_a_signal_ends_the_run_and_leaves_nothing(
-    framework: str, nproc: int, number: signal.Signals, tmp_path: Path
+def test_a_signal_has_the_run_saved(
+    framework: str, nproc: int, number: signal.Signals, status: int, tmp_path: Path
 ) -> None:
+    config = config_file(tmp_path, num_steps=10**5)
+    arguments = ("--config", config, "--nproc", nproc, "--output", "run")
+    with trainer(framework, *arguments, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        ranks = _ranks_of(process.pid)
+        assert len(ranks) == (0 if nproc == 1 else nproc)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        _, stderr = process.communicate()
+    assert process.returncode == status
+    asked, saved, where = stderr.splitlines()
+    assert asked == "asked to end: finishing the step and saving; asked again, it ends at once"
+    step = int(
+        re.fullmatch(r"asked to end after ([\d,]+) of 100,000 steps, which are saved; .*", saved)[
+            1
+        ].replace(",", "")
+    )
+    assert where == f"  --output {tmp_path / 'run'}"
+    assert CheckpointStore(tmp_path / "run" / "checkpoints").steps()[-1] == step
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+
+
+@pytest.mark.parametrize(("framework", "nproc"), [("flax", 1), ("torch", 2)])
+def test_a_second_signal_ends_the_run_at_once(framework: str, nproc: int, tmp_path: Path) -> None:
     config = config_file(tmp_path, num_steps=10**5)
     with trainer(framework, "--config", config, "--nproc", nproc, cwd=tmp_path) as process:
         assert process.stdout.readline().startswith("step ")
         ranks = _ranks_of(process.pid)
-        assert len(ranks) == (0 if nproc == 1 else nproc)
-        os.killpg(process.pid, number)  # as a terminal does
+        # Who is at work on a step hears the second before it could act on the first.
+        process.send_signal(signal.SIGSTOP)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
         _, stderr = process.communicate()
-    assert process.returncode == 128 + number
-    assert stderr == "interrupted: nothing half-written was left\n"
-    assert sorted(tmp_path.iterdir()) == [config, tmp_path / "temporary"]
+    assert process.returncode in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+    assert stderr.splitlines()[-1] == "interrupted: nothing half-written was left"
+    assert sorted(path.name for path in tmp_path.iterdir()) in (
+        ["run.yaml", "temporary"],
+        ["run.yaml", "runs", "temporary"],
+    )
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 
@@ -62,7 +63,49 @@ class Communicated:
     description: str
 
 
-Event: TypeAlias = Stepped | Stopped | Evaluated | Communicated
+@dataclass(frozen=True)
+class Resumed:
+    """A run goes on from a checkpoint, or begins from another model's weights.
+
+    Attributes:
+        step: Optimizer updates that had been made.
+        description: From what, for a human.
+    """
+
+    step: int
+    description: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something is not as it was left, such as a checkpoint that was damaged.
+
+    Attributes:
+        message: What, and what was done about it; for a human.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint is whole and on the disk."""
+
+    step: int
+    directory: Path
+
+
+@dataclass(frozen=True)
+class SaveFailed:
+    """A checkpoint could not be written; those before it are as they were."""
+
+    step: int
+    reason: str
+
+
+Event: TypeAlias = (
+    Stepped | Stopped | Evaluated | Communicated | Resumed | Warned | Saved | SaveFailed
+)
 
 
 @dataclass(frozen=True)

@@ -1,105 +1,193 @@
 """The training loop: one for every framework, network, data source and task."""
 
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from base.provenance import library_versions
+from base.interrupts import asked, held_back
+from base.provenance import host, library_versions, source_state
 from data.dataset import Split
 from data.prefetch import prefetch
 from data.source import SOURCES
 from models.weights import init_weights
 from train.backends.backend import Backend
+from train.checkpoint.beginning import ENDED, NEWEST, Beginning, first_step
+from train.checkpoint.manifest import STATE
+from train.checkpoint.run_directory import CHECKPOINTS, claim
+from train.checkpoint.saver import Saver
+from train.checkpoint.store import CheckpointStore
+from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import communication_report
 from train.evaluation import evaluate
-from train.events import Callback, Evaluated, Stopped, tell
+from train.events import Callback, Evaluated, Saved, SaveFailed, Stop, Stopped, tell
 from train.meter import Meter, require_finite
-from train.publication import Publication, publish_model
+from train.publication import Publication, publication_at, publish_model
 from train.recipe import batch_of, num_steps_of, step_scalars, training_batches
 from train.tasks.table import TASKS
 
+_ASKED_TO_END = "asked to end: finishing the step and saving; asked again, it ends at once"
+
 
 def run(
-    config: TrainConfig, output_dir: Path, backend: Backend, callbacks: Sequence[Callback]
-) -> Publication | None:
-    """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+    config: TrainConfig,
+    output_dir: Path,
+    backend: Backend,
+    callbacks: Sequence[Callback],
+    beginning: Beginning = NEWEST,
+) -> Publication | Suspension | None:
+    """Trains as `config` says, evaluates on the held-out data and publishes.
 
     Every rank of the run calls it.
 
     Args:
         config: The run.
-        output_dir: A new directory.
+        output_dir: Of the run, see `train.checkpoint.run_directory`: a new one, or one of the same
+            run, which goes on from where it was.
         backend: The framework that computes.
         callbacks: Whom to tell of progress; on the first rank.
+        beginning: Where it goes on, if not from its newest checkpoint.
 
     Returns:
-        What was published, on the first rank; None on the others.
+        What was published, or how far the run came if it was asked to end, on the first rank; None
+        on the others.
 
     Raises:
-        ArtifactError: `output_dir` cannot be written.
+        ArtifactError: The artifact cannot be written.
         ConfigError: Its epochs are no number of steps that fits the rest of it.
+        RunDirectoryError: It cannot go on in `output_dir`, or not from there.
         TrainingError: The loss diverged.
     """
-    started_at = datetime.now(UTC)
     # What can fail of a record does so before hours are spent.
     libraries = library_versions(
         ["numpy", *backend.libraries, *SOURCES[config.data.source].libraries]
     )
-    # All that is drawn at random is drawn in numpy, so that every framework sees the same.
-    data = config.data.load()
-    num_steps = num_steps_of(config, len(data.train))
-    backend.start(init_weights(config.model, config.run.seed))
-    num_steps = _train(config, backend, data.train, num_steps, callbacks)
-    weights = backend.weights()
-    if backend.rank != 0:
-        return None
-    metrics = evaluate(TASKS[config.task], backend.predict_fn(weights), data.test)
-    require_finite(config, metrics)
-    tell(callbacks, Evaluated(metrics))
-    if (wire := backend.sent(num_steps)) is not None:
-        tell(callbacks, communication_report(config, wire, num_steps))
-    return publish_model(
-        output_dir,
-        config,
-        weights,
-        metrics,
-        framework=backend.framework,
-        libraries=libraries,
-        device=backend.device,
-        data_digest=data.digest,
-        started_at=started_at,
-        num_steps=num_steps,
+    with ExitStack() as stack:
+        place, first = None, 0
+        if backend.rank == 0:
+            place = stack.enter_context(
+                claim(output_dir, config, backend.framework, fresh=beginning.fresh)
+            )
+            first = first_step(place, beginning, backend.world_size, callbacks)
+        first = backend.of_first_rank(first)
+        if first == ENDED:
+            return None if place is None else publication_at(place.artifact)
+        # All that is drawn at random is drawn in numpy, so that every framework sees the same.
+        data = config.data.load()
+        num_steps = num_steps_of(config, len(data.train))
+        backend.start(init_weights(config.model, config.run.seed))
+        saver = _saver(config, backend, output_dir, libraries, callbacks)
+        stack.enter_context(closing(saver))
+        if first:
+            backend.load(saver.store.path(first) / STATE)
+        end = _train(config, backend, saver, data.train, range(first, num_steps), callbacks)
+        if isinstance(end, Saved | SaveFailed):
+            saved = end.directory if isinstance(end, Saved) else end.reason
+            return None if place is None else Suspension(output_dir, end.step, num_steps, saved)
+        weights = backend.weights()
+        if place is None:
+            return None
+        metrics = evaluate(TASKS[config.task], backend.predict_fn(weights), data.test)
+        require_finite(config, metrics)
+        tell(callbacks, Evaluated(metrics))
+        if (wire := backend.sent(end - first)) is not None:
+            tell(callbacks, communication_report(config, wire, end - first))
+        return publish_model(
+            place.artifact,
+            config,
+            weights,
+            metrics,
+            framework=backend.framework,
+            libraries=libraries,
+            device=backend.device,
+            data_digest=data.digest,
+            started_at=place.started_at,
+            num_steps=end,
+        )
+
+
+def _saver(
+    config: TrainConfig,
+    backend: Backend,
+    output_dir: Path,
+    libraries: Mapping[str, str],
+    callbacks: Sequence[Callback],
+) -> Saver:
+    """Returns what saves the run, and says in each checkpoint what it is of."""
+    source = source_state()
+    constant = {
+        "framework": backend.framework,
+        "seed": config.run.seed,
+        "world_size": backend.world_size,
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest,
+        "environment": {
+            **libraries,
+            "host": host(backend.device),
+            "commit": f"{source.commit}{' with changes' if source.dirty else ''}",
+        },
+    }
+
+    def facts(step: int) -> dict[str, Any]:
+        now = datetime.now(UTC).isoformat()
+        return {**constant, "step": step, "next_batch": step, "saved_at": now}
+
+    return Saver(
+        backend, CheckpointStore(output_dir / CHECKPOINTS), config.checkpoint, facts, callbacks
     )
 
 
 def _train(
     config: TrainConfig,
     backend: Backend,
+    saver: Saver,
     split: Split,
-    num_steps: int,
+    steps: range,
     callbacks: Sequence[Callback],
-) -> int:
-    """Updates the weights until the run ends or a callback stops it; returns how many times."""
-    loader, scalars_of = training_batches(config, split), step_scalars(config, num_steps)
-    meter = Meter(config, backend, num_steps)
-    batches = prefetch(lambda step: batch_of(config, loader, step, backend.share), range(num_steps))
-    with closing(batches):
-        for step, batch in enumerate(batches):
-            scalars = scalars_of(step)
+) -> int | Saved | SaveFailed:
+    """Updates the weights in these steps, unless it is stopped or asked to end before.
+
+    Returns:
+        How many updates the run has had when it is to be evaluated; or, when it is to go on another
+        time, what became of its checkpoint.
+    """
+    loader, scalars_of = training_batches(config, split), step_scalars(config, steps.stop)
+    meter = Meter(config, backend, steps.stop)
+    batches = prefetch(lambda step: batch_of(config, loader, step, backend.share), steps)
+    with closing(batches), held_back(_ASKED_TO_END):
+        for step, batch in zip(steps, batches, strict=True):
+            scalars, done = scalars_of(step), step + 1
             result = backend.step(batch, scalars)
             report = meter.record(step, scalars.learning_rate, result)
-            if report is None:
-                continue
-            stop = tell(callbacks, report)
-            if step + 1 == num_steps:  # there is nothing left to stop
+            stop = None if report is None else tell(callbacks, report)
+            if done == steps.stop:  # there is nothing left to stop
                 break
-            # What the first rank was answered, all must act on.
-            if backend.mean_over_ranks(np.array(float(stop is not None))) > 0:
-                if stop is not None:
-                    tell(callbacks, Stopped(step + 1, num_steps, stop.reason))
-                return step + 1
-    return num_steps
+            # What the first rank was answered or asked, all must act on.
+            match backend.of_first_rank(_verdict(stop)):
+                case _Verdict.STOP:
+                    if stop is not None:
+                        tell(callbacks, Stopped(done, steps.stop, stop.reason))
+                    return done
+                case _Verdict.SUSPEND:
+                    return saver.save_now(done)
+            saver.poll()
+            if saver.is_due(done):
+                saver.save(done)
+    return steps.stop
+
+
+class _Verdict(IntEnum):
+    """What all ranks do after a step."""
+
+    GO_ON = 0
+    STOP = 1
+    SUSPEND = 2
+
+
+def _verdict(stop: Stop | None) -> _Verdict:
+    if asked() is not None:
+        return _Verdict.SUSPEND
+    return _Verdict.GO_ON if stop is None else _Verdict.STOP

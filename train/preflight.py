@@ -6,30 +6,35 @@ from pathlib import Path
 
 from models.network import Framework
 from train.capacity import check_capacity, check_threads
+from train.checkpoint.run_directory import check_run_directory
 from train.config.overrides import in_words
 from train.config.schema import ConfigError, TrainConfig
 from train.data_parallel import check_world_size, ranks_per_node
-from train.publication import require_vacant
 
 # Sections that one framework alone heeds.
 _HEEDED_BY: dict[str, Framework] = {"zero": "torch", "torch": "torch"}
 
 
 def check_run(
-    config: TrainConfig, output_dir: Path, *, framework: Framework, world_size: int
+    config: TrainConfig,
+    output_dir: Path,
+    *,
+    framework: Framework,
+    world_size: int,
+    fresh: bool = False,
 ) -> None:
-    """Checks that `framework` can train as `config` says, and where to the artifact would go.
+    """Checks that `framework` can train as `config` says, and in this directory.
 
     Raises:
         ConfigError: The configuration asks for something that is not done, or not here.
-        ArtifactError: `output_dir` is taken or cannot be written.
+        RunDirectoryError: `output_dir` is of something else or in use, or cannot be written.
     """
     check_world_size(config, world_size)
     if framework == "torch":
         _check_torch(config)
     zero_stage = config.zero.stage if framework == "torch" else 0
     check_capacity(config, world_size, zero_stage)
-    require_vacant(output_dir)
+    check_run_directory(output_dir, config, framework, fresh=fresh)
 
 
 def check_overrides(overrides: Sequence[str], framework: Framework) -> None:

@@ -1,8 +1,6 @@
 """From trained weights to a published artifact."""
 
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
-from base.files import rehearse_directory
 from base.provenance import host, source_state
 from models.network import Framework, TensorSpec
-from registry.artifact import DIGEST, ArtifactError, PlaceTakenError, publish, require_free
+from registry.artifact import publish, read_descriptor
 from train.config.schema import TrainConfig
 
 _FRAMEWORKS = {
@@ -30,51 +27,20 @@ _DATATYPES = {
 }
 
 
-# Tried where the output is taken by now; a disk may refuse every one.
-_MAX_NAMES = 100
-
-
 class Publication(NamedTuple):
-    """What was published, and where: not where it was to go if that was taken meanwhile."""
+    """What was published, and where."""
 
     directory: Path
     artifact: artifact_pb2.Artifact
 
 
-def require_vacant(directory: Path) -> None:
-    """Checks that an artifact can be published to `directory`, before hours are spent on one.
+def publication_at(directory: Path) -> Publication:
+    """Returns what was published there.
 
     Raises:
-        ArtifactError: Something is there already, or it cannot be made there.
+        ArtifactError: It is not as it was.
     """
-    try:
-        require_free(directory)
-        place = directory.absolute()
-        rehearse_directory(place.with_name(_name_beside(place, _MAX_NAMES)))
-        # What it is assembled under, with the longest name of a file in it.
-        rehearse_directory(place.with_name(f".partial-{secrets.token_hex(8)}") / DIGEST)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ArtifactError(
-            f"cannot publish to {directory}: {reason}; choose a new directory that can be written"
-        ) from error
-
-
-def _name_beside(directory: Path, number: int) -> str:
-    return f"{directory.name}-{number}"
-
-
-def _publish_beside(
-    directory: Path, artifact: artifact_pb2.Artifact, weights: Mapping[str, np.ndarray]
-) -> Publication:
-    """Publishes under the first free name, `directory` or `directory-2` and so on."""
-    for number in range(1, _MAX_NAMES + 1):
-        free = directory if number == 1 else directory.with_name(_name_beside(directory, number))
-        with suppress(PlaceTakenError):
-            return Publication(free, publish(free, artifact, weights))
-    raise ArtifactError(
-        f"cannot publish to {directory}, nor to any of {_MAX_NAMES - 1} names beside it"
-    )
+    return Publication(directory, read_descriptor(directory).artifact)
 
 
 def publish_model(
@@ -90,7 +56,7 @@ def publish_model(
     started_at: datetime,
     num_steps: int,
 ) -> Publication:
-    """Publishes a model that has just been trained, beside `directory` if that is taken by now.
+    """Publishes a model that has just been trained.
 
     Args:
         directory: Where to; see `registry.artifact.publish`.
@@ -133,7 +99,7 @@ def publish_model(
         metrics=metrics,
         training_run=run,
     )
-    return _publish_beside(directory, artifact, weights)
+    return Publication(directory, publish(directory, artifact, weights))
 
 
 def _to_proto(spec: TensorSpec) -> artifact_pb2.TensorSpec:

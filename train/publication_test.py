@@ -1,7 +1,5 @@
-"""Hours of training are not lost to the place where the artifact was to go."""
+"""What training publishes is there whole or not at all."""
 
-import errno
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import pytest
 
 from models.weights import init_weights
 from registry.artifact import ArtifactError, load
-from train.publication import Publication, publish_model, require_vacant
+from train.publication import Publication, publication_at, publish_model
 from train.testing.example import short_config
 
 
@@ -29,61 +27,18 @@ def _publish(directory: Path) -> Publication:
     )
 
 
-def _refuse_renames_to(refused: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Renames to `refused`, or all, fail as those to a bind mount do."""
-    rename = Path.rename
-
-    def busy(path: Path, target: Path) -> Path:
-        if refused in (None, target):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", busy)
+def test_it_can_be_found_again(tmp_path: Path) -> None:
+    published = _publish(tmp_path / "out")
+    assert publication_at(tmp_path / "out") == published
+    load(published.directory)
 
 
-def _parent_of_length(length: int, root: Path) -> Path:
-    parent = root
-    while (left := length - len(str(parent)) - 1) > 0:
-        parent = parent / ("d" * (left if left <= 200 else 100))
-    parent.mkdir(parents=True)
-    return parent
-
-
-@pytest.mark.parametrize("length", [4050, 4054, 4058])
-def test_a_path_too_deep_for_an_artifact_is_refused(length: int, tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="File name too long"):
-        require_vacant(_parent_of_length(length, tmp_path) / "a")
-
-
-def test_a_path_as_deep_as_is_not_refused_can_be_published_to(tmp_path: Path) -> None:
-    out = _parent_of_length(4030, tmp_path) / "a"
-    require_vacant(out)
-    load(_publish(out).directory)
-
-
-def test_what_became_a_link_is_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "out").symlink_to("empty")
-    assert _publish(tmp_path / "out").directory == tmp_path / "out-2"
-    load(tmp_path / "out-2")
-    assert list((tmp_path / "empty").iterdir()) == []
-
-
-def test_what_cannot_be_replaced_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refuses_a_place_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out-2").touch()
-    _refuse_renames_to(tmp_path / "out", monkeypatch)
-    assert _publish(tmp_path / "out").directory == tmp_path / "out-3"
-    load(tmp_path / "out-3")
-
-
-def test_gives_up_where_no_name_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _refuse_renames_to(None, monkeypatch)
-    with pytest.raises(ArtifactError, match="cannot publish to .*/out, nor to any of 99 names"):
+    (tmp_path / "out" / "file").write_text("mine")
+    with pytest.raises(ArtifactError, match="exists and is not empty"):
         _publish(tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
+    assert (tmp_path / "out" / "file").read_text() == "mine"
 
 
 def test_leaves_nothing_when_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from train import loop
 from train.backends.flax_backend import FlaxBackend
+from train.checkpoint.beginning import NEWEST, Beginning
+from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.events import Callback
 from train.preflight import check_run
@@ -25,21 +27,29 @@ def train(
     callbacks: Sequence[Callback] = (),
     *,
     world_size: int = 1,
-) -> Publication:
-    """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+    beginning: Beginning = NEWEST,
+) -> Publication | Suspension:
+    """Trains as `config` says, evaluates on the held-out data and publishes; see `loop.run`.
 
     Args:
         config: The run.
-        output_dir: A new directory.
+        output_dir: Of the run: a new one, or one in which it goes on.
         callbacks: Whom to tell of progress.
         world_size: Devices that share each batch.
+        beginning: Where it goes on, if not from its newest checkpoint.
+
+    Returns:
+        What was published, or how far the run came that was asked to end.
 
     Raises:
         ConfigError: The configuration asks for something that is not done here.
-        ArtifactError: `output_dir` is not empty or cannot be written; raised before training.
+        ArtifactError: The artifact cannot be written.
+        RunDirectoryError: It cannot go on in `output_dir`, or not from there; raised before
+            training.
         TrainingError: The loss diverged.
     """
-    check_run(config, output_dir, framework="flax", world_size=world_size)
-    publication = loop.run(config, output_dir, FlaxBackend(config, world_size), callbacks)
-    assert publication is not None  # the only rank is the first
-    return publication
+    check_run(config, output_dir, framework="flax", world_size=world_size, fresh=beginning.fresh)
+    backend = FlaxBackend(config, world_size)
+    end = loop.run(config, output_dir, backend, callbacks, beginning)
+    assert end is not None  # the only rank is the first
+    return end

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from train import loop
 from train.backends.deepspeed_backend import DeepSpeedBackend
+from train.checkpoint.beginning import NEWEST, Beginning
+from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.events import Callback
 from train.launch.process_group import check_devices, join_alone
@@ -26,37 +28,49 @@ def train(
     callbacks: Sequence[Callback] = (),
     *,
     world_size: int = 1,
-) -> Publication:
-    """Trains as `config` says, evaluates on the held-out data and publishes to `output_dir`.
+    beginning: Beginning = NEWEST,
+) -> Publication | Suspension:
+    """Trains as `config` says, evaluates on the held-out data and publishes; see `loop.run`.
 
     Args:
         config: The run.
-        output_dir: A new directory.
+        output_dir: Of the run: a new one, or one in which it goes on.
         callbacks: Whom to tell of progress, in this process.
         world_size: Ranks that share each batch: this process, or that many new ones.
+        beginning: Where it goes on, if not from its newest checkpoint.
+
+    Returns:
+        What was published, or how far the run came that was asked to end.
 
     Raises:
         ConfigError: The configuration asks for something that is not done here.
-        ArtifactError: `output_dir` is not empty or cannot be written; raised before training.
+        ArtifactError: The artifact cannot be written.
+        RunDirectoryError: It cannot go on in `output_dir`, or not from there; raised before
+            training.
         TrainingError: The loss diverged.
         RankError: One of several ranks died, or failed of something unexpected.
     """
-    check_run(config, output_dir, framework="torch", world_size=world_size)
+    check_run(config, output_dir, framework="torch", world_size=world_size, fresh=beginning.fresh)
     check_devices(world_size)
     if world_size > 1:
-        return train_on_ranks(train_rank, config, output_dir, callbacks, world_size=world_size)
+        return train_on_ranks(
+            train_rank, config, output_dir, callbacks, beginning, world_size=world_size
+        )
     join_alone()
-    publication = train_rank(config, output_dir, callbacks)
-    assert publication is not None  # the only rank is the first
-    return publication
+    end = train_rank(config, output_dir, callbacks, beginning)
+    assert end is not None  # the only rank is the first
+    return end
 
 
 def train_rank(
-    config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback]
-) -> Publication | None:
+    config: TrainConfig,
+    output_dir: Path,
+    callbacks: Sequence[Callback],
+    beginning: Beginning = NEWEST,
+) -> Publication | Suspension | None:
     """Trains as one rank of torch's default process group; all its ranks call this.
 
     Returns:
-        What was published, on the first rank; None on the others.
+        What `train` does, on the first rank; None on the others.
     """
-    return loop.run(config, output_dir, DeepSpeedBackend(config), callbacks)
+    return loop.run(config, output_dir, DeepSpeedBackend(config), callbacks, beginning)

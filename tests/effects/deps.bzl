@@ -3,6 +3,6 @@
 DEPS = {
     "bases.py": [":content", "//train/config:reference", "@pip//:pyyaml"],
     "needs.py": [":bases", ":content", "//train/config:reference"],
-    "outcome.py": ["//comm:compression", "//comm/testing:simulation", "//train:data_parallel", "//train:events", "//train:loop", "//train:recipe", "//train/backends:deepspeed_backend", "//train/config:schema", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
+    "outcome.py": ["//comm:compression", "//comm/testing:simulation", "//train:data_parallel", "//train:events", "//train:loop", "//train:publication", "//train:recipe", "//train/backends:deepspeed_backend", "//train/checkpoint:run_directory", "//train/checkpoint:store", "//train/config:schema", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
     "values.py": ["//base:config", "//train/config:reference"],
 }

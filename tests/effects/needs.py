@@ -29,6 +29,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "schedule.decay_fraction": {"schedule.kind": "warmup_stable_decay"},
     "data.augment.": {"data.augment": {}},
     "zero.offload_optimizer": {"zero.stage": 1},
+    "checkpoint.": {"checkpoint.every_steps": 1, "checkpoint.keep_last": 1},
     "model.config.checkpointed_stages": {"memory.checkpointing": "full"},
     "precision.loss_scaling.": {"precision.dtype": "float16"},
     "precision.loss_scaling.growth_interval": {

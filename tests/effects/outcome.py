@@ -16,9 +16,12 @@ from comm.compression import Compression, compresses, pieces
 from comm.testing import simulation
 from train import loop
 from train.backends.deepspeed_backend import DeepSpeedBackend
+from train.checkpoint.run_directory import CHECKPOINTS
+from train.checkpoint.store import CheckpointStore
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
-from train.events import Event, Stepped
+from train.events import Event, Saved, Stepped
+from train.publication import Publication
 from train.recipe import Batch
 
 Outcome = dict[str, Any]
@@ -29,7 +32,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
 
     Args:
         config: The run.
-        directory: A new directory, for the artifact.
+        directory: A new directory.
 
     Returns:
         All that the run gave and was made of, by name, but times and the configuration itself.
@@ -42,12 +45,13 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
     with _recording_setup(found), _counting_saved(found):
         backend = _Recording(config, found)
         publication = loop.run(config, directory, backend, [_listener(found)])
-    assert publication is not None
+    assert isinstance(publication, Publication)
     artifact = publication.artifact
     return found | {
         "artifact": (artifact.name, artifact.version, artifact.training_run.seed),
         "signature": (str(artifact.inputs), str(artifact.outputs)),
         "data": artifact.training_run.data_digest,
+        "checkpoints": CheckpointStore(directory / CHECKPOINTS).steps(),
         "weights": _digest(backend.weights()),
     }
 
@@ -90,6 +94,8 @@ class _Recording(DeepSpeedBackend):
 
 def _listener(found: Outcome) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
+        if isinstance(event, Saved):  # told when the disk has it
+            return
         shown = vars(event) | ({"examples_per_s": None} if isinstance(event, Stepped) else {})
         found["events"].append(repr(shown))
 

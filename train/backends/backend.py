@@ -1,6 +1,7 @@
 """What the loop asks of a framework."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
@@ -26,18 +27,21 @@ class StepResult(NamedTuple):
 class Backend(Protocol):
     """One framework at work on one run, as one of its ranks.
 
-    A rank is a process that gets a share of each batch. It knows nothing of callbacks and files.
+    A rank is a process that gets a share of each batch. It knows nothing of callbacks, and of files
+    only those of its framework's own checkpoints.
 
     Attributes:
         framework: Which.
         libraries: Distributions whose versions are worth recording.
         rank: The first, 0, reports and publishes.
+        world_size: How many there are; of Flax, devices, which one process has.
         share: This rank's part of a batch.
     """
 
     framework: Framework
     libraries: tuple[str, ...]
     rank: int
+    world_size: int
     share: slice
 
     @property
@@ -56,6 +60,22 @@ class Backend(Protocol):
     def mean_over_ranks(self, values: np.ndarray) -> np.ndarray:
         """Returns the mean of every rank's float64 `values`, the same on all; collective."""
 
+    def of_first_rank(self, value: int) -> int:
+        """Returns what the first rank gave, an integer of 64 bits; collective."""
+
+    def save(self, directory: Path) -> Callable[[], None]:
+        """Copies all that later steps depend on, and returns what writes it to `directory`.
+
+        Collective, and so is what is returned, which another thread may call while this one goes
+        on; it ends, or raises, on all ranks together.
+
+        Args:
+            directory: Not there yet, nor the one above it.
+        """
+
+    def load(self, directory: Path) -> None:
+        """Replaces the state after `start` by what `save` wrote; collective."""
+
     def weights(self) -> Weights:
         """Returns a copy of the weights, whole; collective."""
 
@@ -63,4 +83,4 @@ class Backend(Protocol):
         """Returns the function that will serve a model of these weights."""
 
     def sent(self, num_steps: int) -> Wire | None:
-        """Returns what a rank sent in so many steps; None unless gradients are compressed."""
+        """Returns what a rank sent in so many steps since `start`; None unless it compresses."""

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from train.backends.backend import StepResult
 from train.backends.torch_loss_scale import LossScaler
 from train.config.schema import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of, rank_slice
-from train.launch.process_group import mean_over_ranks
+from train.launch.process_group import mean_over_ranks, of_first_rank
 from train.recipe import Batch, StepScalars, context_of
 from train.tasks.table import TASKS
 from train.tasks.task import Objective
@@ -35,6 +36,7 @@ from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
 from comm.torch import zero
 from comm.torch.feedback import Feedback
+from train.backends.torch_checkpoint import EngineCheckpoints
 
 # Deprecations inside DeepSpeed are its own business, and stage 3 would print one a collective.
 warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
@@ -76,11 +78,11 @@ class DeepSpeedBackend:
     libraries: tuple[str, ...] = ("torch", "deepspeed")
 
     def __init__(self, config: TrainConfig):
-        self.rank, world_size = distributed.get_rank(), distributed.get_world_size()
-        self.share = rank_slice(config, self.rank, world_size)
+        self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
+        self.share = rank_slice(config, self.rank, self.world_size)
         self._config = config
         self._objective: Objective = TASKS[config.task].torch(config.loss)
-        threads = config.torch.num_threads or max(1, torch.get_num_threads() // world_size)
+        threads = config.torch.num_threads or max(1, torch.get_num_threads() // self.world_size)
         torch.set_num_threads(threads)
 
     @property
@@ -96,6 +98,7 @@ class DeepSpeedBackend:
         self._engine = _start_engine(model, self._optimizer, self._config)
         self._statistics = dict(self._engine.module.named_buffers())
         self._compression = _compress_gradients(self._engine, self._config)
+        self._checkpoints = EngineCheckpoints(self._engine, self._compression)
         precision = self._config.precision
         self._scaler = None
         if precision.scales_loss:
@@ -133,6 +136,20 @@ class DeepSpeedBackend:
 
     def mean_over_ranks(self, values: np.ndarray) -> np.ndarray:
         return mean_over_ranks(values, self._engine.device)
+
+    def of_first_rank(self, value: int) -> int:
+        return of_first_rank(value)
+
+    def save(self, directory: Path) -> Callable[[], None]:
+        scale = None if self._scaler is None else self._scaler.state
+        own = {"loss_scale": scale, "has_stepped": self._has_stepped}
+        return self._checkpoints.save(directory, own)
+
+    def load(self, directory: Path) -> None:
+        own = self._checkpoints.load(directory)
+        self._has_stepped = own["has_stepped"]
+        if self._scaler is not None:
+            self._scaler.state = own["loss_scale"]
 
     def weights(self) -> Weights:
         """Returns a copy of the weights, whole also where ZeRO partitions them; collective."""

@@ -1,7 +1,9 @@
 """Flax on a mesh of devices: one process, which holds the whole batch."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import SupportsFloat
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from comm.compression import Compression
 from comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
@@ -20,6 +23,7 @@ from models.network import Framework, Predict
 from models.weights import Weights
 from optim.jax.transformation import fractions, transformation
 from train.backends.backend import StepResult
+from train.backends.flax_checkpoint import load, save
 from train.backends.flax_update import AXIS, TrainState, compile_update
 from train.config.schema import ConfigError, TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
@@ -45,7 +49,7 @@ class FlaxBackend:
 
     def __init__(self, config: TrainConfig, world_size: int):
         self._config = config
-        self._world_size = world_size
+        self.world_size = world_size
         self._algorithm = config.optimizer.algorithm
         self._compression = compression_of(config)
         self._mesh = _make_mesh(world_size, ranks_per_node(config))
@@ -59,7 +63,7 @@ class FlaxBackend:
         module = from_canonical(self._config.model, weights)
         self._graph, params, statistics = nnx.split(module, nnx.Param, nnx.BatchStat)
         gradients = optax.chain(
-            _mean_gradients(self._compression, self._world_size),
+            _mean_gradients(self._compression, self.world_size),
             _clip_gradients(self._config.optimizer.max_grad_norm),
         )
         optimizer = transformation(self._algorithm).init(params)
@@ -68,6 +72,7 @@ class FlaxBackend:
         scale = jax.tree.map(jnp.asarray, scale)
         self._state = TrainState(params, statistics, gradients.init(params), optimizer, scale)
         specs = partition_specs(self._state, AXIS)
+        self._shardings = jax.tree.map(partial(NamedSharding, self._mesh), specs)
         self._update = compile_update(self._config, self._graph, gradients, specs, self._mesh)
 
     def step(self, batch: Batch, scalars: StepScalars) -> StepResult:
@@ -80,6 +85,15 @@ class FlaxBackend:
     def mean_over_ranks(self, values: np.ndarray) -> np.ndarray:
         return values
 
+    def of_first_rank(self, value: int) -> int:
+        return value
+
+    def save(self, directory: Path) -> Callable[[], None]:
+        return save(self._state, directory)
+
+    def load(self, directory: Path) -> None:
+        self._state = load(directory, self._state, self._shardings)
+
     def weights(self) -> Weights:
         return to_canonical(nnx.merge(self._graph, self._state.params, self._state.statistics))
 
@@ -89,7 +103,7 @@ class FlaxBackend:
     def sent(self, num_steps: int) -> Wire | None:
         if self._compression is None:
             return None
-        step = bytes_per_step(self._state.params, self._compression, self._world_size)
+        step = bytes_per_step(self._state.params, self._compression, self.world_size)
         wire = Wire(step.sent_bytes * num_steps, step.float32_bytes * num_steps)
         # Gradients from which curvature is estimated are not compressed.
         estimates = sum(map(self._algorithm.wants_curvature, range(num_steps)))

@@ -15,6 +15,9 @@ from train.loss_scale import LossScale
 class LossScaler:
     """Scales losses of one module, and finds out whether all ranks' gradients are finite.
 
+    Attributes:
+        state: Of the factor.
+
     Args:
         module: Whose parameters' gradients are divided; ZeRO may have partitioned them.
         config: How the factor moves.
@@ -25,7 +28,7 @@ class LossScaler:
     def __init__(self, module: nn.Module, config: LossScalingConfig, micro_batches: int):
         self._config = config
         self._micro_batches = micro_batches
-        self._state = LossScale.initial(config)
+        self.state = LossScale.initial(config)
         self._are_finite: list[torch.Tensor] = []
         for param in module.parameters():
             if param.requires_grad:
@@ -33,7 +36,7 @@ class LossScaler:
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
         """Returns what to differentiate."""
-        return loss * (float(self._state.factor) * self._micro_batches)
+        return loss * (float(self.state.factor) * self._micro_batches)
 
     def all_finite(self, device: torch.device) -> bool:
         """Whether all gradients since the last call were finite, on all ranks; collective."""
@@ -45,14 +48,14 @@ class LossScaler:
     def move(self, is_finite: bool) -> dict[str, torch.Tensor]:
         """Moves the factor after a step; returns what is worth reporting of it."""
         report = {
-            "loss_scale": torch.tensor(float(self._state.factor)),
+            "loss_scale": torch.tensor(float(self.state.factor)),
             "skipped": torch.tensor(float(not is_finite)),
         }
-        self._state = self._state.after(np, self._config, np.bool_(is_finite))
+        self.state = self.state.after(np, self._config, np.bool_(is_finite))
         return report
 
     def _unscale(self, grad: torch.Tensor) -> torch.Tensor:
-        grad = grad / (float(self._state.factor) * self._micro_batches)
+        grad = grad / (float(self.state.factor) * self._micro_batches)
         self._are_finite.append(torch.isfinite(grad).all())
         # The step is skipped anyway; ZeRO would warn of what is not finite, and find it again.
         return grad.nan_to_num(0.0, 0.0, 0.0)

@@ -14,7 +14,18 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from train.events import Callback, Communicated, Evaluated, Event, Stepped, Stopped
+from train.events import (
+    Callback,
+    Communicated,
+    Evaluated,
+    Event,
+    Resumed,
+    Saved,
+    SaveFailed,
+    Stepped,
+    Stopped,
+    Warned,
+)
 
 
 @contextmanager
@@ -65,7 +76,7 @@ class _Bar:
             case Evaluated():
                 description = _describe(event).replace("held-out", "[bold]held-out[/]", 1)
                 self._progress.update(self._task, description=description)
-            case Stopped() | Communicated():
+            case _:
                 _print(self._progress.console, _describe(event))
 
 
@@ -84,6 +95,14 @@ def _describe(event: Event) -> str:
             return f"stopped after {event.step} of {event.num_steps} steps: {event.reason}"
         case Evaluated():
             return f"held-out  {_list(event.metrics)}"
+        case Resumed():
+            return f"goes on after {event.step:,} steps, {event.description}"
+        case Warned():
+            return f"warning: {event.message}"
+        case Saved():
+            return f"saved after {event.step:,} steps in {event.directory}"
+        case SaveFailed():
+            return f"warning: not saved after {event.step:,} steps: {event.reason}"
         case Communicated():
             return (
                 f"sent {decimal(round(event.bytes_per_step))} a step from each rank, "

@@ -2,11 +2,21 @@
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
 from train.callbacks.progress import show_progress
-from train.events import Communicated, Evaluated, Stepped, Stopped
+from train.events import (
+    Communicated,
+    Evaluated,
+    Resumed,
+    Saved,
+    SaveFailed,
+    Stepped,
+    Stopped,
+    Warned,
+)
 
 REPORT = Stepped(
     step=50,
@@ -33,11 +43,19 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         progress(Evaluated({"loss_nats": 0.25, "accuracy": 0.975}))
         progress(Stopped(50, 200, "it is good enough"))
         progress(COMMUNICATION)
+        progress(Resumed(1200, "from a/checkpoints"))
+        progress(Warned("a file was changed"))
+        progress(Saved(1300, Path("a/checkpoints/step-1300")))
+        progress(SaveFailed(1400, "No space left on device"))
     assert output.getvalue().splitlines() == [
         "step  50/200  loss 1.2500  accuracy 0.5000  1,234 images/s  lr 1.00e-03",
         "held-out  accuracy 0.9750  loss_nats 0.2500",
         "stopped after 50 of 200 steps: it is good enough",
         COMMUNICATION_LINE,
+        "goes on after 1,200 steps, from a/checkpoints",
+        "warning: a file was changed",
+        "saved after 1,300 steps in a/checkpoints/step-1300",
+        "warning: not saved after 1,400 steps: No space left on device",
     ]
 
 

@@ -23,6 +23,7 @@ from models.architecture import Model
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS, DEFAULT
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
+from train.config.checkpoint import CheckpointConfig
 from train.config.data import DataConfig
 from train.config.precision import PrecisionConfig
 from train.config.regularization import RegularizationConfig
@@ -255,6 +256,7 @@ class TrainConfig(Section):
     regularization: RegularizationConfig = RegularizationConfig()
     gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
     zero: ZeroConfig = ZeroConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
     torch: TorchConfig = TorchConfig()
 
     @field_validator("loss", mode="plain")

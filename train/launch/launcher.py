@@ -21,11 +21,16 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
+from base import interrupts
+
 # Ranks that lose a peer fail in consequence. Within this time the first to fail has been heard of.
 _GRACE_S = 1.0
 
 # For what must not be left half-done; a rank that does not come back from native code is killed.
 _STOP_TIMEOUT_S = 5.0
+
+# By which the parent asks the first rank to come to a good end.
+_ASKED = signal.SIGUSR1
 
 
 class RankError(Exception):
@@ -80,10 +85,16 @@ def run_ranks(
     """
     ranks: list[_Rank] = []
     try:
-        with _interrupts_held_back():
+        with _children_deaf():
             for rank in range(world_size):
                 ranks.append(_start(main, rank, arguments, expected))
-        results = _listen(ranks, on_message)
+        try:
+            with interrupts.held_back(listener=lambda _: _ask_to_end(ranks[0])):
+                results = _listen(ranks, on_message)
+        except RankError:
+            if (number := interrupts.asked()) is not None:  # nothing was to come to a good end
+                interrupts.ask(number)
+            raise
         for started in ranks:
             started.process.join(_STOP_TIMEOUT_S)
         return results
@@ -91,11 +102,21 @@ def run_ranks(
         _stop(ranks)
 
 
+def _ask_to_end(rank: _Rank) -> None:
+    """Asks a rank as a signal asks this process; what it runs in `held_back` ends all of them."""
+    if rank.process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(rank.process.pid, _ASKED)
+
+
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Makes children deaf to what a terminal sends to all: it is for the parent to act."""
+def _children_deaf() -> Iterator[None]:
+    """Makes children deaf to what a terminal sends to all: it is for the parent to act.
+
+    To what the parent asks they listen as soon as they can.
+    """
     resource_tracker.ensure_running()  # or the first child's start would do it, and lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGHUP, _ASKED])
     try:
         yield
     finally:
@@ -196,6 +217,8 @@ def _run(
     code = 1
     try:
         signal.signal(signal.SIGTERM, _leave)
+        signal.signal(_ASKED, _end_well)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [_ASKED])
         threading.Thread(target=_leave_with_parent, daemon=True).start()
         _report(main, rank, outbox, arguments, expected)
         code = 0
@@ -233,6 +256,13 @@ def _report(
 def _leave(signum: int, _: FrameType | None) -> NoReturn:
     signal.signal(signum, signal.SIG_IGN)
     raise SystemExit(128 + signum)  # unwinds, so that files half-written are removed
+
+
+def _end_well(signum: int, frame: FrameType | None) -> None:
+    if interrupts.is_held_back():
+        interrupts.ask(signum)
+    else:
+        _leave(signum, frame)
 
 
 def _leave_with_parent() -> None:

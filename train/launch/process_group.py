@@ -53,3 +53,13 @@ def mean_over_ranks(values: np.ndarray, device: torch.device) -> np.ndarray:
     total = torch.tensor(values, device=device)  # a copy, in which the sum is made
     distributed.all_reduce(total)
     return total.cpu().numpy() / distributed.get_world_size()
+
+
+def of_first_rank(value: int) -> int:
+    """Returns what the first rank gave, an integer of 64 bits; collective."""
+    if distributed.get_world_size() == 1:
+        return value
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    given = torch.tensor(value, dtype=torch.int64, device=device)
+    distributed.broadcast(given, src=0)
+    return int(given)

@@ -8,6 +8,9 @@ from tempfile import TemporaryDirectory
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.artifact import ArtifactError
+from train.checkpoint.beginning import Beginning
+from train.checkpoint.run_directory import RunDirectoryError
+from train.checkpoint.suspension import Suspension
 from train.config.schema import ConfigError, TrainConfig
 from train.events import Callback, tell
 from train.launch.launcher import run_ranks
@@ -15,9 +18,11 @@ from train.launch.process_group import join
 from train.meter import TrainingError
 from train.publication import Publication
 
-# Of a rank that has joined its world: `train_rank(config, output_dir, callbacks)`. The first rank
-# publishes and says what and where, the others return None.
-TrainRank = Callable[[TrainConfig, Path, Sequence[Callback]], Publication | None]
+# Of a rank that has joined its world: `train_rank(config, output_dir, callbacks, beginning)`. The
+# first rank publishes, or saves, and says what and where; the others return None.
+TrainRank = Callable[
+    [TrainConfig, Path, Sequence[Callback], Beginning], Publication | Suspension | None
+]
 
 
 def train_on_ranks(
@@ -25,24 +30,29 @@ def train_on_ranks(
     config: TrainConfig,
     output_dir: Path,
     callbacks: Sequence[Callback],
+    beginning: Beginning,
     *,
     world_size: int,
-) -> Publication:
-    """Calls `train_rank` in `world_size` new processes and returns what the first one published.
+) -> Publication | Suspension:
+    """Calls `train_rank` in `world_size` new processes and returns what it does on the first one.
 
     Raises:
-        ConfigError, ArtifactError, TrainingError: As `train_rank` does.
+        ConfigError, ArtifactError, RunDirectoryError, TrainingError: As `train_rank` does.
         RankError: A rank died, or failed of something else.
     """
     with TemporaryDirectory() as directory:
-        publications = run_ranks(
+        meeting_point = Path(directory, "meeting_point")
+        ends = run_ranks(
             _join_and_train,
             world_size,
-            (world_size, Path(directory, "meeting_point"), train_rank, config, output_dir),
+            (world_size, meeting_point, train_rank, config, output_dir, beginning),
             on_message=partial(tell, callbacks),
-            expected=(ConfigError, ArtifactError, TrainingError),
+            expected=(ConfigError, ArtifactError, RunDirectoryError, TrainingError),
         )
-    output_dir, artifact = publications[0]
+    end = ends[0]
+    if isinstance(end, Suspension):
+        return end
+    output_dir, artifact = end
     return Publication(output_dir, artifact_pb2.Artifact.FromString(artifact))
 
 
@@ -54,9 +64,10 @@ def _join_and_train(
     train_rank: TrainRank,
     config: TrainConfig,
     output_dir: Path,
-) -> tuple[Path, bytes] | None:
+    beginning: Beginning,
+) -> tuple[Path, bytes] | Suspension | None:
     join(rank, world_size, meeting_point)
-    published = train_rank(config, output_dir, [ask] if rank == 0 else [])
-    return (
-        None if published is None else (published.directory, published.artifact.SerializeToString())
-    )
+    end = train_rank(config, output_dir, [ask] if rank == 0 else [], beginning)
+    if isinstance(end, Publication):
+        return end.directory, end.artifact.SerializeToString()
+    return end

@@ -2,6 +2,6 @@
 
 DEPS = {
     "example.py": ["//train/config:load", "//train/config:schema"],
-    "parity_runs.py": [":example", "//comm/testing:ranks", "//comm/testing:zero_engines", "//registry:artifact", "//train:cli", "//train:events", "//train:flax", "//train:torch", "@pip//:jax", "@pip//:numpy"],
+    "parity_runs.py": [":example", "//comm/testing:ranks", "//comm/testing:zero_engines", "//registry:artifact", "//train:cli", "//train:events", "//train:flax", "//train:torch", "//train/checkpoint:run_directory", "@pip//:jax", "@pip//:numpy"],
     "trainer_programs.py": [":example", "@pip//:pyyaml"],
 }

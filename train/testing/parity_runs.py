@@ -15,6 +15,7 @@ import numpy as np
 from comm.testing import ranks, zero_engines
 from registry.artifact import LoadedArtifact, load
 from train import train_flax, train_torch
+from train.checkpoint.run_directory import ARTIFACT
 from train.cli import Train
 from train.events import Action, Communicated, Evaluated, Event, Stepped, Stop, Stopped
 from train.testing.example import short_config
@@ -70,7 +71,7 @@ class _Recorder:
             stopped=self.stopped,
             metrics=self.metrics,
             communication=self.communication,
-            published=load(directory),
+            published=load(directory / ARTIFACT),
         )
 
 

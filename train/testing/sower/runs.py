@@ -12,6 +12,7 @@ from data.source import SOURCES
 from models.architecture import ARCHITECTURES
 from registry.artifact import load
 from train import train_flax, train_torch
+from train.checkpoint.run_directory import ARTIFACT
 from train.config.schema import TrainConfig
 from train.events import Evaluated, Event, Stepped
 from train.testing.sower.network import SOWER
@@ -22,6 +23,9 @@ ARCHITECTURES[SOWER.name] = SOWER
 SOURCES[WALKS.name] = WALKS
 
 NUM_STEPS = 6
+
+# What a run told and published, to the bit.
+Facts = Mapping[str, Any]
 
 
 class Run(NamedTuple):
@@ -72,7 +76,7 @@ class _Recorder:
             losses=[report.loss for report in self.reports],
             metrics=[report.metrics for report in self.reports],
             evaluated=self.evaluated,
-            weights=load(directory).tensors,
+            weights=load(directory / ARTIFACT).tensors,
         )
 
 

@@ -1,0 +1,98 @@
+"""Saves a run beside its training.
+
+A step waits for the copy that a backend makes of its state, and not for the disk: threads, one a
+rank, write the copies. A save that fails costs nothing but itself: what was written of it is
+removed, the callbacks are told, and training goes on with the checkpoints that there are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from train.backends.backend import Backend
+from train.checkpoint.manifest import STATE
+from train.checkpoint.store import CheckpointStore
+from train.config.checkpoint import CheckpointConfig
+from train.events import Callback, Saved, SaveFailed, tell
+
+_MAX_REASON = 1000
+
+
+@dataclass
+class Saver:
+    """Saves the run of one backend; every rank has one and calls its methods together.
+
+    Attributes:
+        backend: What is saved.
+        store: Where to; all ranks see it, and the first names what is whole.
+        policy: When, and what stays.
+        facts: What the manifest says of the run after a step, see `write_manifest`.
+        callbacks: Whom to tell of what became of a save; on the first rank.
+    """
+
+    backend: Backend
+    store: CheckpointStore
+    policy: CheckpointConfig
+    facts: Callable[[int], Mapping[str, Any]]
+    callbacks: Sequence[Callback]
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+    )
+    _writing: Future[Saved | SaveFailed] | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Whether the policy has a checkpoint after so many steps."""
+        return self.policy.every_steps is not None and step % self.policy.every_steps == 0
+
+    def save(self, step: int) -> None:
+        """Copies the state after so many steps, and has it written; collective.
+
+        A save that is still being written is waited for.
+        """
+        self.wait()
+        write = self.backend.save(self.store.unfinished(step) / STATE)
+        self._writing = self._thread.submit(self._write, step, write)
+
+    def poll(self) -> None:
+        """Tells of a save that has ended meanwhile."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def save_now(self, step: int) -> Saved | SaveFailed:
+        """Saves the state after so many steps; returns what became of it. Collective."""
+        self.save(step)
+        assert self._writing is not None  # by `save`
+        event = self._writing.result()
+        self.wait()
+        return event
+
+    def wait(self) -> None:
+        """Waits for the save that is being written, and tells what became of it."""
+        if self._writing is not None:
+            event, self._writing = self._writing.result(), None
+            tell(self.callbacks, event)
+
+    def close(self) -> None:
+        """Waits for the save that is being written; nothing is saved after that."""
+        self.wait()
+        self._thread.shutdown()
+
+    def _write(self, step: int, write: Callable[[], None]) -> Saved | SaveFailed:
+        try:
+            write()  # by all ranks; ends when all have
+            if self.backend.rank == 0:
+                self.store.commit(step, self.facts(step))
+                self.store.prune(self.policy)
+        except Exception as error:
+            if self.backend.rank == 0:
+                self.store.discard(step)
+            return SaveFailed(step, _reason(error))
+        return Saved(step, self.store.path(step))
+
+
+def _reason(error: Exception) -> str:
+    """Describes a failure in a line; those of libraries may fill a page."""
+    said = error.strerror if isinstance(error, OSError) else None
+    line = (said or str(error) or type(error).__name__).partition("\n")[0]
+    return line if len(line) <= _MAX_REASON else f"{line[:_MAX_REASON]}..."
