@@ -33,6 +33,8 @@ from train.publication import Publication
 # What is said of an `--output` that was given as ''.
 NO_OUTPUT = "--output: expected the path of a directory, got ''"
 
+_NO_ORIGIN = "--init-from: expected the directory of an artifact, got ''"
+
 MAX_RANKS = 1024
 
 _EXPECTED = (PathError, ConfigError, ArtifactError, RunDirectoryError, TrainingError)
@@ -79,6 +81,10 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             int | None,
             typer.Option(min=1, help="Go on from this checkpoint; later ones are set aside."),
         ] = None,
+        init_from: Annotated[
+            str | None,
+            typer.Option(metavar="DIR", help="Artifact whose weights the first step begins with."),
+        ] = None,
         overrides: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace a value; repeatable."),
@@ -104,8 +110,10 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             check_overrides(overrides or (), framework)
             output = _new_run(checked.artifact) if output is None else output
             output_dir = directory_from_user(output, NO_OUTPUT)
-            beginning = _beginning(fresh, from_step)
-            check_run(checked, output_dir, framework=framework, world_size=nproc, fresh=fresh)
+            beginning = _beginning(fresh, from_step, init_from)
+            check_run(
+                checked, output_dir, framework=framework, world_size=nproc, beginning=beginning
+            )
             _run(load_train(), checked, output_dir, nproc, quiet, beginning)
         except _EXPECTED as error:
             end_with_error(error)
@@ -115,10 +123,11 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
     app()
 
 
-def _beginning(fresh: bool, from_step: int | None) -> Beginning:
+def _beginning(fresh: bool, from_step: int | None, init_from: str | None) -> Beginning:
     if fresh and from_step is not None:
         raise ConfigError(f"--fresh and --from-step {from_step}: give one of them")
-    return Beginning(fresh, from_step)
+    origin = None if init_from is None else directory_from_user(init_from, _NO_ORIGIN)
+    return Beginning(fresh, from_step, origin)
 
 
 def unique_name() -> str:

@@ -12,9 +12,11 @@ from base.provenance import host, library_versions, source_state
 from data.dataset import Split
 from data.prefetch import prefetch
 from data.source import SOURCES
-from models.weights import init_weights
+from models.weights import Weights, init_weights
+from registry.artifact import LoadedArtifact, load
 from train.backends.backend import Backend
 from train.checkpoint.beginning import ENDED, NEWEST, Beginning, first_step
+from train.checkpoint.fine_tuning import inherit
 from train.checkpoint.manifest import STATE
 from train.checkpoint.run_directory import CHECKPOINTS, claim
 from train.checkpoint.saver import Saver
@@ -23,7 +25,7 @@ from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import communication_report
 from train.evaluation import evaluate
-from train.events import Callback, Evaluated, Saved, SaveFailed, Stop, Stopped, tell
+from train.events import Callback, Evaluated, Resumed, Saved, SaveFailed, Stop, Stopped, tell
 from train.meter import Meter, require_finite
 from train.publication import Publication, publication_at, publish_model
 from train.recipe import batch_of, num_steps_of, step_scalars, training_batches
@@ -56,7 +58,7 @@ def run(
         on the others.
 
     Raises:
-        ArtifactError: The artifact cannot be written.
+        ArtifactError: The artifact cannot be written, or that which it begins from not be read.
         ConfigError: Its epochs are no number of steps that fits the rest of it.
         RunDirectoryError: It cannot go on in `output_dir`, or not from there.
         TrainingError: The loss diverged.
@@ -67,10 +69,16 @@ def run(
     )
     with ExitStack() as stack:
         place, first = None, 0
+        origin = None if beginning.init_from is None else load(beginning.init_from)
         if backend.rank == 0:
-            place = stack.enter_context(
-                claim(output_dir, config, backend.framework, fresh=beginning.fresh)
+            claimed = claim(
+                output_dir,
+                config,
+                backend.framework,
+                fresh=beginning.fresh,
+                init_from=None if origin is None else origin.digest,
             )
+            place = stack.enter_context(claimed)
             first = first_step(place, beginning, backend.world_size, callbacks)
         first = backend.of_first_rank(first)
         if first == ENDED:
@@ -78,7 +86,7 @@ def run(
         # All that is drawn at random is drawn in numpy, so that every framework sees the same.
         data = config.data.load()
         num_steps = num_steps_of(config, len(data.train))
-        backend.start(init_weights(config.model, config.run.seed))
+        backend.start(_weights(config, origin, [] if first else callbacks))
         saver = _saver(config, backend, output_dir, libraries, callbacks)
         stack.enter_context(closing(saver))
         if first:
@@ -107,6 +115,17 @@ def run(
             started_at=place.started_at,
             num_steps=end,
         )
+
+
+def _weights(
+    config: TrainConfig, origin: LoadedArtifact | None, callbacks: Sequence[Callback]
+) -> Weights:
+    """Returns the weights before the first step, of another model as far as they fit."""
+    if origin is None:
+        return init_weights(config.model, config.run.seed)
+    inherited = inherit(config.model, config.run.seed, origin)
+    tell(callbacks, Resumed(0, f"from {origin.directory}: {inherited}"))
+    return inherited.weights
 
 
 def _saver(

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.network import Framework
+from registry.artifact import read_descriptor
 from train.capacity import check_capacity, check_threads
+from train.checkpoint.beginning import NEWEST, Beginning
 from train.checkpoint.run_directory import check_run_directory
 from train.config.overrides import in_words
 from train.config.schema import ConfigError, TrainConfig
@@ -21,11 +23,12 @@ def check_run(
     *,
     framework: Framework,
     world_size: int,
-    fresh: bool = False,
+    beginning: Beginning = NEWEST,
 ) -> None:
     """Checks that `framework` can train as `config` says, and in this directory.
 
     Raises:
+        ArtifactError: There is none where it is to begin from.
         ConfigError: The configuration asks for something that is not done, or not here.
         RunDirectoryError: `output_dir` is of something else or in use, or cannot be written.
     """
@@ -34,7 +37,8 @@ def check_run(
         _check_torch(config)
     zero_stage = config.zero.stage if framework == "torch" else 0
     check_capacity(config, world_size, zero_stage)
-    check_run_directory(output_dir, config, framework, fresh=fresh)
+    origin = None if beginning.init_from is None else read_descriptor(beginning.init_from).digest
+    check_run_directory(output_dir, config, framework, fresh=beginning.fresh, init_from=origin)
 
 
 def check_overrides(overrides: Sequence[str], framework: Framework) -> None:

@@ -48,7 +48,7 @@ def train(
             training.
         TrainingError: The loss diverged.
     """
-    check_run(config, output_dir, framework="flax", world_size=world_size, fresh=beginning.fresh)
+    check_run(config, output_dir, framework="flax", world_size=world_size, beginning=beginning)
     backend = FlaxBackend(config, world_size)
     end = loop.run(config, output_dir, backend, callbacks, beginning)
     assert end is not None  # the only rank is the first

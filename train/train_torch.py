@@ -50,7 +50,7 @@ def train(
         TrainingError: The loss diverged.
         RankError: One of several ranks died, or failed of something unexpected.
     """
-    check_run(config, output_dir, framework="torch", world_size=world_size, fresh=beginning.fresh)
+    check_run(config, output_dir, framework="torch", world_size=world_size, beginning=beginning)
     check_devices(world_size)
     if world_size > 1:
         return train_on_ranks(

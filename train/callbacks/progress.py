@@ -96,7 +96,8 @@ def _describe(event: Event) -> str:
         case Evaluated():
             return f"held-out  {_list(event.metrics)}"
         case Resumed():
-            return f"goes on after {event.step:,} steps, {event.description}"
+            after = f"goes on after {event.step:,} steps, " if event.step else "begins "
+            return f"{after}{event.description}"
         case Warned():
             return f"warning: {event.message}"
         case Saved():

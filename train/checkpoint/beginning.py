@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from train.checkpoint.manifest import CheckpointError
 from train.checkpoint.run_directory import RunDirectory, RunDirectoryError
@@ -18,10 +19,12 @@ class Beginning:
     Attributes:
         fresh: From the first step; what there is of the run is set aside.
         from_step: From the checkpoint after so many steps; later ones are set aside.
+        init_from: Directory of an artifact that the first step takes its weights from.
     """
 
     fresh: bool = False
     from_step: int | None = None
+    init_from: Path | None = None
 
 
 # From the newest checkpoint that is whole, or from the first step where there is none.

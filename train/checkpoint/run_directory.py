@@ -66,7 +66,12 @@ class RunDirectory:
 
 
 def check_run_directory(
-    path: Path, config: TrainConfig, framework: Framework, *, fresh: bool = False
+    path: Path,
+    config: TrainConfig,
+    framework: Framework,
+    *,
+    fresh: bool = False,
+    init_from: str | None = None,
 ) -> None:
     """Checks that a run can begin or go on at `path`, before a framework is imported.
 
@@ -75,6 +80,7 @@ def check_run_directory(
         config: Of the run.
         framework: That computes.
         fresh: Whether what is there will be set aside.
+        init_from: Digest of the artifact that it begins from, if any.
 
     Raises:
         RunDirectoryError: It is of something else, of another run, or in use, or it cannot be made.
@@ -82,7 +88,7 @@ def check_run_directory(
     try:
         if path.is_dir() and any(path.iterdir()):
             if not (fresh and (path / DESCRIPTION).exists()):
-                _check_description(path, config, framework)
+                _check_description(path, config, framework, init_from)
             if (lock := path / LOCK).exists():
                 with lock.open("r+") as file:
                     _lock(file, path)
@@ -99,7 +105,12 @@ def check_run_directory(
 
 @contextmanager
 def claim(
-    path: Path, config: TrainConfig, framework: Framework, *, fresh: bool = False
+    path: Path,
+    config: TrainConfig,
+    framework: Framework,
+    *,
+    fresh: bool = False,
+    init_from: str | None = None,
 ) -> Iterator[RunDirectory]:
     """Makes a run's directory, or takes the one that is there, for this process alone.
 
@@ -108,6 +119,7 @@ def claim(
         config: Of the run.
         framework: That computes.
         fresh: Set aside what is there of a run, of any configuration.
+        init_from: Digest of the artifact that it begins from, if any.
 
     Yields:
         The directory. What was made of it is removed again if the block ends before anything was
@@ -127,8 +139,8 @@ def claim(
                 _set_aside(path, [DESCRIPTION, CHECKPOINTS, ARTIFACT])
             if not description.exists():
                 stack.callback(_remove_unsaved, path)  # while it is locked
-                write_file(description, _described(config, framework).encode())
-            started_at = _check_description(path, config, framework)
+                write_file(description, _described(config, framework, init_from).encode())
+            started_at = _check_description(path, config, framework, init_from)
         except OSError as error:
             raise RunDirectoryError(
                 f"cannot train in {path}: {error.strerror}; choose a directory that can be written"
@@ -138,11 +150,12 @@ def claim(
         yield place
 
 
-def _described(config: TrainConfig, framework: Framework) -> str:
+def _described(config: TrainConfig, framework: Framework, init_from: str | None) -> str:
     return json.dumps(
         {
             "format": _FORMAT,
             "framework": framework,
+            "init_from": init_from,
             "started_at": datetime.now(UTC).isoformat(),
             "config": config.model_dump(mode="json"),
         },
@@ -159,7 +172,9 @@ def _check_empty(path: Path) -> None:
         )
 
 
-def _check_description(path: Path, config: TrainConfig, framework: Framework) -> datetime:
+def _check_description(
+    path: Path, config: TrainConfig, framework: Framework, init_from: str | None
+) -> datetime:
     """Returns when the run began that is there.
 
     Raises:
@@ -172,14 +187,14 @@ def _check_description(path: Path, config: TrainConfig, framework: Framework) ->
     try:
         found = json.loads(description.read_text())
         started_at = datetime.fromisoformat(found["started_at"])
-        own = {"framework": found["framework"], **found["config"]}
+        own = {key: found[key] for key in ("framework", "init_from")} | found["config"]
         if found["format"] != _FORMAT:
             raise ValueError(f"its format is {found['format']!r}, expected {_FORMAT!r}")
     except (ValueError, LookupError, TypeError) as error:
         raise RunDirectoryError(
             f"{description} is not of a run: {error}; choose a new directory"
         ) from error
-    asked = {"framework": framework, **config.model_dump(mode="json")}
+    asked = {"framework": framework, "init_from": init_from, **config.model_dump(mode="json")}
     differences = [
         f"{key}: {_shown(there)} there, {_shown(here)} here"
         for key, there, here in differing(own, asked)
