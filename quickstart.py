@@ -10,7 +10,6 @@ one request at a time. Exits with 1 if fewer than 97% of them are recognised as 
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from base.interrupts import Interrupted, asked, take
+from base.interrupts import Interrupted, take
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error
 from data.dataset import Split
 from data.sources import digits
@@ -33,10 +32,9 @@ from registry.artifact import ArtifactError
 from serving.client import InferenceClient, InferenceError
 from train.callbacks.progress import show_progress
 from train.checkpoint.run_directory import RunDirectoryError
-from train.checkpoint.suspension import Suspension
 from train.cli import NO_OUTPUT, unique_name
 from train.config.load import load_config
-from train.config.schema import ConfigError
+from train.config.schema import ConfigError, TrainConfig
 from train.meter import TrainingError
 from train.preflight import check_run
 from train.publication import Publication
@@ -84,10 +82,12 @@ def main(
 
 
 def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> None:
+    config = load_config(Path(__file__).with_name("config") / "digits.yaml")
+    check_run(config, run_dir, framework=framework.value, world_size=1)
     samples = run_dir / "samples.npy"
 
     with _stage(console, f"1  train in {framework} on 1,437 handwritten digits"):
-        artifact_dir, artifact = _train(console, framework, run_dir)
+        artifact_dir, artifact = _train(console, framework, config, run_dir)
     test = digits.load().test
     np.save(samples, test.inputs[:NUM_SAMPLES])
 
@@ -103,9 +103,9 @@ def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> N
         raise QuickstartError(f"fewer than {REQUIRED_ACCURACY:.0%} were recognised as served")
 
 
-def _train(console: Console, framework: Framework, directory: Path) -> Publication:
-    config = load_config(Path(__file__).with_name("config") / "digits.yaml")
-    check_run(config, directory, framework=framework.value, world_size=1)
+def _train(
+    console: Console, framework: Framework, config: TrainConfig, directory: Path
+) -> Publication:
     # Only the framework asked for is imported: each takes a second and much memory.
     if framework is Framework.FLAX:
         from train.train_flax import train
@@ -113,9 +113,7 @@ def _train(console: Console, framework: Framework, directory: Path) -> Publicati
         from train.train_torch import train
     with show_progress(console) as progress:
         end = train(config, directory, [progress])
-    if isinstance(end, Suspension):
-        shutil.rmtree(directory)
-        raise Interrupted(asked() or signal.SIGTERM)
+    assert isinstance(end, Publication)  # signals are not held back here
     return end
 
 

@@ -40,6 +40,7 @@ class _Heard:
 class _HeldBack:
     """Whether signals are held back, and the first that was heard since they are."""
 
+    is_wanted = False
     active = False
     number: int | None = None
     message = ""
@@ -64,8 +65,12 @@ def hear_signals_in_imports(message: str) -> None:
 
 
 @contextmanager
-def exit_when_interrupted(message: str) -> Iterator[None]:
+def exit_when_interrupted(message: str, *, holds_back: bool = False) -> Iterator[None]:
     """Ends the program with one line and the signal's status if a signal arrives within.
+
+    Args:
+        message: The line.
+        holds_back: Whether `held_back` does so in this program.
 
     Further signals do not cut the tidying short. When all of it is done the process ends there and
     then, without what `atexit` has: the interpreter would be taken from under threads of libraries
@@ -76,6 +81,7 @@ def exit_when_interrupted(message: str) -> Iterator[None]:
     signal.signal(signal.SIGALRM, _raise)
     for number in asked_to_end():
         signal.signal(number, _raise)
+    _HeldBack.is_wanted = holds_back
     _silence_lost_exceptions()
     try:
         yield
@@ -94,14 +100,16 @@ def held_back(
 ) -> Iterator[None]:
     """Lets what runs within come to a good end: the first signal only asks, the next one ends it.
 
-    It holds back what `exit_when_interrupted` would raise, so elsewhere it changes nothing. What a
-    process is asked by `ask` counts too.
+    It holds back what `exit_when_interrupted` would raise, where that was told to; elsewhere it
+    changes nothing. What a process is asked by `ask` counts too.
 
     Args:
         message: What the user is told at the first.
         listener: Called with the number of the first signal, as a signal's handler is.
     """
-    held = [n for n in _SIGNALS if signal.getsignal(n) is _raise] if _is_main_thread() else []
+    held = []
+    if _HeldBack.is_wanted and threading.current_thread() is threading.main_thread():
+        held = [number for number in _SIGNALS if signal.getsignal(number) is _raise]
     _HeldBack.active, _HeldBack.number = True, None
     _HeldBack.message, _HeldBack.listener = message, listener
     for number in held:
@@ -138,10 +146,6 @@ def asked() -> int | None:
 def is_held_back() -> bool:
     """Whether what is asked now lets something come to a good end."""
     return _HeldBack.active
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def take() -> None:

@@ -22,7 +22,7 @@ def hear():
 """
 
 _WITHIN = """
-with exit_when_interrupted("interrupted: all is well"):
+with exit_when_interrupted("interrupted: all is well", holds_back=True):
     try:
 {body}
         time.sleep(60)
@@ -141,6 +141,11 @@ def test_what_holds_signals_back_is_asked_and_goes_on() -> None:
 def test_a_second_signal_is_not_held_back() -> None:
     ended = _run(_within(_HELD_BACK), signal.SIGTERM, signal.SIGINT)
     assert ended == (130, "tidied up\n", "asked: once more ends it\ninterrupted: all is well\n")
+
+
+def test_a_program_may_hold_nothing_back() -> None:
+    program = _within(_HELD_BACK).replace(", holds_back=True", "")
+    assert _run(program, signal.SIGTERM) == (143, "tidied up\n", "interrupted: all is well\n")
 
 
 def test_signals_are_held_back_no_longer_than_asked_for() -> None:

@@ -136,7 +136,7 @@ def test_refuses_no_directory() -> None:
     with _quickstart("--output", "") as process:
         stdout, stderr = process.communicate()
     assert (process.returncode, stdout) == (2, "")
-    assert stderr == "error: --output: expected the path of a new directory, got ''\n"
+    assert stderr == "error: --output: expected the path of a directory, got ''\n"
 
 
 def test_refuses_a_directory_in_use(tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_refuses_a_directory_in_use(tmp_path: Path) -> None:
         stdout, stderr = process.communicate()
     assert process.returncode == 2
     assert stdout == ""
-    assert stderr.startswith(f"error: {tmp_path} exists and is not empty")
+    assert stderr.startswith(f"error: {tmp_path} is no directory of a run: it has file")

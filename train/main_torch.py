@@ -27,5 +27,5 @@ def _load() -> Train:
 
 
 if __name__ == "__main__":
-    with exit_when_interrupted("interrupted: nothing half-written was left"):
+    with exit_when_interrupted("interrupted: nothing half-written was left", holds_back=True):
         main()
