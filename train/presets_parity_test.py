@@ -40,10 +40,10 @@ _SHORTER = {
     # At the preset's rate a change of its weights by 6e-8 moves PyTorch's own losses by 1e-2 in as
     # many steps, so that no two orders of adding up agree.
     "mnist_cnn": ["data.global_batch_size=32", "optimizer.adamw.learning_rate=5e-4"],
-    "bytes": [
-        "model.config.input.tokens.seq_len=64",
-        "data.options.seq_len=64",
-    ],
+    **{
+        name: ["model.config.input.tokens.seq_len=64", "data.options.seq_len=64"]
+        for name in ("bytes", "recall")
+    },
 }
 
 

@@ -88,7 +88,7 @@ def _changed(rank: int, world_size: int) -> list[tuple[float, list[str], int]]:
             backend.step(batch, scalars(step))
         before = _held(backend)
         assert backend._scaler is not None
-        backend._scaler._state = _OVERFLOWING
+        backend._scaler.state = _OVERFLOWING
         result = backend.step(last, scalars(_GOOD_STEPS))
         after = _held(backend)
         changed = [name for name in before if before[name].tobytes() != after[name].tobytes()]
