@@ -16,7 +16,6 @@ from serving.predictor import predictor
 from tests.toy.network import REGRESSION
 from tests.toy.optimizer import HeavyBall
 from tests.toy.source import CORNERS
-from train.checkpoint.run_directory import ARTIFACT
 
 # All that a new one takes beside its own files. Configurations are made of the tables when the
 # trainers are imported, so this comes before.
@@ -41,6 +40,7 @@ schedule: {kind: warmup_cosine, warmup_steps: 5}
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, LoadedArtifact]:
+    from train.checkpoint.run_directory import ARTIFACT
     from train.config.load import load_config
     from train.train_flax import train as train_flax
     from train.train_torch import train as train_torch
