@@ -9,13 +9,13 @@ from typing import Any
 
 from base.interrupts import asked, held_back
 from base.provenance import host, library_versions, source_state
-from data.dataset import Split
+from data.dataset import Dataset, Split
 from data.prefetch import prefetch
 from data.source import SOURCES
 from models.weights import Weights, init_weights
 from registry.artifact import LoadedArtifact, load
 from train.backends.backend import Backend
-from train.checkpoint.beginning import ENDED, NEWEST, Beginning, first_step
+from train.checkpoint.beginning import NEWEST, Beginning, check_goes_on, find_checkpoint
 from train.checkpoint.fine_tuning import inherit
 from train.checkpoint.manifest import STATE
 from train.checkpoint.run_directory import CHECKPOINTS, claim
@@ -25,7 +25,17 @@ from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import communication_report
 from train.evaluation import evaluate
-from train.events import Callback, Evaluated, Resumed, Saved, SaveFailed, Stop, Stopped, tell
+from train.events import (
+    Callback,
+    Evaluated,
+    Resumed,
+    Saved,
+    SaveFailed,
+    Stop,
+    Stopped,
+    Warned,
+    tell,
+)
 from train.meter import Meter, require_finite
 from train.publication import Publication, publication_at, publish_model
 from train.recipe import batch_of, num_steps_of, step_scalars, training_batches
@@ -68,7 +78,7 @@ def run(
         ["numpy", *backend.libraries, *SOURCES[config.data.source].libraries]
     )
     with ExitStack() as stack:
-        place, first = None, 0
+        place, checkpoint, has_ended, first = None, None, False, 0
         origin = None if beginning.init_from is None else load(beginning.init_from)
         if backend.rank == 0:
             claimed = claim(
@@ -79,15 +89,22 @@ def run(
                 init_from=None if origin is None else origin.digest,
             )
             place = stack.enter_context(claimed)
-            first = first_step(place, beginning, backend.world_size, callbacks)
-        first = backend.of_first_rank(first)
-        if first == ENDED:
+            has_ended = beginning.from_step is None and place.artifact.exists()
+            if not has_ended:
+                checkpoint = find_checkpoint(place, beginning, callbacks)
+        if backend.of_first_rank(has_ended):
+            tell(callbacks, Warned(f"the run in {output_dir} has ended: there is nothing to train"))
             return None if place is None else publication_at(place.artifact)
         # All that is drawn at random is drawn in numpy, so that every framework sees the same.
         data = config.data.load()
         num_steps = num_steps_of(config, len(data.train))
+        if checkpoint is not None:
+            check_goes_on(checkpoint, config, backend.framework, backend.world_size, data.digest)
+            first = checkpoint.manifest.step
+            tell(callbacks, Resumed(first, f"from {checkpoint.directory}"))
+        first = backend.of_first_rank(first)
         backend.start(_weights(config, origin, [] if first else callbacks))
-        saver = _saver(config, backend, output_dir, libraries, callbacks)
+        saver = _saver(config, backend, output_dir, libraries, data, callbacks)
         stack.enter_context(closing(saver))
         if first:
             backend.load(saver.store.path(first) / STATE)
@@ -133,6 +150,7 @@ def _saver(
     backend: Backend,
     output_dir: Path,
     libraries: Mapping[str, str],
+    data: Dataset,
     callbacks: Sequence[Callback],
 ) -> Saver:
     """Returns what saves the run, and says in each checkpoint what it is of."""
@@ -152,7 +170,8 @@ def _saver(
 
     def facts(step: int) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat()
-        return {**constant, "step": step, "next_batch": step, "saved_at": now}
+        position = {"step": step, "next_batch": step, "data_digest": data.digest}
+        return {**constant, **position, "saved_at": now}
 
     return Saver(
         backend, CheckpointStore(output_dir / CHECKPOINTS), config.checkpoint, facts, callbacks

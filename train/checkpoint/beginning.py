@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.checkpoint.manifest import CheckpointError
-from train.checkpoint.run_directory import RunDirectory, RunDirectoryError
-from train.events import Callback, Resumed, Warned, tell
-
-# In place of a step, of a run that has published its model.
-ENDED = -1
+from models.network import Framework
+from train.checkpoint.manifest import CheckpointError, FormatError
+from train.checkpoint.run_directory import RunDirectory, RunDirectoryError, require_same
+from train.checkpoint.store import Checkpoint
+from train.config.schema import TrainConfig
+from train.events import Callback, Warned, tell
 
 
 @dataclass(frozen=True)
@@ -31,24 +31,20 @@ class Beginning:
 NEWEST = Beginning()
 
 
-def first_step(
-    place: RunDirectory, beginning: Beginning, world_size: int, callbacks: Sequence[Callback]
-) -> int:
-    """Returns how many steps the run has behind it, whose checkpoint was verified; or `ENDED`.
+def find_checkpoint(
+    place: RunDirectory, beginning: Beginning, callbacks: Sequence[Callback]
+) -> Checkpoint | None:
+    """Returns the checkpoint that a run goes on from, verified; None: it begins at the first step.
 
     Args:
         place: Of the run.
         beginning: What the user wants.
-        world_size: Ranks that are to go on.
-        callbacks: Told of damaged checkpoints, and from which one it goes on.
+        callbacks: Told of damaged checkpoints.
 
     Raises:
-        RunDirectoryError: There is no such checkpoint, or it is of other ranks.
+        RunDirectoryError: There is no such checkpoint, or it is of another version of this program.
     """
     store = place.checkpoints
-    if beginning.from_step is None and place.artifact.exists():
-        tell(callbacks, Warned(f"the run in {place.path} has ended: there is nothing to train"))
-        return ENDED
     if beginning.from_step is not None:
         try:
             store.verified(beginning.from_step)
@@ -59,14 +55,37 @@ def first_step(
             ) from error
         place.set_aside_artifact()
         store.leave_after(beginning.from_step)
-    checkpoint = store.newest_good(lambda message: tell(callbacks, Warned(message)))
-    if checkpoint is None:
-        return 0
+    try:
+        return store.newest_good(lambda message: tell(callbacks, Warned(message)))
+    except FormatError as error:
+        raise RunDirectoryError(
+            f"{error}; go on with the program that wrote it, or have it set aside with --fresh"
+        ) from error
+
+
+def check_goes_on(
+    checkpoint: Checkpoint, config: TrainConfig, framework: Framework, world_size: int, data: str
+) -> None:
+    """Checks that a run goes on as it was when it was saved.
+
+    Args:
+        checkpoint: From which.
+        config: Of the run.
+        framework: That computes.
+        world_size: Ranks that are to go on.
+        data: Digest of the data set.
+
+    Raises:
+        RunDirectoryError: It was another run, of other ranks, or on other data.
+    """
     manifest = checkpoint.manifest
+    require_same(
+        checkpoint.directory,
+        {"framework": manifest.framework, "data_digest": manifest.data_digest, **manifest.config},
+        {"framework": framework, "data_digest": data, **config.model_dump(mode="json")},
+    )
     if manifest.world_size != world_size:
         raise RunDirectoryError(
             f"{checkpoint.directory} was written by {manifest.world_size} ranks, and {world_size} "
             f"are to go on; give --nproc {manifest.world_size}"
         )
-    tell(callbacks, Resumed(manifest.step, f"from {checkpoint.directory}"))
-    return manifest.step

@@ -1,5 +1,7 @@
 """A checkpoint that is not as it was written is named and never used; an older one is."""
 
+import hashlib
+import json
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ from base import interrupts
 from registry.artifact import load
 from train import train_flax, train_torch
 from train.checkpoint.manifest import CheckpointError, verified_manifest
-from train.checkpoint.run_directory import ARTIFACT
+from train.checkpoint.run_directory import ARTIFACT, RunDirectoryError
 from train.checkpoint.store import CheckpointStore
 from train.cli import Train
 from train.events import Event, Resumed, Saved, Stepped, Warned
@@ -150,3 +152,34 @@ def test_what_a_killed_process_left_is_swept_away(ended: Ended, tmp_path: Path) 
     ended.train(_CONFIG, run, [events.append])
     assert [event.step for event in events if isinstance(event, Saved)] == []
     assert not _store(run).unfinished(6).exists()
+
+
+def _rewrite(checkpoint: Path, **changes: object) -> None:
+    """Changes a manifest as whoever wrote it might have written it."""
+    path = checkpoint / "manifest.json"
+    content = json.dumps(json.loads(path.read_text()) | changes).encode()
+    path.write_bytes(content)
+    (checkpoint / "manifest.sha256").write_text(
+        f"{hashlib.sha256(content).hexdigest()}  manifest.json\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "is of format 2, and this program reads 1"),
+        ({"data_digest": "f" * 64}, f'data_digest: "{"f" * 64}" there, '),
+        ({"framework": "other"}, 'framework: "other" there, '),
+        ({"config": {}}, 'artifact: nothing there, {"name": "sower", "version": "1.0.0"} here'),
+        ({"world_size": 3}, "was written by 3 ranks, and 1 are to go on; give --nproc 3"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_and_left(
+    ended: Ended, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    run = Path(shutil.copytree(ended.directory, tmp_path / "run"))
+    _rewrite(_store(run).path(5), **changes)
+    with pytest.raises(RunDirectoryError) as refused:
+        ended.train(_CONFIG, run)
+    assert message in str(refused.value)
+    assert _store(run).steps() == [4, 5]

@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "beginning.py": [":manifest", ":run_directory", "//train:events"],
+    "beginning.py": [":manifest", ":run_directory", ":store", "//models:network", "//train:events", "//train/config:schema"],
     "damage_test.py": [":manifest", ":run_directory", ":store", "//base:interrupts", "//registry:artifact", "//train:cli", "//train:events", "//train:flax", "//train:torch", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
     "fine_tuning.py": ["//models:architecture", "//models:weights", "//registry:artifact", "@pip//:numpy"],
     "fine_tuning_test.py": [":fine_tuning", "//models:weights", "//registry:artifact", "//train:publication", "//train/config:schema", "//train/testing:example", "@pip//:numpy"],

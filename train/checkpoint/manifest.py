@@ -37,6 +37,10 @@ class CheckpointError(Exception):
     """A checkpoint that cannot be used; the message says which file, and why."""
 
 
+class FormatError(CheckpointError):
+    """A checkpoint of another version of this program; nothing is wrong with it."""
+
+
 class File(Section):
     """A file of a checkpoint."""
 
@@ -52,6 +56,7 @@ class Manifest(Section):
     framework: str = Field(description="whose library wrote the state")
     step: int = Field(ge=1, description="optimizer updates that were made")
     next_batch: int = Field(ge=0, description="position in the data: which batch comes next")
+    data_digest: str = Field(description="SHA-256 of the data set that it is a position in")
     seed: int = Field(description="of all random streams, each a function of it and of the step")
     world_size: int = Field(ge=1, description="ranks that wrote the state")
     config: dict[str, Any] = Field(description="of the run, whole")
@@ -95,8 +100,8 @@ def verified_manifest(directory: Path) -> Manifest:
     """Reads a checkpoint's manifest and compares every byte of the checkpoint with it.
 
     Raises:
-        CheckpointError: A file is missing, was changed or was added; or all of it is of a format
-            that is not read here.
+        CheckpointError: A file is missing, was changed or was added.
+        FormatError: All of it is of a format that is not read here.
     """
     try:
         manifest = _read(directory)
@@ -127,7 +132,7 @@ def _read(directory: Path) -> Manifest:
     fields = json.loads(content)
     if (version := fields.get("format")) != FORMAT:  # and so may have other keys
         known = "; ".join(f"{number}: {change}" for number, change in _CHANGES.items())
-        raise CheckpointError(
+        raise FormatError(
             f"{path} is of format {version}, and this program reads {FORMAT} ({known})"
         )
     try:

@@ -195,17 +195,31 @@ def _check_description(
             f"{description} is not of a run: {error}; choose a new directory"
         ) from error
     asked = {"framework": framework, "init_from": init_from, **config.model_dump(mode="json")}
+    require_same(path, own, asked)
+    return started_at
+
+
+def require_same(place: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Checks that a run goes on as what it was begun, but for `MAY_DIFFER`.
+
+    Args:
+        place: Of the run or of a checkpoint.
+        there: What it is of.
+        here: What is asked for.
+
+    Raises:
+        RunDirectoryError: Something else differs; the message has all of it.
+    """
     differences = [
-        f"{key}: {_shown(there)} there, {_shown(here)} here"
-        for key, there, here in differing(own, asked)
+        f"{key}: {_shown(old)} there, {_shown(new)} here"
+        for key, old, new in differing(there, here)
         if not key.startswith(MAY_DIFFER)
     ]
     if differences:
         raise RunDirectoryError(
-            f"{path} is of another run: {'; '.join(differences)}. Give what it has, choose a new "
+            f"{place} is of another run: {'; '.join(differences)}. Give what it has, choose a new "
             "directory, or have it set aside with --fresh"
         )
-    return started_at
 
 
 _MISSING = object()

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from base.files import flush
-from train.checkpoint.manifest import CheckpointError, Manifest, verified_manifest, write_manifest
+from train.checkpoint.manifest import (
+    CheckpointError,
+    FormatError,
+    Manifest,
+    verified_manifest,
+    write_manifest,
+)
 from train.checkpoint.retention import kept
 from train.config.checkpoint import CheckpointConfig
 
@@ -81,11 +87,14 @@ class CheckpointStore:
             tell: Called with what was found wrong and where it is now.
 
         Raises:
+            FormatError: It was written by another version of this program.
             OSError: One cannot be set aside.
         """
         for step in reversed(self.steps()):
             try:
                 return self.verified(step)
+            except FormatError:
+                raise
             except CheckpointError as error:
                 aside = self._set_aside(step, _DAMAGED)
                 tell(f"{error}; its checkpoint is not used, and now in {aside}")
