@@ -77,10 +77,7 @@ def new_directory(path: Path) -> Iterator[Path]:
         undo.callback(shutil.rmtree, assembled, ignore_errors=True)
         assembled.mkdir()
         yield assembled
-        for folder, _, names in os.walk(assembled, topdown=False):
-            for name in names:
-                flush(Path(folder, name))
-            flush(Path(folder))
+        flush_tree(assembled)
         _rename_to_new(assembled, path)
         undo.pop_all()
     flush(path.parent)
@@ -104,6 +101,18 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_tree(directory: Path) -> None:
+    """Returns when the disk has a directory with all that is in it.
+
+    Raises:
+        OSError: Something could not be written.
+    """
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            flush(Path(folder, name))
+        flush(Path(folder))
 
 
 def make_directory(path: Path, undo: ExitStack) -> None:

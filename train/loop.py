@@ -13,7 +13,7 @@ from data.dataset import Dataset, Split
 from data.prefetch import prefetch
 from data.source import SOURCES
 from models.weights import Weights, init_weights
-from registry.artifact import LoadedArtifact, load
+from registry.artifact import load, read_descriptor
 from train.backends.backend import Backend
 from train.checkpoint.beginning import NEWEST, Beginning, check_goes_on, find_checkpoint
 from train.checkpoint.fine_tuning import inherit
@@ -79,14 +79,14 @@ def run(
     )
     with ExitStack() as stack:
         place, checkpoint, has_ended, first = None, None, False, 0
-        origin = None if beginning.init_from is None else load(beginning.init_from)
         if backend.rank == 0:
+            origin = beginning.init_from
             claimed = claim(
                 output_dir,
                 config,
                 backend.framework,
                 fresh=beginning.fresh,
-                init_from=None if origin is None else origin.digest,
+                init_from=None if origin is None else read_descriptor(origin).digest,
             )
             place = stack.enter_context(claimed)
             has_ended = beginning.from_step is None and place.artifact.exists()
@@ -101,9 +101,12 @@ def run(
         if checkpoint is not None:
             check_goes_on(checkpoint, config, backend.framework, backend.world_size, data.digest)
             first = checkpoint.manifest.step
+            if place is not None and beginning.from_step is not None:
+                place.leave_after(first)
             tell(callbacks, Resumed(first, f"from {checkpoint.directory}"))
         first = backend.of_first_rank(first)
-        backend.start(_weights(config, origin, [] if first else callbacks))
+        # Of a run that goes on they are replaced by what was saved.
+        backend.start(_weights(config, None if first else beginning.init_from, callbacks))
         saver = _saver(config, backend, output_dir, libraries, data, callbacks)
         stack.enter_context(closing(saver))
         if first:
@@ -134,14 +137,12 @@ def run(
         )
 
 
-def _weights(
-    config: TrainConfig, origin: LoadedArtifact | None, callbacks: Sequence[Callback]
-) -> Weights:
+def _weights(config: TrainConfig, origin: Path | None, callbacks: Sequence[Callback]) -> Weights:
     """Returns the weights before the first step, of another model as far as they fit."""
     if origin is None:
         return init_weights(config.model, config.run.seed)
-    inherited = inherit(config.model, config.run.seed, origin)
-    tell(callbacks, Resumed(0, f"from {origin.directory}: {inherited}"))
+    inherited = inherit(config.model, config.run.seed, load(origin))
+    tell(callbacks, Resumed(0, f"from {origin}: {inherited}"))
     return inherited.weights
 
 

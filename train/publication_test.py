@@ -1,30 +1,18 @@
 """What training publishes is there whole or not at all."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from models.weights import init_weights
 from registry.artifact import ArtifactError, load
-from train.publication import Publication, publication_at, publish_model
-from train.testing.example import short_config
+from train.publication import Publication, publication_at
+from train.testing.example import publish_untrained, short_config
 
 
 def _publish(directory: Path) -> Publication:
     config = short_config(num_steps=1)
-    return publish_model(
-        directory,
-        config,
-        init_weights(config.model, seed=0),
-        {"accuracy": 0.5},
-        framework="flax",
-        libraries={},
-        device="cpu",
-        data_digest="0" * 64,
-        started_at=datetime.now(UTC),
-        num_steps=1,
-    )
+    return publish_untrained(config, init_weights(config.model, seed=0), directory)
 
 
 def test_it_can_be_found_again(tmp_path: Path) -> None:

@@ -45,21 +45,18 @@ def find_checkpoint(
         RunDirectoryError: There is no such checkpoint, or it is of another version of this program.
     """
     store = place.checkpoints
-    if beginning.from_step is not None:
-        try:
-            store.verified(beginning.from_step)
-        except CheckpointError as error:
-            there = ", ".join(map(str, store.steps())) or "none"
-            raise RunDirectoryError(
-                f"--from-step {beginning.from_step}: {error}; there are checkpoints of: {there}"
-            ) from error
-        place.set_aside_artifact()
-        store.leave_after(beginning.from_step)
     try:
+        if beginning.from_step is not None:
+            return store.verified(beginning.from_step)
         return store.newest_good(lambda message: tell(callbacks, Warned(message)))
     except FormatError as error:
         raise RunDirectoryError(
             f"{error}; go on with the program that wrote it, or have it set aside with --fresh"
+        ) from error
+    except CheckpointError as error:
+        there = ", ".join(map(str, store.steps())) or "none"
+        raise RunDirectoryError(
+            f"--from-step {beginning.from_step}: {error}; there are checkpoints of: {there}"
         ) from error
 
 

@@ -15,6 +15,7 @@ import pytest
 from base import interrupts
 from registry.artifact import load
 from train import train_flax, train_torch
+from train.checkpoint.beginning import Beginning
 from train.checkpoint.manifest import CheckpointError, verified_manifest
 from train.checkpoint.run_directory import ARTIFACT, RunDirectoryError
 from train.checkpoint.store import CheckpointStore
@@ -183,3 +184,25 @@ def test_a_checkpoint_of_something_else_is_refused_and_left(
         ended.train(_CONFIG, run)
     assert message in str(refused.value)
     assert _store(run).steps() == [4, 5]
+
+
+def test_going_on_from_an_earlier_step_sets_aside_what_came_later(
+    ended: Ended, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(ended.directory, tmp_path / "run"))
+    ended.train(_CONFIG, run)
+    with pytest.raises(
+        RunDirectoryError, match="--from-step 3: .*; there are checkpoints of: 4, 5"
+    ):
+        ended.train(_CONFIG, run, beginning=Beginning(from_step=3))
+    assert _store(run).steps() == [4, 5]
+    load(run / ARTIFACT)
+    events: list[Event] = []
+    ended.train(_CONFIG, run, [events.append], beginning=Beginning(from_step=4))
+    assert [event.step for event in events if isinstance(event, Resumed)] == [4]
+    assert [event.step for event in events if isinstance(event, Stepped)] == [5, 6]
+    assert len(list(_store(run).directory.glob("left-step-*"))) == 1
+    [aside] = (run / "set-aside").iterdir()
+    for directory in (aside, run):
+        for name, tensor in load(directory / ARTIFACT).tensors.items():
+            np.testing.assert_array_equal(tensor, ended.weights[name])

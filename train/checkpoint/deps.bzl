@@ -2,9 +2,9 @@
 
 DEPS = {
     "beginning.py": [":manifest", ":run_directory", ":store", "//models:network", "//train:events", "//train/config:schema"],
-    "damage_test.py": [":manifest", ":run_directory", ":store", "//base:interrupts", "//registry:artifact", "//train:cli", "//train:events", "//train:flax", "//train:torch", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
+    "damage_test.py": [":beginning", ":manifest", ":run_directory", ":store", "//base:interrupts", "//registry:artifact", "//train:cli", "//train:events", "//train:flax", "//train:torch", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
     "fine_tuning.py": ["//models:architecture", "//models:weights", "//registry:artifact", "@pip//:numpy"],
-    "fine_tuning_test.py": [":fine_tuning", "//models:weights", "//registry:artifact", "//train:publication", "//train/config:schema", "//train/testing:example", "@pip//:numpy"],
+    "fine_tuning_test.py": [":fine_tuning", "//models:weights", "//registry:artifact", "//train/config:schema", "//train/testing:example", "@pip//:numpy"],
     "manifest.py": ["//base:config", "//base:files", "@pip//:pydantic"],
     "resume_test.py": ["//optim:sophia", "//train/config:schema", "//train/testing/sower:resumed_runs", "//train/testing/sower:runs", "@pip//:jax", "@pip//:pytest"],
     "retention.py": ["//train/config:checkpoint"],

@@ -1,6 +1,5 @@
 """A run takes of another model what fits, and says what did not."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,25 +8,12 @@ from models.weights import init_weights
 from registry.artifact import LoadedArtifact, load
 from train.checkpoint.fine_tuning import inherit
 from train.config.schema import TrainConfig
-from train.publication import publish_model
-from train.testing.example import short_config
+from train.testing.example import publish_untrained, short_config
 
 
 def _artifact(config: TrainConfig, directory: Path) -> LoadedArtifact:
     weights = {name: w + 1 for name, w in init_weights(config.model, seed=1).items()}
-    published = publish_model(
-        directory,
-        config,
-        weights,
-        {"accuracy": 0.5},
-        framework="flax",
-        libraries={},
-        device="cpu",
-        data_digest="0" * 64,
-        started_at=datetime.now(UTC),
-        num_steps=1,
-    )
-    return load(published.directory)
+    return load(publish_untrained(config, weights, directory).directory)
 
 
 def test_the_same_network_inherits_everything(tmp_path: Path) -> None:

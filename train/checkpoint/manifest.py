@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from base.config import FROM_LIST, Section, explain
-from base.files import flush
+from base.files import flush_tree
 
 # What a framework's library wrote.
 STATE = "state"
@@ -89,10 +89,7 @@ def write_manifest(directory: Path, facts: Mapping[str, Any]) -> Manifest:
     (directory / MANIFEST).write_bytes(content)
     line = f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n"
     (directory / DIGEST).write_text(line)
-    for folder, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            flush(Path(folder, name))
-        flush(Path(folder))
+    flush_tree(directory)
     return manifest
 
 

@@ -60,9 +60,10 @@ class RunDirectory:
         """Where the trained model is, once it is published."""
         return self.path / ARTIFACT
 
-    def set_aside_artifact(self) -> None:
-        """Makes room for another trained model, if there is one."""
+    def leave_after(self, step: int) -> None:
+        """Sets aside what the run had after so many steps, from where it is to go on otherwise."""
         _set_aside(self.path, [ARTIFACT])
+        self.checkpoints.leave_after(step)
 
 
 def check_run_directory(

@@ -1,9 +1,14 @@
-"""A run short enough for tests."""
+"""A run short enough for tests, and what it publishes."""
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 from train.config.load import load_config
 from train.config.schema import TrainConfig
+from train.publication import Publication, publish_model
 
 PRESETS_DIR = Path(__file__).parent.parent.parent / "config"
 
@@ -26,3 +31,21 @@ def short_config(
     for section, changes in sections.items():
         content[section] |= changes
     return TrainConfig.model_validate(content)
+
+
+def publish_untrained(
+    config: TrainConfig, weights: Mapping[str, np.ndarray], directory: Path
+) -> Publication:
+    """Publishes weights as if one step had given them."""
+    return publish_model(
+        directory,
+        config,
+        weights,
+        {"accuracy": 0.5},
+        framework="flax",
+        libraries={},
+        device="cpu",
+        data_digest="0" * 64,
+        started_at=datetime.now(UTC),
+        num_steps=1,
+    )
