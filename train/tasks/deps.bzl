@@ -2,5 +2,6 @@
 
 DEPS = {
     "table.py": [":task", "//data:dataset", "//train/tasks/classification:task", "//train/tasks/next_token:task", "//train/tasks/regression:task"],
+    "table_test.py": [":table", ":task", "@pip//:numpy", "@pip//:pytest"],
     "task.py": ["//base:config", "//data:dataset", "//models:initializers", "//models:network", "@pip//:numpy"],
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,9 @@ Loss = TypeVar("Loss", bound=Section)
 
 # Of one framework: an array, or a tensor.
 Array = Any
+
+# Which of two values of a metric is better.
+Direction = Literal["max", "min"]
 
 
 class Objective(NamedTuple):
@@ -59,6 +62,8 @@ class Task(Generic[Loss]):
             cannot be learnt from.
         noise: Draws what `Objective.sampled_loss` needs for so many examples, float32 `[n, ...]`.
         measure: Outputs `[n, ...]` and targets `[n, ...]` to what the held-out metrics are made of.
+        directions: Of each held-out metric, whether more of it is better, or less.
+        primary: The metric by which models are compared unless another one is asked for.
         flax: The objective in JAX. Imports JAX.
         torch: The objective in PyTorch. Imports PyTorch.
     """
@@ -68,6 +73,8 @@ class Task(Generic[Loss]):
     output_shape: Callable[[ExampleSpec], Shape]
     noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
     measure: Callable[[np.ndarray, np.ndarray], Measured]
+    directions: Mapping[str, Direction]
+    primary: str
     flax: Callable[[Loss], Objective]
     torch: Callable[[Loss], Objective]
 

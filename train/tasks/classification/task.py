@@ -51,6 +51,8 @@ CLASSIFICATION = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
+    directions={"accuracy": "max", "loss_nats": "min"},
+    primary="accuracy",
     flax=_flax,
     torch=_torch,
 )

@@ -56,6 +56,8 @@ NEXT_TOKEN = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
+    directions={"accuracy": "max", "bits_per_token": "min", "loss_nats": "min"},
+    primary="loss_nats",
     flax=_flax,
     torch=_torch,
 )

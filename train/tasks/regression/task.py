@@ -53,6 +53,8 @@ REGRESSION = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
+    directions={"mae": "min", "mse": "min"},
+    primary="mse",
     flax=_flax,
     torch=_torch,
 )
