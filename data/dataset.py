@@ -31,6 +31,8 @@ class ExampleSpec(NamedTuple):
         target_dtype: NumPy's name of the type of its values.
         is_padded: Inputs are sequences of tokens, `(seq_len,)`, of which some are shorter and
             end in `PADDING`.
+        class_names: What each class is called; None: by its number.
+        bytes_per_token: Of the text that tokens stand for, on average; None: they stand for none.
     """
 
     unit: str
@@ -40,6 +42,8 @@ class ExampleSpec(NamedTuple):
     target_shape: tuple[int, ...] = ()
     target_dtype: str = "int32"
     is_padded: bool = False
+    class_names: tuple[str, ...] | None = None
+    bytes_per_token: float | None = None
 
 
 @dataclass(frozen=True)

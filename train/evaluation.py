@@ -1,32 +1,64 @@
 """Held-out metrics, measured through the very function that will serve the model."""
 
-import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from data.dataset import Split
+import numpy as np
+
+from data.dataset import ExampleSpec, Split
 from models.network import Predict
+from train.tasks.estimates import Interval
 from train.tasks.task import Task
 
 _BATCH_SIZE = 256
 
 
-def evaluate(task: Task[Any], predict: Predict, split: Split) -> dict[str, float]:
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a model is on held-out examples.
+
+    Attributes:
+        metrics: Of the task, by name.
+        intervals: Of those that have one, its 95% interval: see `train.tasks.estimates`.
+        num_examples: That were predicted.
+        num_counted: How many things metrics are over: examples, or tokens, or numbers.
+        tables: Whatever else the task measures, as JSON has it, such as a confusion matrix.
+    """
+
+    metrics: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    num_examples: int
+    num_counted: int
+    tables: Mapping[str, Any]
+
+
+def evaluate(task: Task[Any], predict: Predict, split: Split, examples: ExampleSpec) -> Evaluation:
     """Predicts for every example of `split`, and measures how well.
 
     Outputs are measured batch by batch and dropped, so that those of a language model, which are
     hundreds of times the text, need not fit into memory.
 
-    Returns:
-        The metrics of the task, by name.
-
     Raises:
         ValueError: Nothing in the split counts.
     """
-    parts = []
+    total: dict[str, np.ndarray] = {}
     for start in range(0, len(split), _BATCH_SIZE):
         batch = slice(start, start + _BATCH_SIZE)
-        parts.append(task.measure(predict(split.inputs[batch]), split.targets[batch]))
-    weight = math.fsum(part.weight for part in parts)
-    if not weight:
+        part = task.measure(predict(split.inputs[batch]), split.targets[batch])
+        total = {name: total.get(name, 0) + value for name, value in part.items()}
+    summary = task.summarize(total, examples) if total else None
+    if summary is None:
         raise ValueError(f"task {task.name!r} has nothing to measure: no held-out target counts")
-    return {name: math.fsum(part.sums[name] for part in parts) / weight for name in parts[0].sums}
+    estimates = dict(sorted(summary.estimates.items()))
+    return Evaluation(
+        metrics={name: estimate.value for name, estimate in estimates.items()},
+        intervals={
+            name: estimate.interval
+            for name, estimate in estimates.items()
+            if estimate.interval is not None
+        },
+        num_examples=len(split),
+        num_counted=summary.num_counted,
+        tables=summary.tables,
+    )

@@ -118,7 +118,8 @@ def run(
         weights = backend.weights()
         if place is None:
             return None
-        metrics = evaluate(TASKS[config.task], backend.predict_fn(weights), data.test)
+        predict, examples = backend.predict_fn(weights), config.data.describe()
+        metrics = evaluate(TASKS[config.task], predict, data.test, examples).metrics
         require_finite(config, metrics)
         tell(callbacks, Evaluated(metrics))
         if (wire := backend.sent(end - first)) is not None:

@@ -203,7 +203,9 @@ def _next_bytes(text: np.ndarray, seq_len: int, stride: int) -> Split:
 
 def _describe(options: StdlibTextOptions) -> ExampleSpec:
     shape = (options.seq_len,)
-    return ExampleSpec("windows", shape, "int32", NUM_BYTES, target_shape=shape)
+    return ExampleSpec(
+        "windows", shape, "int32", NUM_BYTES, target_shape=shape, bytes_per_token=1.0
+    )
 
 
 def spread_windows(text: np.ndarray, count: int, seq_len: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.dataset import ExampleSpec
 from train.tasks.table import TASKS
 from train.tasks.task import Task
 
@@ -18,5 +19,8 @@ _EXAMPLES = {
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_every_metric_has_a_direction(task: Task[Any]) -> None:
-    assert task.measure(*_EXAMPLES[task.name]).sums.keys() == task.directions.keys()
+    spec = ExampleSpec("examples", (1,), "float32", None, bytes_per_token=2.0)
+    summary = task.summarize(task.measure(*_EXAMPLES[task.name]), spec)
+    assert summary is not None
+    assert summary.estimates.keys() == task.directions.keys()
     assert task.primary in task.directions

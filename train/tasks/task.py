@@ -10,6 +10,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
+from train.tasks.estimates import Estimate
 
 Loss = TypeVar("Loss", bound=Section)
 
@@ -39,16 +40,23 @@ class Objective(NamedTuple):
     weight: Callable[[Array], Array] | None = None
 
 
-class Measured(NamedTuple):
-    """What was measured of a batch of predictions; such parts of a whole add up.
+# Statistics of examples by name, float64 or int64 of any shape. Those of parts add up to those of
+# the whole, so that none need be kept.
+Tally = Mapping[str, np.ndarray]
+
+
+class Summary(NamedTuple):
+    """How good a model's predictions are.
 
     Attributes:
-        sums: Of each metric by name.
-        weight: Number of things that the sums are over, such as examples; a metric is sum / weight.
+        estimates: Of each metric.
+        num_counted: How many things they are over: examples, or tokens, or numbers.
+        tables: Whatever else is worth a look, as JSON has it.
     """
 
-    sums: Mapping[str, float]
-    weight: float
+    estimates: Mapping[str, Estimate]
+    num_counted: int
+    tables: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,10 @@ class Task(Generic[Loss]):
             cannot be learnt from.
         noise: Draws what `Objective.sampled_loss` needs for so many examples, float32 `[n, ...]`.
         measure: Outputs `[n, ...]` and targets `[n, ...]` to what the held-out metrics are made of.
-        directions: Of each held-out metric, whether more of it is better, or less.
+        summarize: Of the tallies of all held-out examples, and what these are, the metrics; None if
+            there is nothing to measure.
+        directions: Of each held-out metric, whether more of it is better, or less; not of all
+            examples there are all of them.
         primary: The metric by which models are compared unless another one is asked for.
         flax: The objective in JAX. Imports JAX.
         torch: The objective in PyTorch. Imports PyTorch.
@@ -72,7 +83,8 @@ class Task(Generic[Loss]):
     loss: type[Loss]
     output_shape: Callable[[ExampleSpec], Shape]
     noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
-    measure: Callable[[np.ndarray, np.ndarray], Measured]
+    measure: Callable[[np.ndarray, np.ndarray], Tally]
+    summarize: Callable[[Tally, ExampleSpec], Summary | None]
     directions: Mapping[str, Direction]
     primary: str
     flax: Callable[[Loss], Objective]

@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "evaluation.py": ["//train/tasks:task", "@pip//:numpy"],
+    "evaluation.py": ["//data:dataset", "//train/tasks:estimates", "//train/tasks:task", "@pip//:numpy"],
     "flax_objective.py": ["//optim/jax:curvature", "//train/tasks:task", "@pip//:jax", "@pip//:optax"],
     "task.py": [":evaluation", ":flax_objective", ":torch_objective", "//base:config", "//data:dataset", "//models:initializers", "//models:network", "//train/tasks:task", "@pip//:numpy", "@pip//:pydantic"],
     "task_test.py": [":task", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],

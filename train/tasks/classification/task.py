@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.classification.evaluation import measure
+from train.tasks.classification.evaluation import measure, summarize
 from train.tasks.task import Objective, Task
 
 
@@ -51,7 +51,13 @@ CLASSIFICATION = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
-    directions={"accuracy": "max", "loss_nats": "min"},
+    summarize=summarize,
+    directions={
+        "accuracy": "max",
+        "top5_accuracy": "max",
+        "loss_nats": "min",
+        "calibration_error": "min",
+    },
     primary="accuracy",
     flax=_flax,
     torch=_torch,

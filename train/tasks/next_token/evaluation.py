@@ -4,30 +4,58 @@ import math
 
 import numpy as np
 
-from train.tasks.task import Measured
+from data.dataset import ExampleSpec
+from train.tasks.estimates import Estimate, clustered_share, moments, ratio, scaled
+from train.tasks.task import Summary, Tally
 
 
-def measure(logits: np.ndarray, tokens: np.ndarray) -> Measured:
-    """Measures predictions, at the positions that count.
+def measure(logits: np.ndarray, tokens: np.ndarray) -> Tally:
+    """Measures predictions, at the positions that count, in float64.
 
     Args:
         logits: `[num_examples, seq_len, vocab_size]` float32.
         tokens: `[num_examples, seq_len]` integers, negative where nothing is to be predicted.
-
-    Returns:
-        `accuracy`, the share of tokens predicted; `loss_nats`, the mean cross-entropy; and the same
-        in bits, `bits_per_token`: where tokens are bytes, bits per byte. Summed in float64.
     """
     counts = tokens >= 0
-    logits, tokens = logits[counts].astype(np.float64), tokens[counts]
+    logits, targets = logits[counts].astype(np.float64), tokens[counts]
     highest = logits.max(axis=1, keepdims=True, initial=-np.inf)
     logits -= highest
-    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(tokens)), tokens]
-    correct = logits.argmax(axis=1) == tokens
-    nats = float(losses.sum())
-    sums = {
-        "accuracy": float(correct.sum()),
-        "bits_per_token": nats / math.log(2),
-        "loss_nats": nats,
+    losses, correct = np.zeros((2, *tokens.shape))
+    losses[counts] = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(targets)), targets]
+    correct[counts] = logits.argmax(axis=1) == targets
+    weights = counts.sum(axis=1)
+    return {
+        "losses": moments(losses.sum(axis=1), weights),
+        "correct": moments(correct.sum(axis=1), weights),
+        "count": np.array(len(targets)),
     }
-    return Measured(sums, len(tokens))
+
+
+def summarize(total: Tally, examples: ExampleSpec) -> Summary | None:
+    """Returns `accuracy`, `loss_nats`, `bits_per_token`, `bits_per_byte` and `perplexity`.
+
+    `accuracy` is the share of tokens predicted, `loss_nats` the mean cross-entropy of a token,
+    `bits_per_token` the same in bits, and `perplexity` its exponential, left out where that is no
+    finite number. `bits_per_byte` is there where the source says how many bytes a token is.
+    """
+    count = int(total["count"])
+    if not count:
+        return None
+    loss = ratio(total["losses"])
+    bits = scaled(loss, 1 / math.log(2))
+    accuracy = clustered_share(total["correct"])
+    estimates = {"accuracy": accuracy, "loss_nats": loss, "bits_per_token": bits}
+    if examples.bytes_per_token is not None:
+        estimates["bits_per_byte"] = scaled(bits, 1 / examples.bytes_per_token)
+    if (perplexity := _exponential(loss)) is not None:
+        estimates["perplexity"] = perplexity
+    return Summary(estimates, count)
+
+
+def _exponential(estimate: Estimate) -> Estimate | None:
+    ends = estimate.interval
+    try:
+        interval = None if ends is None else (math.exp(ends[0]), math.exp(ends[1]))
+        return Estimate(math.exp(estimate.value), interval)
+    except OverflowError:
+        return None

@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.next_token.evaluation import measure
+from train.tasks.next_token.evaluation import measure, summarize
 from train.tasks.task import Objective, Task
 
 
@@ -56,7 +56,14 @@ NEXT_TOKEN = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
-    directions={"accuracy": "max", "bits_per_token": "min", "loss_nats": "min"},
+    summarize=summarize,
+    directions={
+        "accuracy": "max",
+        "bits_per_byte": "min",
+        "bits_per_token": "min",
+        "loss_nats": "min",
+        "perplexity": "min",
+    },
     primary="loss_nats",
     flax=_flax,
     torch=_torch,

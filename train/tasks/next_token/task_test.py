@@ -98,30 +98,77 @@ def test_targets_are_drawn_alike_at_the_positions_that_count() -> None:
         assert float(value) == pytest.approx(nats[tokens >= 0].mean(), rel=TOLERANCE)
 
 
+_TEXT = ExampleSpec(
+    "windows", (_SEQ_LEN,), "int32", _VOCAB, target_shape=(_SEQ_LEN,), bytes_per_token=2.0
+)
+
+
 @pytest.mark.parametrize("size", [1, 256, 700])
 def test_held_out_metrics_are_those_of_scikit_learn(size: int) -> None:
     _, tokens = _batch(1, batch=size)
-    inputs = np.arange(size)
     logits = np.random.default_rng(2).normal(0, 2, (size, _SEQ_LEN, _VOCAB)).astype(np.float32)
-    metrics = evaluate(NEXT_TOKEN, lambda i: logits[i], Split(inputs, tokens))
+    found = evaluate(NEXT_TOKEN, lambda i: logits[i], Split(np.arange(size), tokens), _TEXT)
     counts = tokens >= 0
     wide = logits[counts].astype(np.float64)
     probabilities = np.exp(wide) / np.exp(wide).sum(1, keepdims=True)
-    expected = log_loss(tokens[counts], probabilities, labels=range(_VOCAB))
-    assert metrics["loss_nats"] == pytest.approx(expected, rel=1e-9)
-    assert metrics["bits_per_token"] == pytest.approx(expected / np.log(2), rel=1e-9)
-    assert metrics["accuracy"] == accuracy_score(tokens[counts], wide.argmax(1))
+    nats = log_loss(tokens[counts], probabilities, labels=range(_VOCAB))
+    expected = {
+        "accuracy": accuracy_score(tokens[counts], wide.argmax(1)),
+        "loss_nats": nats,
+        "bits_per_token": nats / np.log(2),
+        "bits_per_byte": nats / np.log(2) / 2,
+        "perplexity": np.exp(nats),
+    }
+    assert found.metrics == pytest.approx(expected, rel=1e-9)
+    assert (found.num_examples, found.num_counted) == (size, counts.sum())
+
+
+def test_intervals_are_of_texts_and_not_of_tokens() -> None:
+    """Each text that comes twice as often makes a token no more certain: held to a bootstrap."""
+    size, rng = 300, np.random.default_rng(3)
+    hardness = rng.gamma(2.0, size=(size, 1, 1)).astype(np.float32)
+    logits = hardness * rng.normal(size=(size, _SEQ_LEN, _VOCAB)).astype(np.float32)
+    tokens = _batch(4, batch=size)[1]
+    found = evaluate(NEXT_TOKEN, lambda i: logits[i], Split(np.arange(size), tokens), _TEXT)
+    counts = tokens >= 0
+    log_sum = np.log(np.exp(logits.astype(np.float64)).sum(-1))
+    own = np.take_along_axis(logits, np.maximum(tokens, 0)[..., None], -1)[..., 0]
+    losses, weights = np.where(counts, log_sum - own, 0.0).sum(1), counts.sum(1)
+    drawn = rng.integers(0, size, (20_000, size))
+    means = losses[drawn].sum(1) / weights[drawn].sum(1)
+    low, high = found.intervals["loss_nats"]
+    assert (high - low) / 2 == pytest.approx(1.96 * means.std(), rel=0.03)
+    for name, of_loss in {
+        "bits_per_token": lambda loss: loss / np.log(2),
+        "bits_per_byte": lambda loss: loss / np.log(2) / 2,
+        "perplexity": np.exp,
+    }.items():
+        assert found.intervals[name] == pytest.approx((of_loss(low), of_loss(high)))
+
+
+def test_bytes_are_counted_where_tokens_stand_for_them() -> None:
+    logits, tokens = _batch()
+    drawn = _TEXT._replace(bytes_per_token=None)
+    found = evaluate(NEXT_TOKEN, lambda i: logits[i], Split(np.arange(_BATCH), tokens), drawn)
+    assert "bits_per_byte" not in found.metrics
+
+
+def test_a_perplexity_beyond_all_numbers_is_left_out() -> None:
+    logits, tokens = _batch()
+    split = Split(np.arange(_BATCH), tokens)
+    found = evaluate(NEXT_TOKEN, lambda i: 1e4 * logits[i], split, _TEXT)
+    assert "perplexity" not in found.metrics
+    assert found.metrics["loss_nats"] > 1000
 
 
 def test_nothing_to_measure_is_said() -> None:
     logits, tokens = _batch()
     split = Split(np.arange(_BATCH), np.full_like(tokens, -1))
     with pytest.raises(ValueError, match="'next_token' has nothing to measure"):
-        evaluate(NEXT_TOKEN, lambda i: logits[i], split)
+        evaluate(NEXT_TOKEN, lambda i: logits[i], split, _TEXT)
 
 
 def test_says_which_outputs_fit() -> None:
-    text = ExampleSpec("windows", (_SEQ_LEN,), "int32", _VOCAB, target_shape=(_SEQ_LEN,))
-    assert NEXT_TOKEN.output_shape(text) == (_SEQ_LEN, _VOCAB)
+    assert NEXT_TOKEN.output_shape(_TEXT) == (_SEQ_LEN, _VOCAB)
     with pytest.raises(ValueError, match=r"has targets int32 \[\], but task 'next_token' needs a"):
-        NEXT_TOKEN.output_shape(text._replace(target_shape=()))
+        NEXT_TOKEN.output_shape(_TEXT._replace(target_shape=()))

@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.regression.evaluation import measure
+from train.tasks.regression.evaluation import measure, summarize
 from train.tasks.task import Objective, Task
 
 
@@ -53,7 +53,8 @@ REGRESSION = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
-    directions={"mae": "min", "mse": "min"},
+    summarize=summarize,
+    directions={"mae": "min", "mse": "min", "r2": "max"},
     primary="mse",
     flax=_flax,
     torch=_torch,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from data.dataset import ExampleSpec, Split
 from optim.jax.curvature import gauss_newton_bartlett
@@ -86,16 +87,42 @@ def test_targets_are_drawn_alike() -> None:
     assert values[0] == pytest.approx(values[1], rel=TOLERANCE)
 
 
-@pytest.mark.parametrize("size", [1, 600])
-def test_held_out_metrics_are_means_over_all_numbers(size: int) -> None:
+_POINTS = ExampleSpec("points", (2,), "float32", None, (3,), "float32")
+
+
+@pytest.mark.parametrize("size", [2, 600])
+def test_held_out_metrics_are_those_of_scikit_learn(size: int) -> None:
     outputs, targets = np.random.default_rng(4).normal(size=(2, size, 3)).astype(np.float32)
-    metrics = evaluate(REGRESSION, lambda i: outputs[i], Split(np.arange(size), targets))
-    errors = outputs.astype(np.float64) - targets
-    assert metrics == pytest.approx({"mse": (errors**2).mean(), "mae": np.abs(errors).mean()})
+    targets[:, 1] += 100.0
+    found = evaluate(REGRESSION, lambda i: outputs[i], Split(np.arange(size), targets), _POINTS)
+    given = targets.astype(np.float64), outputs.astype(np.float64)
+    expected = {
+        "mae": mean_absolute_error(*given),
+        "mse": mean_squared_error(*given),
+        "r2": r2_score(*given),
+    }
+    assert found.metrics == pytest.approx(expected, rel=1e-9)
+    assert (found.num_examples, found.num_counted) == (size, 3 * size)
+    # The numbers of one example are no independent ones.
+    of_examples = np.square(given[1] - given[0]).mean(axis=1)
+    error = 1.959964 * of_examples.std(ddof=1) / np.sqrt(size)
+    expected_ends = (max(0.0, expected["mse"] - error), expected["mse"] + error)
+    assert found.intervals["mse"] == pytest.approx(expected_ends, rel=1e-6)
+    assert "r2" not in found.intervals
+
+
+@pytest.mark.parametrize(("predicted", "r2"), [(0.1, 1.0), (0.2, 0.0)])
+def test_a_target_that_never_changes_is_predicted_or_not(predicted: float, r2: float) -> None:
+    """Where scikit-learn's sums leave a rounding error by which it divides."""
+    targets = np.full((700, 3), 0.1, np.float32)
+    split = Split(np.arange(700), targets)
+    found = evaluate(
+        REGRESSION, lambda i: np.full((len(i), 3), predicted, np.float32), split, _POINTS
+    )
+    assert found.metrics["r2"] == r2
 
 
 def test_says_which_outputs_fit() -> None:
-    points = ExampleSpec("points", (2,), "float32", None, (3,), "float32")
-    assert REGRESSION.output_shape(points) == (3,)
+    assert REGRESSION.output_shape(_POINTS) == (3,)
     with pytest.raises(ValueError, match=r"has targets int32 \[\], but task 'regression' needs nu"):
         REGRESSION.output_shape(ExampleSpec("images", (8, 8, 1), "float32", 10))
