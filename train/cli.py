@@ -17,6 +17,7 @@ from base.output import Output
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
 from models.network import Framework
 from registry.artifact import ArtifactError
+from train.callbacks.callbacks import CallbackError
 from train.callbacks.progress import show_progress
 from train.checkpoint.beginning import Beginning
 from train.checkpoint.run_directory import RunDirectoryError
@@ -117,7 +118,7 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             _run(load_train(), checked, output_dir, nproc, quiet, beginning)
         except _EXPECTED as error:
             end_with_error(error)
-        except RankError as error:
+        except (RankError, CallbackError) as error:
             end_with_error(error, EXIT_FAILED)
 
     app()

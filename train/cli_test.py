@@ -12,9 +12,10 @@ from hpc.artifact.v1 import artifact_pb2
 
 from models.weights import init_weights
 from train import cli
+from train.callbacks.callbacks import Callbacks, named
 from train.capacity import available_bytes, least_need
 from train.config.schema import ConfigError, TrainConfig
-from train.events import Callback, Evaluated, tell
+from train.events import Callback, Evaluated
 from train.preflight import check_run
 from train.publication import Publication
 from train.testing.example import short_config
@@ -224,7 +225,7 @@ def test_output_that_is_lost_does_not_lose_the_training(
         config: TrainConfig, output_dir: Path, callbacks: Sequence[Callback], **options: object
     ) -> Publication:
         for _ in range(3):
-            tell(callbacks, Evaluated({"accuracy": 0.5}))
+            Callbacks(named(callbacks)).tell(Evaluated(1, {"accuracy": 0.5}, is_final=True))
         trained.append(output_dir)
         return Publication(output_dir, artifact_pb2.Artifact(name="a", version="1.0.0"))
 

@@ -1,9 +1,35 @@
 """What a run tells while it goes on, and what those who hear it may answer."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class StepBegins:
+    """A step is about to begin; told in the process that trains, and in no other.
+
+    Attributes:
+        step: Optimizer updates applied so far.
+    """
+
+    step: int
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What single steps gave; told whenever the loop has waited for the device to know it.
+
+    Attributes:
+        first: Which step the first of these is, counted from 1.
+        losses: Mean training loss of each step, in nats.
+        metrics: What the task measures in each step.
+    """
+
+    first: int
+    losses: Sequence[float]
+    metrics: Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -20,6 +46,8 @@ class Stepped:
         unit: What an example is called, in the plural, such as "images".
         fractions: Of the weights, those that have a mark of the latest update, such as "clipped";
             see `optim.algorithm.Algorithm.marks`.
+        phases: Where the time of a step went on the host, in seconds; see `train.phases`.
+        phases: Where the time of a step went on the host, in seconds; see `train.phases`.
     """
 
     step: int
@@ -30,6 +58,7 @@ class Stepped:
     examples_per_s: float
     unit: str
     fractions: Mapping[str, float] = field(default_factory=dict)
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,9 +72,17 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The metrics of the trained model on the held-out data; told once."""
+    """How a model does on the held-out data.
 
+    Attributes:
+        step: Updates that it has had.
+        metrics: By name.
+        is_final: Whether it is the model that will be published; told once, at the end.
+    """
+
+    step: int
     metrics: Mapping[str, float]
+    is_final: bool
 
 
 @dataclass(frozen=True)
@@ -103,14 +140,39 @@ class SaveFailed:
     reason: str
 
 
+@dataclass(frozen=True)
+class RolledBack:
+    """Training goes on from an earlier step, with data that it has not seen.
+
+    Attributes:
+        step: Updates after which something went wrong.
+        to_step: Updates of the state from which it goes on.
+        reason: For a human.
+    """
+
+    step: int
+    to_step: int
+    reason: str
+
+
 Event: TypeAlias = (
-    Stepped | Stopped | Evaluated | Communicated | Resumed | Warned | Saved | SaveFailed
+    StepBegins
+    | Losses
+    | Stepped
+    | Stopped
+    | Evaluated
+    | Communicated
+    | Resumed
+    | Warned
+    | Saved
+    | SaveFailed
+    | RolledBack
 )
 
 
 @dataclass(frozen=True)
 class Stop:
-    """An answer to `Stepped`: train no further; evaluate and publish what there is.
+    """Train no further; evaluate and publish what there is.
 
     Attributes:
         reason: For a human.
@@ -119,20 +181,57 @@ class Stop:
     reason: str
 
 
-Action: TypeAlias = Stop
+@dataclass(frozen=True)
+class Abort:
+    """Train no further, and publish nothing: the run ends with a `TrainingError`.
+
+    Attributes:
+        reason: For a human, with what to change.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Save:
+    """Save the run now."""
+
+
+@dataclass(frozen=True)
+class KeepBest:
+    """Save the run now; at its end, this is published unless a later one is kept as better."""
+
+
+@dataclass(frozen=True)
+class ScaleLearningRate:
+    """Multiply the learning rate of all steps that follow by a factor."""
+
+    factor: float
+
+
+@dataclass(frozen=True)
+class LimitLoss:
+    """Skip the updates of later steps whose loss is greater, or no number.
+
+    Attributes:
+        limit: In nats; infinity: those that are not finite.
+    """
+
+    limit: float
+
+
+@dataclass(frozen=True)
+class RollBack:
+    """Go back to the newest checkpoint, and on from there with data that has not been seen.
+
+    Attributes:
+        reason: For a human.
+    """
+
+    reason: str
+
+
+Action: TypeAlias = Stop | Abort | Save | KeepBest | ScaleLearningRate | LimitLoss | RollBack
 
 # Hears every event of a run, on its first rank, and may answer.
-Callback: TypeAlias = Callable[[Event], Action | None]
-
-
-def tell(callbacks: Iterable[Callback], event: Event) -> Action | None:
-    """Tells all of them, in their order, and returns the first answer.
-
-    Raises:
-        TypeError: An answer is no action.
-    """
-    answers = [(callback, callback(event)) for callback in callbacks]
-    for callback, answer in answers:
-        if not isinstance(answer, Action | None):
-            raise TypeError(f"{callback!r} answered {answer!r}; expected None or Stop(reason)")
-    return next((answer for _, answer in answers if answer is not None), None)
+Callback: TypeAlias = Callable[[Event], Action | Sequence[Action] | None]

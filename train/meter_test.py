@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from train.backends.backend import Backend, StepResult
-from train.events import Stepped
+from train.events import Losses, Stepped
 from train.meter import Meter, TrainingError, require_finite
+from train.phases import Phases
 from train.testing.example import short_config
 
 
@@ -29,12 +30,14 @@ class _Ranks:
 
 def _reports(ranks: _Ranks) -> list[Stepped]:
     """Seven steps, reported every three."""
-    backend: Backend = ranks  # type: ignore[assignment]
-    meter = Meter(short_config(num_steps=7, log_every_steps=3), backend, 7)
-    rates = np.linspace(0.1, 0.7, 7, dtype=np.float32)
-    results = [StepResult(float(step), {"accuracy": step / 10}) for step in range(7)]
-    reports = [meter.record(step, rates[step], results[step]) for step in range(7)]
-    return [report for report in reports if report is not None]
+    meter = Meter(short_config(num_steps=7, log_every_steps=3), _backend(ranks), 0, 7)
+    reports = []
+    for step, rate in enumerate(np.linspace(0.1, 0.7, 7, dtype=np.float32)):
+        meter.record(StepResult(float(step), {"accuracy": step / 10}))
+        if meter.is_due():
+            meter.look()
+            reports.append(meter.report(rate, Phases()))
+    return reports
 
 
 def test_a_report_is_the_mean_since_the_one_before() -> None:
@@ -61,16 +64,25 @@ def test_fractions_are_means_over_ranks_too() -> None:
     assert [report.fractions for report in reports] == 3 * [{"clipped": 0.25}]
 
 
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_diverged_loss_ends_the_run(loss: float) -> None:
-    backend: Backend = _Ranks(np.asarray)  # type: ignore[assignment]
-    meter = Meter(short_config(num_steps=7, log_every_steps=3), backend, 7)
-    meter.record(0, 0.1, StepResult(loss, {"accuracy": 0.0}))
-    meter.record(1, 0.1, StepResult(1.0, {"accuracy": 0.0}))
-    with pytest.raises(
-        TrainingError, match=r"no longer finite at step 3; lower optimizer\.adamw\.learning_rate"
-    ):
-        meter.record(2, 0.1, StepResult(1.0, {"accuracy": 0.0}))
+def test_each_step_is_looked_at_once() -> None:
+    meter = Meter(short_config(num_steps=9, log_every_steps=9), _backend(_Ranks(np.asarray)), 4, 9)
+    for loss in (1.0, float("nan"), 3.0):
+        meter.record(StepResult(loss, {}))
+    first = meter.look()
+    assert first is not None
+    assert first.first == 5
+    np.testing.assert_array_equal(first.losses, [1.0, np.nan, 3.0])
+    assert meter.look() is None
+    for loss in (4.0, 5.0):
+        meter.record(StepResult(loss, {}))
+    assert meter.look() == Losses(8, [4.0, 5.0], {})
+    # Of a step that is skipped the loss is no part of the mean.
+    assert meter.report(0.1, Phases()).loss == pytest.approx((1 + 3 + 4 + 5) / 4)
+
+
+def _backend(ranks: _Ranks) -> Backend:
+    backend: Backend = ranks  # type: ignore[assignment]
+    return backend
 
 
 def test_metrics_that_are_no_numbers_are_refused() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,8 +12,12 @@ from data.dataset import Split
 from data.loader import WHOLE, Loader
 from models.context import Context
 from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
+from train.checkpoint.course import Course
 from train.config.schema import MAX_STEPS, ConfigError, TrainConfig
 from train.tasks.table import TASKS
+
+# Of a run that nothing has turned.
+_STRAIGHT = Course()
 
 
 class StepScalars(NamedTuple):
@@ -24,12 +28,14 @@ class StepScalars(NamedTuple):
         dropout_scale: Factor of all rates of dropout.
         stochastic_depth_scale: Factor of all rates of stochastic depth.
         weight_decay_scale: Factor of the optimizer's weight decay.
+        loss_limit: Greatest loss of a step that is not skipped, where steps may be.
     """
 
     learning_rate: np.float32
     dropout_scale: np.float32
     stochastic_depth_scale: np.float32
     weight_decay_scale: np.float32
+    loss_limit: np.float32
 
 
 class Batch(NamedTuple):
@@ -62,22 +68,33 @@ def training_batches(config: TrainConfig, split: Split) -> Loader:
     )
 
 
-def batch_of(config: TrainConfig, loader: Loader, step: int, share: slice = WHOLE) -> Batch:
-    """Returns a share of the batch of a step, counted from 0, with all that the step needs."""
-    inputs, targets = loader.batch(step, share)
+def batch_of(
+    config: TrainConfig, loader: Loader, step: int, share: slice = WHOLE, *, shift: int = 0
+) -> Batch:
+    """Returns a share of the batch of a step, counted from 0, with all that the step needs.
+
+    Args:
+        config: The run.
+        loader: Its data.
+        step: Which.
+        share: Of the batch.
+        shift: Batches that were passed over before, by runs that were rolled back.
+    """
+    number = step + shift
+    inputs, targets = loader.batch(number, share)
     noise = None
     if config.optimizer.algorithm.wants_curvature(step):
         # Drawn for the whole batch, so that a share's does not depend on the number of ranks.
-        rng = stream(config.run.seed, "label noise", step)
+        rng = stream(config.run.seed, "label noise", number)
         signature, size = config.model.signature, config.data.global_batch_size
         noise = TASKS[config.task].noise(signature, size, rng)[share]
         if targets.ndim > 1:  # of so many positions as the batch was cut to
             noise = noise[:, : targets.shape[1]]
-    return Batch(inputs, targets, noise, _seeds(config, step)[share])
+    return Batch(inputs, targets, noise, _seeds(config, number)[share])
 
 
-def _seeds(config: TrainConfig, step: int) -> np.ndarray:
-    bits = stream(config.run.seed, "dropout", step)
+def _seeds(config: TrainConfig, number: int) -> np.ndarray:
+    bits = stream(config.run.seed, "dropout", number)
     return bits.integers(0, 2**32, config.data.global_batch_size, np.uint32).view(np.int32)
 
 
@@ -102,13 +119,21 @@ def num_steps_of(config: TrainConfig, num_examples: int) -> int:
     return num_steps
 
 
-def step_scalars(config: TrainConfig, num_steps: int) -> Callable[[int], StepScalars]:
+class ScalarsOf(Protocol):
+    """Gives the numbers of a step, counted from 0."""
+
+    def __call__(self, step: int, course: Course = ...) -> StepScalars: ...
+
+
+def step_scalars(config: TrainConfig, num_steps: int) -> ScalarsOf:
     """Returns what gives the numbers of a step, counted from 0, in a run of so many."""
     rate, factors = _schedule(config, num_steps), config.regularization
 
-    def at(step: int) -> StepScalars:
+    def at(step: int, course: Course = _STRAIGHT) -> StepScalars:
+        limit = np.inf if course.loss_limit is None else course.loss_limit
         return StepScalars(
-            learning_rate=np.float32(rate(step)),
+            learning_rate=np.float32(rate(step) * course.learning_rate_scale),
+            loss_limit=np.float32(limit),
             dropout_scale=np.float32(factors.dropout.at(step, num_steps)),
             stochastic_depth_scale=np.float32(factors.stochastic_depth.at(step, num_steps)),
             weight_decay_scale=np.float32(factors.weight_decay.at(step, num_steps)),

@@ -30,6 +30,25 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "data.augment.": {"data.augment": {}},
     "zero.offload_optimizer": {"zero.stage": 1},
     "checkpoint.": {"checkpoint.every_steps": 1, "checkpoint.keep_last": 1},
+    "checkpoint.keep_best": {
+        "checkpoint.every_steps": None,
+        "checkpoint.keep_last": 1,
+        "evaluation.every_steps": 1,
+    },
+    "checkpoint.keep_best_metric": {"checkpoint.keep_best": 1, "evaluation.every_steps": 1},
+    "callbacks.early_stopping.": {
+        "callbacks.early_stopping.patience": 3,
+        "evaluation.every_steps": 1,
+    },
+    "callbacks.reduce_on_plateau.": {
+        "callbacks.reduce_on_plateau.patience": 2,
+        "evaluation.every_steps": 1,
+    },
+    "callbacks.reduce_on_plateau.min_scale": {
+        "callbacks.reduce_on_plateau.patience": 1,
+        "callbacks.reduce_on_plateau.factor": 0.1,
+        "evaluation.every_steps": 1,
+    },
     "model.config.checkpointed_stages": {"memory.checkpointing": "full"},
     "precision.loss_scaling.": {"precision.dtype": "float16"},
     "precision.loss_scaling.growth_interval": {
@@ -59,6 +78,14 @@ _BESIDE: dict[str, dict[str, Any]] = {
 
 # Keys that change only together with others, since sizes have to fit.
 _TOGETHER: dict[str, list[dict[str, Any]]] = {
+    **{
+        path: [{path: "loss_nats"}, {path: "mae"}]
+        for path in (
+            "callbacks.early_stopping.metric",
+            "callbacks.reduce_on_plateau.metric",
+            "checkpoint.keep_best_metric",
+        )
+    },
     "model.architecture": [{"model": BASES["convolutions"]["model"]}],
     "task": [
         {"task": "regression", "model.config.head.kind": "regression"}

@@ -14,6 +14,7 @@ import torch
 
 from comm.compression import Compression, compresses, pieces
 from comm.testing import simulation
+from tests.effects.scripted import answers
 from train import loop
 from train.backends.deepspeed_backend import DeepSpeedBackend
 from train.checkpoint.run_directory import CHECKPOINTS
@@ -53,6 +54,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
         "data": artifact.training_run.data_digest,
         "checkpoints": CheckpointStore(directory / CHECKPOINTS).steps(),
         "weights": _digest(backend.weights()),
+        "answers": answers(config),
     }
 
 
@@ -96,7 +98,8 @@ def _listener(found: Outcome) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
         if isinstance(event, Saved):  # told when the disk has it
             return
-        shown = vars(event) | ({"examples_per_s": None} if isinstance(event, Stepped) else {})
+        timed = {"examples_per_s": None, "phases": None}
+        shown = vars(event) | (timed if isinstance(event, Stepped) else {})
         found["events"].append(repr(shown))
 
     return listen

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, SupportsFloat
+from typing import NamedTuple, Protocol, SupportsFloat, TypeVar
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from comm.wire import Wire
 from models.network import Framework, Predict
 from models.weights import Weights
 from train.recipe import Batch, StepScalars
+
+Value = TypeVar("Value")
 
 
 class StepResult(NamedTuple):
@@ -62,6 +64,9 @@ class Backend(Protocol):
 
     def of_first_rank(self, value: int) -> int:
         """Returns what the first rank gave, an integer of 64 bits; collective."""
+
+    def object_of_first_rank(self, value: Value) -> Value:
+        """Returns what the first rank gave, which can be pickled; collective."""
 
     def save(self, directory: Path) -> Callable[[], None]:
         """Copies all that later steps depend on, and returns what writes it to `directory`.

@@ -19,11 +19,11 @@ from models.torch.weights import from_canonical, to_canonical
 from models.weights import Weights, decaying_weights
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
-from train.backends.backend import StepResult
+from train.backends.backend import StepResult, Value
 from train.backends.torch_loss_scale import LossScaler
 from train.config.schema import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of, rank_slice
-from train.launch.process_group import mean_over_ranks, of_first_rank
+from train.launch.process_group import mean_over_ranks, object_of_first_rank, of_first_rank
 from train.recipe import Batch, StepScalars, context_of
 from train.tasks.table import TASKS
 from train.tasks.task import Objective
@@ -139,6 +139,9 @@ class DeepSpeedBackend:
 
     def of_first_rank(self, value: int) -> int:
         return of_first_rank(value)
+
+    def object_of_first_rank(self, value: Value) -> Value:
+        return object_of_first_rank(value)
 
     def save(self, directory: Path) -> Callable[[], None]:
         scale = None if self._scaler is None else self._scaler.state

@@ -22,7 +22,7 @@ from models.flax.weights import from_canonical, to_canonical
 from models.network import Framework, Predict
 from models.weights import Weights
 from optim.jax.transformation import fractions, transformation
-from train.backends.backend import StepResult
+from train.backends.backend import StepResult, Value
 from train.backends.flax_checkpoint import load, save
 from train.backends.flax_update import AXIS, TrainState, compile_update
 from train.config.schema import ConfigError, TrainConfig
@@ -86,6 +86,9 @@ class FlaxBackend:
         return values
 
     def of_first_rank(self, value: int) -> int:
+        return value
+
+    def object_of_first_rank(self, value: Value) -> Value:
         return value
 
     def save(self, directory: Path) -> Callable[[], None]:

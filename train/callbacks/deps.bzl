@@ -1,6 +1,12 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
+    "best_checkpoints.py": [":callbacks", "//train:events"],
+    "callbacks.py": ["//train:events"],
+    "early_stopping.py": [":callbacks", ":improvement", "//train:events", "//train/config:callbacks"],
+    "plateau.py": [":callbacks", ":improvement", "//train:events", "//train/config:callbacks"],
     "progress.py": ["//train:events", "@pip//:rich"],
     "progress_test.py": [":progress", "//train:events", "@pip//:rich"],
+    "table.py": [":best_checkpoints", ":early_stopping", ":improvement", ":plateau", ":watch", "//train:events", "//train:meter", "//train/config:schema", "//train/tasks:table"],
+    "watch.py": ["//train:events"],
 }

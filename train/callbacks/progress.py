@@ -19,9 +19,12 @@ from train.events import (
     Communicated,
     Evaluated,
     Event,
+    Losses,
     Resumed,
+    RolledBack,
     Saved,
     SaveFailed,
+    StepBegins,
     Stepped,
     Stopped,
     Warned,
@@ -50,6 +53,8 @@ class _Lines:
 
     def __call__(self, event: Event) -> None:
         line = _describe(event)
+        if line is None:
+            return
         if isinstance(event, Stepped):
             width = len(str(event.num_steps))
             line = (
@@ -73,19 +78,23 @@ class _Bar:
                     total=event.num_steps,
                     description=_describe(event),
                 )
-            case Evaluated():
-                description = _describe(event).replace("held-out", "[bold]held-out[/]", 1)
+            case Evaluated(is_final=True):
+                description = f"[bold]held-out[/]  {_list(event.metrics)}"
                 self._progress.update(self._task, description=description)
             case _:
-                _print(self._progress.console, _describe(event))
+                if (line := _describe(event)) is not None:
+                    _print(self._progress.console, line)
 
 
 def _print(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
 
-def _describe(event: Event) -> str:
+def _describe(event: Event) -> str | None:
+    """Returns an event in words; None: it is none for a human."""
     match event:
+        case StepBegins() | Losses():
+            return None
         case Stepped():
             parts = [f"loss {event.loss:.4f}"]
             parts += [f"{name} {value:.4f}" for name, value in event.metrics.items()]
@@ -94,7 +103,13 @@ def _describe(event: Event) -> str:
         case Stopped():
             return f"stopped after {event.step} of {event.num_steps} steps: {event.reason}"
         case Evaluated():
-            return f"held-out  {_list(event.metrics)}"
+            after = "" if event.is_final else f" after {event.step:,} steps"
+            return f"held-out{after}  {_list(event.metrics)}"
+        case RolledBack():
+            return (
+                f"rolled back from step {event.step:,} to {event.to_step:,}, and on with other "
+                f"data: {event.reason}"
+            )
         case Resumed():
             after = f"goes on after {event.step:,} steps, " if event.step else "begins "
             return f"{after}{event.description}"

@@ -40,7 +40,7 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     output = io.StringIO()
     with show_progress(Console(file=output)) as progress:
         progress(REPORT)
-        progress(Evaluated({"loss_nats": 0.25, "accuracy": 0.975}))
+        progress(Evaluated(2, {"loss_nats": 0.25, "accuracy": 0.975}, is_final=True))
         progress(Stopped(50, 200, "it is good enough"))
         progress(COMMUNICATION)
         progress(Resumed(1200, "from a/checkpoints"))

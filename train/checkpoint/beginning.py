@@ -1,15 +1,15 @@
 """Where a run begins, or goes on."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.network import Framework
+from train.callbacks.callbacks import Callbacks
 from train.checkpoint.manifest import CheckpointError, FormatError
 from train.checkpoint.run_directory import RunDirectory, RunDirectoryError, require_same
 from train.checkpoint.store import Checkpoint
 from train.config.schema import TrainConfig
-from train.events import Callback, Warned, tell
+from train.events import Warned
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ NEWEST = Beginning()
 
 
 def find_checkpoint(
-    place: RunDirectory, beginning: Beginning, callbacks: Sequence[Callback]
+    place: RunDirectory, beginning: Beginning, callbacks: Callbacks
 ) -> Checkpoint | None:
     """Returns the checkpoint that a run goes on from, verified; None: it begins at the first step.
 
@@ -48,7 +48,7 @@ def find_checkpoint(
     try:
         if beginning.from_step is not None:
             return store.verified(beginning.from_step)
-        return store.newest_good(lambda message: tell(callbacks, Warned(message)))
+        return store.newest_good(lambda message: callbacks.tell(Warned(message)))
     except FormatError as error:
         raise RunDirectoryError(
             f"{error}; go on with the program that wrote it, or have it set aside with --fresh"

@@ -140,8 +140,10 @@ def test_without_a_good_one_it_begins_again(ended: Ended, tmp_path: Path) -> Non
         (_store(run).path(step) / "manifest.json").unlink()
     events: list[Event] = []
     ended.train(_CONFIG, run, [events.append])
-    assert [type(event) for event in events[:3]] == [Warned, Warned, Stepped]
-    assert events[2].step == 1
+    warned_or_stepped = [event for event in events if isinstance(event, Warned | Stepped)]
+    assert [type(event) for event in warned_or_stepped[:3]] == [Warned, Warned, Stepped]
+    assert isinstance(first := warned_or_stepped[2], Stepped)
+    assert first.step == 1
     for name, tensor in load(run / ARTIFACT).tensors.items():
         np.testing.assert_array_equal(tensor, ended.weights[name])
 
@@ -168,7 +170,7 @@ def _rewrite(checkpoint: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "is of format 2, and this program reads 1"),
+        ({"format": 1}, "is of format 1, and this program reads 2"),
         ({"data_digest": "f" * 64}, f'data_digest: "{"f" * 64}" there, '),
         ({"framework": "other"}, 'framework: "other" there, '),
         ({"config": {}}, 'artifact: nothing there, {"name": "sower", "version": "1.0.0"} here'),

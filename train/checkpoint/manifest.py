@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from base.config import FROM_LIST, Section, explain
 from base.files import flush_tree
+from train.checkpoint.course import Course
 
 # What a framework's library wrote.
 STATE = "state"
@@ -26,8 +27,8 @@ MANIFEST = "manifest.json"
 DIGEST = "manifest.sha256"
 
 # Of the directory and the manifest. What each version changed is told who has an older one.
-FORMAT = 1
-_CHANGES = {1: "the first"}
+FORMAT = 2
+_CHANGES = {1: "the first", 2: "the loop's course, callbacks' states and metrics came to it"}
 
 _DIGEST_LINE = re.compile(rf"([0-9a-f]{{64}})  {re.escape(MANIFEST)}\n")
 _MAX_MANIFEST_BYTES = 64 * 2**20
@@ -55,7 +56,9 @@ class Manifest(Section):
     format: int = Field(description="version of the layout and of this file")
     framework: str = Field(description="whose library wrote the state")
     step: int = Field(ge=1, description="optimizer updates that were made")
-    next_batch: int = Field(ge=0, description="position in the data: which batch comes next")
+    course: Course = Field(description="of the loop, with the position in the data")
+    callbacks: dict[str, dict[str, Any]] = Field(description="their states, by name")
+    metrics: dict[str, float] = Field(description="on the held-out data, if it was evaluated")
     data_digest: str = Field(description="SHA-256 of the data set that it is a position in")
     seed: int = Field(description="of all random streams, each a function of it and of the step")
     world_size: int = Field(ge=1, description="ranks that wrote the state")
@@ -101,7 +104,7 @@ def verified_manifest(directory: Path) -> Manifest:
         FormatError: All of it is of a format that is not read here.
     """
     try:
-        manifest = _read(directory)
+        manifest = read_manifest(directory)
         known = {MANIFEST, DIGEST, *(file.path for file in manifest.files)}
         found = {path.relative_to(directory).as_posix() for path in _files(directory)}
         if missing := sorted(known - found):
@@ -119,7 +122,14 @@ def verified_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def _read(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> Manifest:
+    """Reads a checkpoint's manifest, which is verified itself; the files it tells of are not.
+
+    Raises:
+        CheckpointError: It was changed.
+        FormatError: It is of a format that is not read here.
+        OSError: It cannot be read.
+    """
     path = directory / MANIFEST
     with path.open("rb") as file:
         content = file.read(_MAX_MANIFEST_BYTES)

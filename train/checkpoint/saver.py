@@ -5,16 +5,17 @@ rank, write the copies. A save that fails costs nothing but itself: what was wri
 removed, the callbacks are told, and training goes on with the checkpoints that there are.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from train.backends.backend import Backend
+from train.callbacks.callbacks import Callbacks
 from train.checkpoint.manifest import STATE
 from train.checkpoint.store import CheckpointStore
 from train.config.checkpoint import CheckpointConfig
-from train.events import Callback, Saved, SaveFailed, tell
+from train.events import Saved, SaveFailed
 
 _MAX_REASON = 1000
 
@@ -27,15 +28,17 @@ class Saver:
         backend: What is saved.
         store: Where to; all ranks see it, and the first names what is whole.
         policy: When, and what stays.
-        facts: What the manifest says of the run after a step, see `write_manifest`.
+        facts: What the manifest says of the run as it is, see `write_manifest`.
+        score: How good a checkpoint's metrics are, see `CheckpointStore.prune`.
         callbacks: Whom to tell of what became of a save; on the first rank.
     """
 
     backend: Backend
     store: CheckpointStore
     policy: CheckpointConfig
-    facts: Callable[[int], Mapping[str, Any]]
-    callbacks: Sequence[Callback]
+    facts: Callable[[], Mapping[str, Any]]
+    score: Callable[[Mapping[str, float]], float | None]
+    callbacks: Callbacks
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
     )
@@ -52,7 +55,7 @@ class Saver:
         """
         self.wait()
         write = self.backend.save(self.store.unfinished(step) / STATE)
-        self._writing = self._thread.submit(self._write, step, write)
+        self._writing = self._thread.submit(self._write, step, write, self.facts())
 
     def poll(self) -> None:
         """Tells of a save that has ended meanwhile."""
@@ -71,19 +74,21 @@ class Saver:
         """Waits for the save that is being written, and tells what became of it."""
         if self._writing is not None:
             event, self._writing = self._writing.result(), None
-            tell(self.callbacks, event)
+            self.callbacks.tell(event)
 
     def close(self) -> None:
         """Waits for the save that is being written; nothing is saved after that."""
         self.wait()
         self._thread.shutdown()
 
-    def _write(self, step: int, write: Callable[[], None]) -> Saved | SaveFailed:
+    def _write(
+        self, step: int, write: Callable[[], None], facts: Mapping[str, Any]
+    ) -> Saved | SaveFailed:
         try:
             write()  # by all ranks; ends when all have
             if self.backend.rank == 0:
-                self.store.commit(step, self.facts(step))
-                self.store.prune(self.policy)
+                self.store.commit(step, facts)
+                self.store.prune(self.policy, self.score)
         except Exception as error:
             if self.backend.rank == 0:
                 self.store.discard(step)

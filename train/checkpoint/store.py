@@ -17,6 +17,7 @@ from train.checkpoint.manifest import (
     CheckpointError,
     FormatError,
     Manifest,
+    read_manifest,
     verified_manifest,
     write_manifest,
 )
@@ -111,10 +112,24 @@ class CheckpointStore:
             raise CheckpointError(f"{self.path(step)} is of step {manifest.step}")
         return Checkpoint(self.path(step), manifest)
 
-    def prune(self, policy: CheckpointConfig) -> None:
-        """Removes the checkpoints that are not to stay."""
+    def prune(
+        self, policy: CheckpointConfig, score: Callable[[Mapping[str, float]], float | None]
+    ) -> None:
+        """Removes the checkpoints that are not to stay; one that a run is to publish does.
+
+        Args:
+            policy: Which are.
+            score: Of what a model was evaluated to, how good it is; more is better.
+        """
         steps = self.steps()
-        for step in set(steps) - kept(steps, policy):
+        if not steps:
+            return
+        held = read_manifest(self.path(steps[-1])).course.best_step
+        scores = {}
+        if policy.keep_best is not None:
+            found = {step: score(read_manifest(self.path(step)).metrics) for step in steps}
+            scores = {step: value for step, value in found.items() if value is not None}
+        for step in set(steps) - kept(steps, policy, scores, held):
             self._remove(self.path(step))
 
     def leave_after(self, step: int) -> None:

@@ -24,3 +24,13 @@ class CheckpointConfig(Section):
         le=MAX_INTEGER,
         description="checkpoints of its multiples stay for good; null: none do",
     )
+    keep_best: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="of those that are evaluated, the best are saved, and so many stay; null: "
+        "none do",
+    )
+    keep_best_metric: str | None = Field(
+        default=None, description="what is best; null: the task's first metric"
+    )

@@ -23,8 +23,10 @@ from models.architecture import Model
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS, DEFAULT
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
+from train.config.callbacks import CallbacksConfig
 from train.config.checkpoint import CheckpointConfig
 from train.config.data import DataConfig
+from train.config.evaluation import EvaluationConfig
 from train.config.precision import PrecisionConfig
 from train.config.regularization import RegularizationConfig
 from train.tasks.table import TASKS, check_targets
@@ -256,7 +258,9 @@ class TrainConfig(Section):
     regularization: RegularizationConfig = RegularizationConfig()
     gradient_compression: GradientCompressionConfig = GradientCompressionConfig()
     zero: ZeroConfig = ZeroConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    callbacks: CallbacksConfig = CallbacksConfig()
     torch: TorchConfig = TorchConfig()
 
     @field_validator("loss", mode="plain")
@@ -281,6 +285,32 @@ class TrainConfig(Section):
             raise ValueError(
                 f"model.config: for data.source {self.data.source!r}: {error}"
             ) from error
+        return self
+
+    @model_validator(mode="after")
+    def _check_metrics(self) -> Self:
+        task = TASKS[self.task]
+        asked = {
+            "callbacks.early_stopping.metric": self.callbacks.early_stopping.metric,
+            "callbacks.reduce_on_plateau.metric": self.callbacks.reduce_on_plateau.metric,
+            "checkpoint.keep_best_metric": self.checkpoint.keep_best_metric,
+        }
+        for path, metric in asked.items():
+            if metric is not None and metric not in task.directions:
+                raise ValueError(
+                    f"{path}: expected one of {', '.join(task.directions)}, which task "
+                    f"{self.task!r} measures, got {metric!r}"
+                )
+        need_evaluations = {
+            "callbacks.early_stopping.patience": self.callbacks.early_stopping.patience,
+            "callbacks.reduce_on_plateau.patience": self.callbacks.reduce_on_plateau.patience,
+            "checkpoint.keep_best": self.checkpoint.keep_best,
+        }
+        for path, value in need_evaluations.items():
+            if value is not None and self.evaluation.every_steps is None:
+                raise ValueError(
+                    f"{path}: {value} needs evaluations on the way; set evaluation.every_steps too"
+                )
         return self
 
     @model_validator(mode="after")

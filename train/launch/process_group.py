@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import distributed
 
 from train.config.schema import ConfigError
+
+Value = TypeVar("Value")
 
 
 def check_devices(world_size: int) -> None:
@@ -63,3 +66,12 @@ def of_first_rank(value: int) -> int:
     given = torch.tensor(value, dtype=torch.int64, device=device)
     distributed.broadcast(given, src=0)
     return int(given)
+
+
+def object_of_first_rank(value: Value) -> Value:
+    """Returns what the first rank gave, which can be pickled; collective."""
+    given = [value]
+    if distributed.get_world_size() > 1:
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        distributed.broadcast_object_list(given, src=0, device=torch.device(device))
+    return given[0]

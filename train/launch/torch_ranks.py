@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.artifact import ArtifactError
+from train.callbacks.callbacks import CallbackError, Callbacks, named
 from train.checkpoint.beginning import Beginning
 from train.checkpoint.run_directory import RunDirectoryError
 from train.checkpoint.suspension import Suspension
 from train.config.schema import ConfigError, TrainConfig
-from train.events import Callback, tell
+from train.events import Action, Callback, Event, Losses, StepBegins
 from train.launch.launcher import run_ranks
 from train.launch.process_group import join
 from train.meter import TrainingError
@@ -37,7 +38,8 @@ def train_on_ranks(
     """Calls `train_rank` in `world_size` new processes and returns what it does on the first one.
 
     Raises:
-        ConfigError, ArtifactError, RunDirectoryError, TrainingError: As `train_rank` does.
+        ConfigError, ArtifactError, RunDirectoryError, TrainingError, CallbackError: As `train_rank`
+            does.
         RankError: A rank died, or failed of something else.
     """
     with TemporaryDirectory() as directory:
@@ -46,8 +48,14 @@ def train_on_ranks(
             _join_and_train,
             world_size,
             (world_size, meeting_point, train_rank, config, output_dir, beginning),
-            on_message=partial(tell, callbacks),
-            expected=(ConfigError, ArtifactError, RunDirectoryError, TrainingError),
+            on_message=partial(_answer, Callbacks(named(callbacks))),
+            expected=(
+                ArtifactError,
+                CallbackError,
+                ConfigError,
+                RunDirectoryError,
+                TrainingError,
+            ),
         )
     end = ends[0]
     if isinstance(end, Suspension):
@@ -58,7 +66,7 @@ def train_on_ranks(
 
 def _join_and_train(
     rank: int,
-    ask: Callback,
+    ask: Callable[[Event], list[Action] | CallbackError],
     world_size: int,
     meeting_point: Path,
     train_rank: TrainRank,
@@ -67,7 +75,23 @@ def _join_and_train(
     beginning: Beginning,
 ) -> tuple[Path, bytes] | Suspension | None:
     join(rank, world_size, meeting_point)
-    end = train_rank(config, output_dir, [ask] if rank == 0 else [], beginning)
+    end = train_rank(config, output_dir, [partial(_tell, ask)] if rank == 0 else [], beginning)
     if isinstance(end, Publication):
         return end.directory, end.artifact.SerializeToString()
     return end
+
+
+def _answer(callbacks: Callbacks, event: Event) -> list[Action] | CallbackError:
+    """Has callbacks of this process hear of another's event."""
+    callbacks.tell(event)
+    return callbacks.failure or callbacks.take_answers()
+
+
+def _tell(ask: Callable[[Event], list[Action] | CallbackError], event: Event) -> list[Action]:
+    """Tells callbacks of the parent process of all but what comes with every step."""
+    if isinstance(event, StepBegins | Losses):
+        return []
+    answer = ask(event)
+    if isinstance(answer, CallbackError):
+        raise answer
+    return answer

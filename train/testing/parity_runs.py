@@ -57,7 +57,7 @@ class _Recorder:
                 self.reports.append(event)
             case Stopped():
                 self.stopped = event
-            case Evaluated(metrics):
+            case Evaluated(metrics=metrics):
                 self.metrics = dict(metrics)
             case Communicated():
                 self.communication = event

@@ -68,7 +68,7 @@ class _Recorder:
         match event:
             case Stepped():
                 self.reports.append(event)
-            case Evaluated(metrics):
+            case Evaluated(metrics=metrics):
                 self.evaluated = dict(metrics)
 
     def run(self, directory: Path) -> Run:

@@ -1,0 +1,282 @@
+"""The steps of a run: what is done in each of them, and what turns its course."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from enum import IntFlag, auto
+from typing import Any
+
+from base.interrupts import asked, held_back
+from data.dataset import Dataset
+from data.prefetch import prefetch
+from models.weights import init_weights
+from train.backends.backend import Backend
+from train.callbacks.callbacks import CallbackError, Callbacks
+from train.checkpoint.course import Course
+from train.checkpoint.manifest import STATE, CheckpointError
+from train.checkpoint.saver import Saver
+from train.checkpoint.store import Checkpoint
+from train.config.schema import TrainConfig
+from train.data_parallel import communication_report
+from train.evaluation import evaluate
+from train.events import (
+    Abort,
+    Evaluated,
+    KeepBest,
+    LimitLoss,
+    RollBack,
+    RolledBack,
+    Save,
+    Saved,
+    SaveFailed,
+    ScaleLearningRate,
+    StepBegins,
+    Stop,
+    Stopped,
+    Warned,
+)
+from train.meter import Meter, TrainingError
+from train.phases import Phases
+from train.recipe import batch_of, step_scalars, training_batches
+from train.tasks.table import TASKS
+
+_ASKED_TO_END = "asked to end: finishing the step and saving; asked again, it ends at once"
+
+
+class _Verdict(IntFlag):
+    """What all ranks do after a step, as the first one was answered or asked."""
+
+    GO_ON = 0
+    TURN = auto()  # the course has changed
+    SAVE = auto()
+    ROLL_BACK = auto()
+    STOP = auto()
+    SUSPEND = auto()
+    ABORT = auto()
+
+
+@dataclass
+class Training:
+    """The steps of one run, as one of its ranks; every rank calls its methods together.
+
+    Attributes:
+        config: The run.
+        backend: What computes; it has started, and has the state of the step.
+        saver: What saves it.
+        data: What it learns from and is measured on.
+        callbacks: Whom to tell; on the first rank.
+        num_steps: Updates in the whole run.
+        step: Updates that were made.
+        course: How it goes on.
+        metrics: Of the evaluation after this very step, if there was one.
+    """
+
+    config: TrainConfig
+    backend: Backend
+    saver: Saver
+    data: Dataset
+    callbacks: Callbacks
+    num_steps: int
+    step: int = 0
+    course: Course = field(default_factory=Course)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    _phases: Phases = field(default_factory=Phases)
+    _num_made: int = 0  # since the backend has started
+    _reason: str = ""
+
+    def run(self) -> Saved | SaveFailed | None:
+        """Makes the steps that are left, unless it is stopped or asked to end before.
+
+        Returns:
+            None when the model is to be evaluated and published. Otherwise the run is to go on
+            another time: what became of its checkpoint.
+
+        Raises:
+            CallbackError: A callback failed; the run was saved.
+            TrainingError: A callback aborted it.
+        """
+        with held_back(_ASKED_TO_END):
+            while self.step < self.num_steps:
+                verdict = self._stretch()
+                if _Verdict.ROLL_BACK in verdict:
+                    self._roll_back()
+                elif _Verdict.SUSPEND in verdict:
+                    return self._suspend()
+                elif verdict:
+                    break
+        self._report_communication()
+        self._restore_best()
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what a checkpoint says of the run as it is."""
+        return {
+            "step": self.step,
+            "course": self.course,
+            "callbacks": self.callbacks.state(),
+            "metrics": self.metrics,
+        }
+
+    def _stretch(self) -> _Verdict:
+        """Makes steps until something other than the next one is to be done, or none is left."""
+        config, backend = self.config, self.backend
+        loader = training_batches(config, self.data.train)
+        scalars_of = step_scalars(config, self.num_steps)
+        meter = Meter(config, backend, self.step, self.num_steps)
+        shift = self.course.next_batch - self.step
+        batches = prefetch(
+            lambda step: batch_of(config, loader, step, backend.share, shift=shift),
+            range(self.step, self.num_steps),
+        )
+        with closing(batches):
+            while self.step < self.num_steps:
+                self._tell(StepBegins(self.step))
+                with self._phases.measured("data"):
+                    batch = next(batches)
+                scalars = scalars_of(self.step, self.course)
+                with self._phases.measured("step"):
+                    meter.record(backend.step(batch, scalars))
+                self.step, self.metrics = self.step + 1, {}
+                self._num_made += 1
+                self.course = self.course.model_copy(update={"next_batch": self.step + shift})
+                is_due = self._is_due(self.config.evaluation.every_steps)
+                if meter.is_due() or is_due or self.saver.is_due(self.step):
+                    self._look(meter)
+                if meter.is_due():
+                    self._tell(meter.report(scalars.learning_rate, self._phases))
+                if is_due:
+                    self._evaluate()
+                verdict = self._verdict()
+                if verdict & (_Verdict.ROLL_BACK | _Verdict.STOP | _Verdict.SUSPEND):
+                    return verdict
+                self._save(is_asked=_Verdict.SAVE in verdict)
+        return _Verdict.GO_ON
+
+    def _tell(self, event: Any) -> None:
+        with self._phases.measured("callbacks"):
+            self.callbacks.tell(event)
+
+    def _is_due(self, every_steps: int | None) -> bool:
+        return every_steps is not None and self.step % every_steps == 0
+
+    def _look(self, meter: Meter) -> None:
+        with self._phases.measured("device"):
+            losses = meter.look()
+        if losses is not None:
+            self._tell(losses)
+
+    def _evaluate(self) -> None:
+        """Measures the model as it is; the first rank does, and the others wait for its verdict."""
+        with self._phases.measured("evaluation"):
+            weights = self.backend.weights()
+            if self.backend.rank != 0:
+                return
+            predict = self.backend.predict_fn(weights)
+            examples = self.config.data.describe()
+            task = TASKS[self.config.task]
+            self.metrics = evaluate(task, predict, self.data.test, examples).metrics
+        self._tell(Evaluated(self.step, self.metrics, is_final=False))
+
+    def _verdict(self) -> _Verdict:
+        """Returns what all ranks are to do, which have the first one's course after it."""
+        own = _Verdict.GO_ON
+        for answer in self.callbacks.take_answers():
+            own |= self._heed(answer)
+        if asked() is not None or self.callbacks.failure is not None:
+            own |= _Verdict.SUSPEND
+        verdict = _Verdict(self.backend.of_first_rank(int(own)))
+        if verdict & (_Verdict.ABORT | _Verdict.ROLL_BACK):
+            self._reason = self.backend.object_of_first_rank(self._reason)
+        if _Verdict.ABORT in verdict:
+            raise TrainingError(self._reason)
+        if _Verdict.TURN in verdict:
+            content = self.backend.object_of_first_rank(self.course.model_dump())
+            self.course = Course.model_validate(content)
+        return verdict
+
+    def _heed(self, answer: Any) -> _Verdict:
+        """Returns what an answer comes to; the first rank's course is as it says."""
+        match answer:
+            case Abort(reason):
+                self._reason = reason
+                return _Verdict.ABORT
+            case Stop(reason) if self.step < self.num_steps:  # else there is nothing left to stop
+                self._tell(Stopped(self.step, self.num_steps, reason))
+                return _Verdict.STOP
+            case RollBack(reason):
+                self._reason = reason
+                return _Verdict.ROLL_BACK
+            case Save():
+                return _Verdict.SAVE
+            case KeepBest():
+                return _Verdict.SAVE | self._turn(best_step=self.step)
+            case ScaleLearningRate(factor):
+                return self._turn(learning_rate_scale=self.course.learning_rate_scale * factor)
+            case LimitLoss(limit):
+                return self._turn(loss_limit=None if limit == float("inf") else limit)
+        return _Verdict.GO_ON
+
+    def _turn(self, **changes: Any) -> _Verdict:
+        self.course = self.course.model_copy(update=changes)
+        return _Verdict.TURN
+
+    def _save(self, *, is_asked: bool) -> None:
+        with self._phases.measured("checkpoint"):
+            self.saver.poll()
+            is_last = self.step == self.num_steps
+            if is_asked or (self.saver.is_due(self.step) and not is_last):
+                self.saver.save(self.step)
+
+    def _suspend(self) -> Saved | SaveFailed:
+        """Saves the run, which is asked to end, or of which a callback failed."""
+        end = self.saver.save_now(self.step)
+        if (failure := self.callbacks.failure) is not None:
+            saved = f"saved in {end.directory}" if isinstance(end, Saved) else "not saved"
+            after = f"after {self.step:,} steps the run was {saved}"
+            raise CallbackError(f"{failure}; {after}") from failure.__cause__
+        return end
+
+    def _roll_back(self) -> None:
+        """Goes back to the newest checkpoint that is whole, or to the beginning; then on."""
+        self.saver.wait()
+        step, next_batch = self.step, self.course.next_batch
+        found: Checkpoint | None = None
+        target: tuple[int, dict[str, Any]] = (0, Course().model_dump())
+        if self.backend.rank == 0:
+            found = self.saver.store.newest_good(lambda text: self.callbacks.tell(Warned(text)))
+            if found is not None:
+                target = found.manifest.step, found.manifest.course.model_dump()
+        self.step, course = self.backend.object_of_first_rank(target)
+        rolled_back = {"next_batch": next_batch, "num_rollbacks": self.course.num_rollbacks + 1}
+        self.course = Course.model_validate(course | rolled_back)
+        self._load(self.step)
+        if self.backend.rank == 0:
+            self.callbacks.restore({} if found is None else found.manifest.callbacks)
+            self._tell(RolledBack(step, self.step, self._reason))
+
+    def _restore_best(self) -> None:
+        """Has the backend have the state that is to be published, if that is not the last."""
+        self.saver.wait()
+        best, is_there = self.course.best_step, 0
+        if best is None or best == self.step:
+            return
+        if self.backend.rank == 0:
+            try:
+                self.saver.store.verified(best)
+                is_there = 1
+            except CheckpointError as error:
+                self._tell(Warned(f"the best model, of step {best}, is lost: {error}"))
+        if self.backend.of_first_rank(is_there):
+            self._load(best)
+            self.step = best
+
+    def _load(self, step: int) -> None:
+        """Has the backend have the state after so many steps."""
+        self.backend.start(init_weights(self.config.model, self.config.run.seed))
+        if step:
+            self.backend.load(self.saver.store.path(step) / STATE)
+        self._num_made = 0
+
+    def _report_communication(self) -> None:
+        if self._num_made and (wire := self.backend.sent(self._num_made)) is not None:
+            self._tell(communication_report(self.config, wire, self._num_made))
