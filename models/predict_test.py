@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -50,3 +51,29 @@ def test_predictions_are_the_same_for_any_batch(case: str) -> None:
             logits = predict(everything[:batch])
             assert logits.shape == (batch, 3) and logits.dtype == np.float32
             np.testing.assert_allclose(logits, expected[:batch], rtol=0, atol=TOLERANCE)
+
+
+def test_new_weights_are_not_compiled_for_again() -> None:
+    model = MODELS["images"]
+    predict_fn, inputs = flax_predict.predictor(model), _inputs(model, 5)
+    compiled: list[str] = []
+
+    def heard(event: str, duration: float, **_: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    outputs, counts = [], []
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        for seed in (1, 2):
+            weights = stirred(model.network.weights(model.config), "float32", seed=seed)
+            predict = predict_fn(weights)
+            compiled.clear()
+            outputs.append(predict(inputs))
+            counts.append(len(compiled))
+            expected = torch_predict.predict_fn(model, weights)(inputs)
+            np.testing.assert_allclose(outputs[-1], expected, rtol=0, atol=TOLERANCE)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert not np.allclose(*outputs)
+    assert counts == [1, 0]

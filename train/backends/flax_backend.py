@@ -17,7 +17,7 @@ from comm.compression import Compression
 from comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
 from comm.wire import Wire
 from data.loader import WHOLE
-from models.flax.predict import predict_fn
+from models.flax.predict import predictor
 from models.flax.weights import from_canonical, to_canonical
 from models.network import Framework, Predict
 from models.weights import Weights
@@ -53,6 +53,7 @@ class FlaxBackend:
         self._algorithm = config.optimizer.algorithm
         self._compression = compression_of(config)
         self._mesh = _make_mesh(world_size, ranks_per_node(config))
+        self._predict_fn = predictor(config.model)
         self._fractions = jax.jit(fractions, static_argnums=0)
 
     @property
@@ -101,7 +102,7 @@ class FlaxBackend:
         return to_canonical(nnx.merge(self._graph, self._state.params, self._state.statistics))
 
     def predict_fn(self, weights: Weights) -> Predict:
-        return predict_fn(self._config.model, weights)
+        return self._predict_fn(weights)
 
     def sent(self, num_steps: int) -> Wire | None:
         if self._compression is None:
