@@ -41,6 +41,7 @@ _EXACT: dict[str, dict[str, Any]] = {
     "sown": {"data": _MICRO_BATCHES},
     "checkpointed": {"memory": {"checkpointing": "full"}, "model": _DROPS},
     "attention kept": {"memory": {"checkpointing": "attention"}, "model": _DROPS},
+    "values clipped": {"optimizer": {"max_grad_value": 0.01}, "data": _MICRO_BATCHES},
     "regularized less and less": {
         "regularization": {
             "dropout": {"shape": "linear", "initial": 1.0, "final": 0.2},
@@ -62,9 +63,10 @@ _ROUGH: dict[str, dict[str, Any]] = {
         "optimizer": {"max_grad_norm": 0.5},
         "run": {"num_steps": 12},
     },
-    "float16, compressed": {
+    "float16, compressed, values clipped": {
         "precision": _FLOAT16,
         "gradient_compression": _COMPRESSED,
+        "optimizer": {"max_grad_value": 0.01},
         "run": {"num_steps": 12},
     },
     "float16, curvature": {
@@ -80,12 +82,13 @@ _STAGES = {
     "sown": (0, 1, 2, 3),
     "checkpointed": (0, 3),
     "attention kept": (3,),
+    "values clipped": (0, 1, 2, 3),
     "regularized less and less": (0, 2, 3),
     "curvature": (0, 3),
     "bfloat16": (2,),
     "float16": (0, 1, 2, 3),
     "float16, clipped": (0, 1, 2, 3),
-    "float16, compressed": (0, 1, 2, 3),
+    "float16, compressed, values clipped": (0, 1, 2, 3),
     "float16, curvature": (1, 3),
 }
 _RUNS = [(name, stage) for name, stages in _STAGES.items() for stage in stages]

@@ -1,6 +1,6 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "predict.py": [":weights", "//models:architecture", "//models:network", "@pip//:flax", "@pip//:jax", "@pip//:numpy"],
+    "predict.py": [":weights", "//models:architecture", "//models:network", "//models:weights", "@pip//:flax", "@pip//:jax", "@pip//:numpy"],
     "weights.py": ["//models:architecture", "//models:weights", "@pip//:flax", "@pip//:jax", "@pip//:numpy"],
 }

@@ -23,6 +23,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
         f"optimizer.{name}.state_bits": {"optimizer.name": name, "model.config.hidden_sizes": [96]}
         for name in ("adabelief", "adamw", "adan", "lion", "sophia")
     },
+    "optimizer.max_grad_value": {"optimizer.max_grad_value": 1e-3},
     "gradient_compression.": {"gradient_compression.enabled": True},
     "gradient_compression.enabled": {},
     "schedule.power": {"schedule.kind": "warmup_polynomial"},

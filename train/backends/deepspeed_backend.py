@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, SupportsFloat, TypeAlias
 
@@ -122,7 +123,10 @@ class DeepSpeedBackend:
         if noise is not None:
             is_wanted = self._estimate_curvature(scalars, num_targets, *given, noise)
         loss_fn = self._objective.loss
-        metrics, statistics, is_finite = self._update(loss_fn, scalars, *given, is_wanted=is_wanted)
+        with _clipping_values(self._optimizer, self._config.optimizer.max_grad_value):
+            metrics, statistics, is_finite = self._update(
+                loss_fn, scalars, *given, is_wanted=is_wanted
+            )
         if is_finite:
             self._has_stepped = True
             self._set_statistics(statistics)
@@ -321,6 +325,25 @@ def _zero(config: ZeroConfig) -> dict[str, Any]:
     if config.offload_optimizer:
         section["offload_optimizer"] = {"device": "cpu"}
     return section
+
+
+@contextmanager
+def _clipping_values(optimizer: Optimizer, limit: float | None) -> Iterator[None]:
+    """Limits each number in a gradient, of either sign, when the optimizer takes it.
+
+    There it is the mean over ranks and micro-batches under every stage, of whatever partition this
+    rank steps; DeepSpeed itself clips by the norm only.
+    """
+
+    def clip(*_: object) -> None:
+        params = chain.from_iterable(group["params"] for group in optimizer.param_groups)
+        nn.utils.clip_grad_value_(params, limit)
+
+    if limit is None:
+        yield
+        return
+    with optimizer.register_step_pre_hook(clip):
+        yield
 
 
 @contextmanager

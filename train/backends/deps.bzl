@@ -2,6 +2,7 @@
 
 DEPS = {
     "backend.py": ["//comm:wire", "//models:network", "//models:weights", "//train:recipe", "@pip//:numpy"],
+    "clipping_test.py": [":deepspeed_backend", ":flax_backend", "//models:network", "//models/testing:parity", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
     "decay_test.py": [":deepspeed_backend", ":flax_backend", "//models:network", "//models/testing:parity", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "deepspeed_backend.py": [":backend", ":torch_checkpoint", ":torch_loss_scale", "//comm:wire", "//comm/torch:feedback", "//comm/torch:zero", "//models:network", "//models:weights", "//models/torch:predict", "//models/torch:weights", "//optim/torch:curvature", "//optim/torch:optimizer", "//train:data_parallel", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "//train/tasks:table", "//train/tasks:task", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
     "flax_backend.py": [":backend", ":flax_checkpoint", ":flax_update", "//comm:compression", "//comm:wire", "//comm/jax:transformation", "//data:loader", "//models:network", "//models:weights", "//models/flax:predict", "//models/flax:weights", "//optim/jax:transformation", "//train:data_parallel", "//train:loss_scale", "//train:recipe", "//train/config:schema", "@pip//:flax", "@pip//:jax", "@pip//:numpy", "@pip//:optax"],

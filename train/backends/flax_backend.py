@@ -25,7 +25,7 @@ from optim.jax.transformation import fractions, transformation
 from train.backends.backend import StepResult, Value
 from train.backends.flax_checkpoint import load, save
 from train.backends.flax_update import AXIS, TrainState, compile_update
-from train.config.schema import ConfigError, TrainConfig
+from train.config.schema import ConfigError, OptimizerConfig, TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
 from train.loss_scale import LossScale
 from train.recipe import Batch, StepScalars
@@ -65,7 +65,7 @@ class FlaxBackend:
         self._graph, params, statistics = nnx.split(module, nnx.Param, nnx.BatchStat)
         gradients = optax.chain(
             _mean_gradients(self._compression, self.world_size),
-            _clip_gradients(self._config.optimizer.max_grad_norm),
+            _clip_gradients(self._config.optimizer),
         )
         optimizer = transformation(self._algorithm).init(params)
         precision = self._config.precision
@@ -148,5 +148,9 @@ def _mean_gradients(
     return compress_gradients(compression, AXIS, world_size)
 
 
-def _clip_gradients(max_norm: float | None) -> optax.GradientTransformation:
-    return optax.identity() if max_norm is None else optax.clip_by_global_norm(max_norm)
+def _clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:
+    if config.max_grad_value is not None:
+        return optax.clip(config.max_grad_value)
+    if config.max_grad_norm is not None:
+        return optax.clip_by_global_norm(config.max_grad_norm)
+    return optax.identity()

@@ -72,6 +72,12 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("data", "group_by_length", True, "data.group_by_length: data.source 'digits' has images "),
         ("optimizer", "name", "adam", "optimizer.name: input should be 'adabelief', 'adamw', 'ad"),
         ("optimizer", "max_grad_norm", 0.0, "optimizer.max_grad_norm: input should be greater th"),
+        (
+            "optimizer",
+            "max_grad_value",
+            -1.0,
+            "optimizer.max_grad_value: input should be greater ",
+        ),
         ("data", "gradient_accumulation_steps", 0, "accumulation_steps: input should be greater "),
         ("optimizer", "lion", {"beta2": 1.0}, "optimizer.lion.beta2: input should be less than 1"),
         ("optimizer", "adan", {"weight_decay": math.inf}, "adan.weight_decay: input should be a f"),
@@ -142,6 +148,13 @@ def test_a_run_is_as_long_as_one_key_says(overrides: list[str], given: str) -> N
         load_config(DIGITS, overrides)
     config = load_config(DIGITS, ["run.num_steps=", "run.num_epochs=2"])
     assert (config.run.num_steps, config.run.num_epochs) == (None, 2)
+
+
+def test_gradients_are_clipped_in_one_way() -> None:
+    content = _preset()
+    content["optimizer"] |= {"max_grad_norm": 1.0, "max_grad_value": 0.1}
+    with pytest.raises(ValueError, match="one of max_grad_norm and max_grad_value at most, got bo"):
+        TrainConfig.model_validate(content)
 
 
 def test_a_loss_scale_starts_no_lower_than_it_may_fall() -> None:
@@ -294,7 +307,7 @@ def test_digest_changes_with_any_value_and_with_nothing_else(tmp_path: Path) -> 
 
 def test_every_optimizer_of_the_registry_can_be_named() -> None:
     content = _preset()
-    assert content["optimizer"].keys() == {"name", "max_grad_norm", *ALGORITHMS}
+    assert content["optimizer"].keys() == {"name", "max_grad_norm", "max_grad_value", *ALGORITHMS}
     for name, kind in ALGORITHMS.items():
         content["optimizer"]["name"] = name
         assert type(TrainConfig.model_validate(content).optimizer.algorithm) is kind
