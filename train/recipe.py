@@ -29,6 +29,7 @@ class StepScalars(NamedTuple):
         stochastic_depth_scale: Factor of all rates of stochastic depth.
         weight_decay_scale: Factor of the optimizer's weight decay.
         loss_limit: Greatest loss of a step that is not skipped, where steps may be.
+        average_rate: How far the moving average of weights moves to them.
     """
 
     learning_rate: np.float32
@@ -36,6 +37,7 @@ class StepScalars(NamedTuple):
     stochastic_depth_scale: np.float32
     weight_decay_scale: np.float32
     loss_limit: np.float32
+    average_rate: np.float32
 
 
 class Batch(NamedTuple):
@@ -137,6 +139,7 @@ def step_scalars(config: TrainConfig, num_steps: int) -> ScalarsOf:
             dropout_scale=np.float32(factors.dropout.at(step, num_steps)),
             stochastic_depth_scale=np.float32(factors.stochastic_depth.at(step, num_steps)),
             weight_decay_scale=np.float32(factors.weight_decay.at(step, num_steps)),
+            average_rate=np.float32(config.ema.rate(step)),
         )
 
     return at

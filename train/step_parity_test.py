@@ -41,6 +41,7 @@ _EXACT: dict[str, dict[str, Any]] = {
     "sown": {"data": _MICRO_BATCHES},
     "checkpointed": {"memory": {"checkpointing": "full"}, "model": _DROPS},
     "attention kept": {"memory": {"checkpointing": "attention"}, "model": _DROPS},
+    "averaged": {"ema": {"decay": 0.7}},
     "values clipped": {"optimizer": {"max_grad_value": 0.01}, "data": _MICRO_BATCHES},
     "regularized less and less": {
         "regularization": {
@@ -69,6 +70,11 @@ _ROUGH: dict[str, dict[str, Any]] = {
         "optimizer": {"max_grad_value": 0.01},
         "run": {"num_steps": 12},
     },
+    "float16, averaged": {
+        "precision": _FLOAT16,
+        "ema": {"decay": 0.5, "warmup": False},
+        "run": {"num_steps": 12},
+    },
     "float16, curvature": {
         "precision": _FLOAT16,
         "optimizer": {"name": "sophia", "sophia": Sophia(learning_rate=0.01, curvature_every=3)},
@@ -82,6 +88,7 @@ _STAGES = {
     "sown": (0, 1, 2, 3),
     "checkpointed": (0, 3),
     "attention kept": (3,),
+    "averaged": (0, 1, 2, 3),
     "values clipped": (0, 1, 2, 3),
     "regularized less and less": (0, 2, 3),
     "curvature": (0, 3),
@@ -89,6 +96,7 @@ _STAGES = {
     "float16": (0, 1, 2, 3),
     "float16, clipped": (0, 1, 2, 3),
     "float16, compressed, values clipped": (0, 1, 2, 3),
+    "float16, averaged": (1, 3),
     "float16, curvature": (1, 3),
 }
 _RUNS = [(name, stage) for name, stages in _STAGES.items() for stage in stages]

@@ -82,7 +82,10 @@ class Backend(Protocol):
         """Replaces the state after `start` by what `save` wrote; collective."""
 
     def weights(self) -> Weights:
-        """Returns a copy of the weights, whole; collective."""
+        """Returns a copy of the weights to evaluate and publish, whole; collective.
+
+        They are the moving average, if the run keeps one.
+        """
 
     def predict_fn(self, weights: Weights) -> Predict:
         """Returns the function that will serve a model of these weights."""

@@ -21,6 +21,7 @@ from models.weights import Weights, decaying_weights
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
 from train.backends.backend import StepResult, Value
+from train.backends.torch_average import MovingAverage
 from train.backends.torch_loss_scale import LossScaler
 from train.config.schema import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of, rank_slice
@@ -98,6 +99,9 @@ class DeepSpeedBackend:
         self._weight_decays = [group["weight_decay"] for group in self._optimizer.param_groups]
         self._engine = _start_engine(model, self._optimizer, self._config)
         self._statistics = dict(self._engine.module.named_buffers())
+        self._average = None
+        if self._config.ema.decay is not None:
+            self._average = MovingAverage(self._engine.module)
         self._compression = _compress_gradients(self._engine, self._config)
         self._checkpoints = EngineCheckpoints(self._engine, self._compression)
         precision = self._config.precision
@@ -130,6 +134,8 @@ class DeepSpeedBackend:
         if is_finite:
             self._has_stepped = True
             self._set_statistics(statistics)
+            if self._average is not None:
+                self._average.move(float(scalars.average_rate))
         loss = metrics.pop("loss")
         if self._scaler is not None:
             metrics |= self._scaler.move(is_finite)
@@ -149,7 +155,8 @@ class DeepSpeedBackend:
 
     def save(self, directory: Path) -> Callable[[], None]:
         scale = None if self._scaler is None else self._scaler.state
-        own = {"loss_scale": scale, "has_stepped": self._has_stepped}
+        average = None if self._average is None else self._average.state
+        own = {"loss_scale": scale, "has_stepped": self._has_stepped, "average": average}
         return self._checkpoints.save(directory, own)
 
     def load(self, directory: Path) -> None:
@@ -157,9 +164,12 @@ class DeepSpeedBackend:
         self._has_stepped = own["has_stepped"]
         if self._scaler is not None:
             self._scaler.state = own["loss_scale"]
+        if self._average is not None:
+            self._average.state = own["average"]
 
     def weights(self) -> Weights:
-        """Returns a copy of the weights, whole also where ZeRO partitions them; collective."""
+        if self._average is not None:
+            return self._average.weights()
         with deepspeed.zero.GatheredParameters(list(self._engine.module.parameters())):
             return to_canonical(self._engine.module)
 

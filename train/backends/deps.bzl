@@ -1,14 +1,16 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
+    "averaging_test.py": [":deepspeed_backend", ":flax_backend", "//models:network", "//models/testing:parity", "//train:recipe", "//train/config:ema", "//train/launch:process_group", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
     "backend.py": ["//comm:wire", "//models:network", "//models:weights", "//train:recipe", "@pip//:numpy"],
     "clipping_test.py": [":deepspeed_backend", ":flax_backend", "//models:network", "//models/testing:parity", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
     "decay_test.py": [":deepspeed_backend", ":flax_backend", "//models:network", "//models/testing:parity", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
-    "deepspeed_backend.py": [":backend", ":torch_checkpoint", ":torch_loss_scale", "//comm:wire", "//comm/torch:feedback", "//comm/torch:zero", "//models:network", "//models:weights", "//models/torch:predict", "//models/torch:weights", "//optim/torch:curvature", "//optim/torch:optimizer", "//train:data_parallel", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "//train/tasks:table", "//train/tasks:task", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
+    "deepspeed_backend.py": [":backend", ":torch_average", ":torch_checkpoint", ":torch_loss_scale", "//comm:wire", "//comm/torch:feedback", "//comm/torch:zero", "//models:network", "//models:weights", "//models/torch:predict", "//models/torch:weights", "//optim/torch:curvature", "//optim/torch:optimizer", "//train:data_parallel", "//train:recipe", "//train/config:schema", "//train/launch:process_group", "//train/tasks:table", "//train/tasks:task", "@pip//:deepspeed", "@pip//:numpy", "@pip//:torch"],
     "flax_backend.py": [":backend", ":flax_checkpoint", ":flax_update", "//comm:compression", "//comm:wire", "//comm/jax:transformation", "//data:loader", "//models:network", "//models:weights", "//models/flax:predict", "//models/flax:weights", "//optim/jax:transformation", "//train:data_parallel", "//train:loss_scale", "//train:recipe", "//train/config:schema", "@pip//:flax", "@pip//:jax", "@pip//:numpy", "@pip//:optax"],
     "flax_checkpoint.py": [":flax_update", "@pip//:jax", "@pip//:numpy", "@pip//:orbax_checkpoint"],
     "flax_update.py": [":backend", "//models:weights", "//models/flax:weights", "//optim/jax:curvature", "//optim/jax:fused", "//optim/jax:transformation", "//train:loss_scale", "//train:recipe", "//train/config:schema", "//train/tasks:table", "@pip//:flax", "@pip//:jax", "@pip//:optax"],
     "overflow_test.py": [":deepspeed_backend", ":flax_backend", "//comm/testing:ranks", "//comm/testing:zero_engines", "//models:weights", "//train:loss_scale", "//train:recipe", "//train/config:schema", "//train/testing/sower:runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
+    "torch_average.py": ["//models:weights", "@pip//:torch"],
     "torch_checkpoint.py": ["//comm/torch:checkpoint", "//comm/torch:feedback", "//comm/torch:zero", "//comm/torch:zero_checkpoint", "@pip//:deepspeed", "@pip//:torch"],
     "torch_loss_scale.py": ["//train:loss_scale", "//train/config:precision", "@pip//:numpy", "@pip//:torch"],
 }

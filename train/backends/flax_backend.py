@@ -71,7 +71,12 @@ class FlaxBackend:
         precision = self._config.precision
         scale = LossScale.initial(precision.loss_scaling) if precision.scales_loss else None
         scale = jax.tree.map(jnp.asarray, scale)
-        self._state = TrainState(params, statistics, gradients.init(params), optimizer, scale)
+        average = None
+        if self._config.ema.decay is not None:
+            average = jax.tree.map(jnp.array, (params, statistics))  # updates take their memory
+        self._state = TrainState(
+            params, statistics, average, gradients.init(params), optimizer, scale
+        )
         specs = partition_specs(self._state, AXIS)
         self._shardings = jax.tree.map(partial(NamedSharding, self._mesh), specs)
         self._update = compile_update(self._config, self._graph, gradients, specs, self._mesh)
@@ -99,7 +104,9 @@ class FlaxBackend:
         self._state = load(directory, self._state, self._shardings)
 
     def weights(self) -> Weights:
-        return to_canonical(nnx.merge(self._graph, self._state.params, self._state.statistics))
+        state = self._state
+        weights = state.average or (state.params, state.statistics)
+        return to_canonical(nnx.merge(self._graph, *weights))
 
     def predict_fn(self, weights: Weights) -> Predict:
         return self._predict_fn(weights)

@@ -31,6 +31,7 @@ class TrainState(NamedTuple):
     Attributes:
         params: The model's weights that train.
         statistics: Those that do not.
+        average: The moving averages of both; None: there are none.
         gradients: State of what comes between gradients and the optimizer.
         optimizer: The optimizer's state.
         loss_scale: Of float16; None: the loss is not scaled.
@@ -38,6 +39,7 @@ class TrainState(NamedTuple):
 
     params: optax.Params
     statistics: optax.Params
+    average: tuple[optax.Params, optax.Params] | None
     gradients: optax.OptState
     optimizer: State
     loss_scale: LossScale | None
@@ -161,7 +163,8 @@ def _update(
             decay_scale=_decay_scale(config, scalars),
         )
         new = with_statistics(state.statistics, statistics)
-        return TrainState(params, new, gradients_state, optimizer, state.loss_scale)
+        average = _moved(state.average, (params, new), scalars.average_rate)
+        return TrainState(params, new, average, gradients_state, optimizer, state.loss_scale)
 
     if state.loss_scale is None:
         if curvature is not None:
@@ -208,6 +211,13 @@ def _kept(state: Any, grads: optax.Params) -> Any:
 def _decay_scale(config: TrainConfig, scalars: StepScalars) -> jax.Array | None:
     """Returns the factor of weight decay; None: it is always 1, and costs nothing."""
     return None if config.regularization.weight_decay.is_off else scalars.weight_decay_scale
+
+
+def _moved(average: Any, weights: Any, rate: jax.Array) -> Any:
+    """Moves an average to the weights by this part of the way; None: there is none."""
+    if average is None:
+        return None
+    return jax.tree.map(lambda old, new: old + rate * (new - old), average, weights)
 
 
 def _are_finite(grads: optax.Params) -> jax.Array:

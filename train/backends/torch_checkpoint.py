@@ -50,7 +50,8 @@ class EngineCheckpoints:
 
         Args:
             directory: A new one.
-            own: What else is to be saved, the same on every rank.
+            own: What else is to be saved: this rank's under ZeRO's third stage, otherwise the same
+                on every rank.
         """
         deepspeed.DeepSpeedEngine.save_checkpoint(
             self._engine, str(directory), tag=_TAG, client_state=dict(own), save_latest=False

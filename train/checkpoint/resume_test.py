@@ -30,6 +30,7 @@ _FLOAT16: dict[str, Any] = {
 _COMPRESSED: dict[str, Any] = {
     "gradient_compression": {"enabled": True, "min_size": 16, "rounding": "stochastic"}
 }
+_AVERAGED: dict[str, Any] = {"ema": {"decay": 0.7}}
 _SOPHIA: dict[str, Any] = {
     "optimizer": {
         "name": "sophia",
@@ -38,13 +39,13 @@ _SOPHIA: dict[str, Any] = {
 }
 
 _FLAX = {
-    "noisy": _NOISY,
-    "float16, compressed": {**_NOISY, **_FLOAT16, **_COMPRESSED},
+    "noisy, averaged": {**_NOISY, **_AVERAGED},
+    "float16, compressed, averaged": {**_NOISY, **_FLOAT16, **_COMPRESSED, **_AVERAGED},
     "curvature": {**_NOISY, **_SOPHIA},
 }
 
 _TORCH = {
-    "stage 0, noisy": {**_NOISY, "zero": {"stage": 0}},
+    "stage 0, noisy, averaged": {**_NOISY, **_AVERAGED, "zero": {"stage": 0}},
     "stage 0, compressed": {**_COMPRESSED, "zero": {"stage": 0}},
     "stage 1, float16": {**_NOISY, **_FLOAT16, "zero": {"stage": 1}},
     "stage 1, compressed": {**_COMPRESSED, "zero": {"stage": 1}},
@@ -53,8 +54,13 @@ _TORCH = {
         **_SOPHIA,
         "zero": {"stage": 2, "offload_optimizer": True},
     },
-    "stage 2, float16, compressed": {**_FLOAT16, **_COMPRESSED, "zero": {"stage": 2}},
-    "stage 3, noisy": {**_NOISY, "zero": {"stage": 3}},
+    "stage 2, float16, compressed, averaged": {
+        **_FLOAT16,
+        **_COMPRESSED,
+        **_AVERAGED,
+        "zero": {"stage": 2},
+    },
+    "stage 3, noisy, averaged": {**_NOISY, **_AVERAGED, "zero": {"stage": 3}},
     "stage 3, float16, compressed": {**_FLOAT16, **_COMPRESSED, "zero": {"stage": 3}},
 }
 

@@ -7,6 +7,7 @@ DEPS = {
     "data.py": ["//base:config", "//data:dataset", "//data:mixup", "//data:source", "//data/augment:config", "@pip//:pydantic"],
     "docs.py": [":reference", "//base:files"],
     "docs_test.py": [":docs", ":load", "@pip//:pytest"],
+    "ema.py": ["//base:config", "@pip//:pydantic"],
     "evaluation.py": ["//base:config", "@pip//:pydantic"],
     "help_text.py": [":reference"],
     "help_text_test.py": [":help_text", ":reference"],
@@ -18,7 +19,7 @@ DEPS = {
     "reference_test.py": [":reference", "//base:config", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest"],
     "regularization.py": ["//base:config", "@pip//:pydantic"],
     "regularization_test.py": [":regularization", "@pip//:pydantic", "@pip//:pytest"],
-    "schema.py": [":callbacks", ":checkpoint", ":data", ":evaluation", ":precision", ":regularization", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
+    "schema.py": [":callbacks", ":checkpoint", ":data", ":ema", ":evaluation", ":precision", ":regularization", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
     "yaml_loader.py": ["//base:config", "@pip//:pyyaml"],
     "yaml_loader_test.py": [":yaml_loader", "@pip//:pytest"],
 }

@@ -26,6 +26,7 @@ from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
 from train.config.callbacks import CallbacksConfig
 from train.config.checkpoint import CheckpointConfig
 from train.config.data import DataConfig
+from train.config.ema import EmaConfig
 from train.config.evaluation import EvaluationConfig
 from train.config.precision import PrecisionConfig
 from train.config.regularization import RegularizationConfig
@@ -267,6 +268,7 @@ class TrainConfig(Section):
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    ema: EmaConfig = EmaConfig()
     precision: PrecisionConfig = PrecisionConfig()
     memory: MemoryConfig = MemoryConfig()
     regularization: RegularizationConfig = RegularizationConfig()
