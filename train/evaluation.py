@@ -11,8 +11,6 @@ from models.network import Predict
 from train.tasks.estimates import Interval
 from train.tasks.task import Task
 
-_BATCH_SIZE = 256
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,19 +31,34 @@ class Evaluation:
     tables: Mapping[str, Any]
 
 
-def evaluate(task: Task[Any], predict: Predict, split: Split, examples: ExampleSpec) -> Evaluation:
+def evaluate(
+    task: Task[Any],
+    predict: Predict,
+    split: Split,
+    examples: ExampleSpec,
+    batch_size: int = 256,
+) -> Evaluation:
     """Predicts for every example of `split`, and measures how well.
 
     Outputs are measured batch by batch and dropped, so that those of a language model, which are
     hundreds of times the text, need not fit into memory.
 
+    Args:
+        task: What is predicted.
+        predict: The function that will serve the model.
+        split: The examples.
+        examples: What these are.
+        batch_size: How many are predicted at once.
+
     Raises:
         ValueError: Nothing in the split counts.
     """
     total: dict[str, np.ndarray] = {}
-    for start in range(0, len(split), _BATCH_SIZE):
-        batch = slice(start, start + _BATCH_SIZE)
-        part = task.measure(predict(split.inputs[batch]), split.targets[batch])
+    for start in range(0, len(split), batch_size):
+        batch = slice(start, start + batch_size)
+        outputs = predict(split.inputs[batch])
+        with np.errstate(invalid="ignore"):  # of a model that diverged, metrics are NaN
+            part = task.measure(outputs, split.targets[batch])
         total = {name: total.get(name, 0) + value for name, value in part.items()}
     summary = task.summarize(total, examples) if total else None
     if summary is None:

@@ -81,6 +81,11 @@ def test_large_logits_do_not_overflow() -> None:
     assert found["loss_nats"] == pytest.approx(2e30 / 3, rel=1e-6)  # of float32 logits
 
 
+def test_a_model_that_diverged_is_measured_and_found_out() -> None:
+    found = _evaluated(np.full((3, 10), np.nan), [0, 1, 2]).metrics
+    assert np.isnan(found["loss_nats"]) and np.isnan(found["calibration_error"])
+
+
 def test_of_equal_logits_the_first_are_the_highest() -> None:
     """So that a model that knows nothing is not always right."""
     found = _evaluated(np.zeros((10, 10)), range(10)).metrics

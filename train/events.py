@@ -78,11 +78,15 @@ class Evaluated:
         step: Updates that it has had.
         metrics: By name.
         is_final: Whether it is the model that will be published; told once, at the end.
+        intervals: Of those metrics that have one, the 95% interval, see `train.tasks.estimates`.
+        num_examples: That it was measured on.
     """
 
     step: int
     metrics: Mapping[str, float]
     is_final: bool
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    num_examples: int = 0
 
 
 @dataclass(frozen=True)

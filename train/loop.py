@@ -18,17 +18,16 @@ from train.checkpoint.beginning import NEWEST, Beginning, check_goes_on, find_ch
 from train.checkpoint.course import Course
 from train.checkpoint.fine_tuning import inherit
 from train.checkpoint.manifest import STATE
-from train.checkpoint.run_directory import CHECKPOINTS, claim
+from train.checkpoint.run_directory import CHECKPOINTS, EVALUATIONS, claim
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint, CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
-from train.evaluation import evaluate
-from train.events import Callback, Evaluated, Resumed, Saved, Warned
+from train.evaluator import Evaluator
+from train.events import Callback, Resumed, Saved, Warned
 from train.meter import require_finite
 from train.publication import Publication, publication_at, publish_model
 from train.recipe import num_steps_of
-from train.tasks.table import TASKS
 from train.training import Training
 
 
@@ -102,10 +101,8 @@ def run(
         weights = backend.weights()
         if place is None:
             return None
-        predict, examples = backend.predict_fn(weights), config.data.describe()
-        metrics = evaluate(TASKS[config.task], predict, data.test, examples).metrics
+        metrics = training.evaluate(weights, is_final=True).metrics
         require_finite(config, metrics)
-        heard.tell(Evaluated(training.step, metrics, is_final=True))
         if heard.failure is not None:
             raise heard.failure
         return publish_model(
@@ -182,7 +179,14 @@ def _training(
 
     store = CheckpointStore(output_dir / CHECKPOINTS)
     saver = Saver(backend, store, config.checkpoint, facts, score_of(config), callbacks)
+    evaluator = Evaluator(config, backend, data.test, output_dir / EVALUATIONS, callbacks)
     training = Training(
-        config, backend, saver, data, callbacks, num_steps_of(config, len(data.train))
+        config,
+        backend,
+        saver,
+        data.train,
+        evaluator,
+        callbacks,
+        num_steps_of(config, len(data.train)),
     )
     return training

@@ -1,15 +1,14 @@
 """The steps of a run: what is done in each of them, and what turns its course."""
 
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import IntFlag, auto
 from typing import Any
 
 from base.interrupts import asked, held_back
-from data.dataset import Dataset
+from data.dataset import Split
 from data.prefetch import prefetch
-from models.weights import init_weights
+from models.weights import Weights, init_weights
 from train.backends.backend import Backend
 from train.callbacks.callbacks import CallbackError, Callbacks
 from train.checkpoint.course import Course
@@ -18,7 +17,8 @@ from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint
 from train.config.schema import TrainConfig
 from train.data_parallel import communication_report
-from train.evaluation import evaluate
+from train.evaluation import Evaluation
+from train.evaluator import Evaluator
 from train.events import (
     Abort,
     Evaluated,
@@ -38,7 +38,6 @@ from train.events import (
 from train.meter import Meter, TrainingError
 from train.phases import Phases
 from train.recipe import batch_of, step_scalars, training_batches
-from train.tasks.table import TASKS
 
 _ASKED_TO_END = "asked to end: finishing the step and saving; asked again, it ends at once"
 
@@ -63,23 +62,25 @@ class Training:
         config: The run.
         backend: What computes; it has started, and has the state of the step.
         saver: What saves it.
-        data: What it learns from and is measured on.
+        train: What it learns from.
+        evaluator: What measures it.
         callbacks: Whom to tell; on the first rank.
         num_steps: Updates in the whole run.
         step: Updates that were made.
         course: How it goes on.
-        metrics: Of the evaluation after this very step, if there was one.
+        evaluation: After this very step, on the first rank, if there was one.
     """
 
     config: TrainConfig
     backend: Backend
     saver: Saver
-    data: Dataset
+    train: Split
+    evaluator: Evaluator
     callbacks: Callbacks
     num_steps: int
     step: int = 0
     course: Course = field(default_factory=Course)
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
     _phases: Phases = field(default_factory=Phases)
     _num_made: int = 0  # since the backend has started
     _reason: str = ""
@@ -114,13 +115,13 @@ class Training:
             "step": self.step,
             "course": self.course,
             "callbacks": self.callbacks.state(),
-            "metrics": self.metrics,
+            "metrics": {} if self.evaluation is None else self.evaluation.metrics,
         }
 
     def _stretch(self) -> _Verdict:
         """Makes steps until something other than the next one is to be done, or none is left."""
         config, backend = self.config, self.backend
-        loader = training_batches(config, self.data.train)
+        loader = training_batches(config, self.train)
         scalars_of = step_scalars(config, self.num_steps)
         meter = Meter(config, backend, self.step, self.num_steps)
         shift = self.course.next_batch - self.step
@@ -136,7 +137,7 @@ class Training:
                 scalars = scalars_of(self.step, self.course)
                 with self._phases.measured("step"):
                     meter.record(backend.step(batch, scalars))
-                self.step, self.metrics = self.step + 1, {}
+                self.step, self.evaluation = self.step + 1, None
                 self._num_made += 1
                 self.course = self.course.model_copy(update={"next_batch": self.step + shift})
                 is_due = self._is_due(self.config.evaluation.every_steps)
@@ -145,7 +146,9 @@ class Training:
                 if meter.is_due():
                     self._tell(meter.report(scalars.learning_rate, self._phases))
                 if is_due:
-                    self._evaluate()
+                    weights = backend.weights()
+                    if backend.rank == 0:  # the others wait for its verdict
+                        self.evaluate(weights, is_final=False)
                 verdict = self._verdict()
                 if verdict & (_Verdict.ROLL_BACK | _Verdict.STOP | _Verdict.SUSPEND):
                     return verdict
@@ -165,17 +168,26 @@ class Training:
         if losses is not None:
             self._tell(losses)
 
-    def _evaluate(self) -> None:
-        """Measures the model as it is; the first rank does, and the others wait for its verdict."""
+    def evaluate(self, weights: Weights, *, is_final: bool) -> Evaluation:
+        """Measures the model, unless it just was, writes that down and tells it; on the first rank.
+
+        Args:
+            weights: The backend's, as they are.
+            is_final: Whether they will be published.
+        """
         with self._phases.measured("evaluation"):
-            weights = self.backend.weights()
-            if self.backend.rank != 0:
-                return
-            predict = self.backend.predict_fn(weights)
-            examples = self.config.data.describe()
-            task = TASKS[self.config.task]
-            self.metrics = evaluate(task, predict, self.data.test, examples).metrics
-        self._tell(Evaluated(self.step, self.metrics, is_final=False))
+            evaluation = self.evaluation or self.evaluator.evaluate(weights)
+            self.evaluator.write(evaluation, self.step, is_final=is_final)
+        self.evaluation = evaluation
+        event = Evaluated(
+            self.step,
+            evaluation.metrics,
+            is_final,
+            evaluation.intervals,
+            evaluation.num_examples,
+        )
+        self._tell(event)
+        return evaluation
 
     def _verdict(self) -> _Verdict:
         """Returns what all ranks are to do, which have the first one's course after it."""
@@ -275,7 +287,7 @@ class Training:
         self.backend.start(init_weights(self.config.model, self.config.run.seed))
         if step:
             self.backend.load(self.saver.store.path(step) / STATE)
-        self._num_made = 0
+        self._num_made, self.evaluation = 0, None
 
     def _report_communication(self) -> None:
         if self._num_made and (wire := self.backend.sent(self._num_made)) is not None:

@@ -40,7 +40,8 @@ def _load(options: DigitsOptions) -> Dataset:
 
 
 def _describe(options: DigitsOptions) -> ExampleSpec:
-    return ExampleSpec("images", IMAGE_SHAPE, "float32", NUM_CLASSES)
+    names = tuple("0123456789")
+    return ExampleSpec("images", IMAGE_SHAPE, "float32", NUM_CLASSES, class_names=names)
 
 
 DIGITS = Source("digits", DigitsOptions, _describe, _load, libraries=("scikit-learn",))

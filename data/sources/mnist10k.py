@@ -61,7 +61,8 @@ def _load(options: Mnist10kOptions) -> Dataset:
 
 
 def _describe(options: Mnist10kOptions) -> ExampleSpec:
-    return ExampleSpec("images", IMAGE_SHAPE, "float32", NUM_CLASSES)
+    names = tuple("0123456789")
+    return ExampleSpec("images", IMAGE_SHAPE, "float32", NUM_CLASSES, class_names=names)
 
 
 MNIST10K = Source("mnist10k", Mnist10kOptions, _describe, _load)

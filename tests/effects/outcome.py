@@ -14,6 +14,7 @@ import torch
 
 from comm.compression import Compression, compresses, pieces
 from comm.testing import simulation
+from models.network import Predict
 from tests.effects.scripted import answers
 from train import loop
 from train.backends.deepspeed_backend import DeepSpeedBackend
@@ -42,7 +43,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
     if compression is not None:
         # One rank alone sends nothing, and ranks are not to be started for every key.
         return exchanged(compression, ranks_per_node(config))
-    found: Outcome = {"events": [], "batches": [], "saved_bytes": 0}
+    found: Outcome = {"events": [], "batches": [], "predicted": [], "saved_bytes": 0}
     with _recording_setup(found), _counting_saved(found):
         backend = _Recording(config, found)
         publication = loop.run(config, directory, backend, [_listener(found)])
@@ -78,7 +79,7 @@ def exchanged(compression: Compression, per_node: int) -> Outcome:
 
 
 class _Recording(DeepSpeedBackend):
-    """Notes what it is asked to learn from."""
+    """Notes what it is asked to learn from, and how much its models are asked at once."""
 
     def __init__(self, config: TrainConfig, found: Outcome):
         super().__init__(config)
@@ -92,6 +93,15 @@ class _Recording(DeepSpeedBackend):
         present = {name: array for name, array in batch._asdict().items() if array is not None}
         self._found["batches"].append(_digest(present))
         return super().step(batch, *scalars)
+
+    def predict_fn(self, weights: Mapping[str, np.ndarray]) -> Predict:
+        predict = super().predict_fn(dict(weights))
+
+        def noting(inputs: np.ndarray) -> np.ndarray:
+            self._found["predicted"].append(len(inputs))
+            return predict(inputs)
+
+        return noting
 
 
 def _listener(found: Outcome) -> Callable[[Event], None]:

@@ -1,6 +1,6 @@
 """Progress on a terminal as one live line, elsewhere as a plain line a report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -79,7 +79,7 @@ class _Bar:
                     description=_describe(event),
                 )
             case Evaluated(is_final=True):
-                description = f"[bold]held-out[/]  {_list(event.metrics)}"
+                description = f"[bold]held-out[/]  {_measured(event)}"
                 self._progress.update(self._task, description=description)
             case _:
                 if (line := _describe(event)) is not None:
@@ -104,7 +104,7 @@ def _describe(event: Event) -> str | None:
             return f"stopped after {event.step} of {event.num_steps} steps: {event.reason}"
         case Evaluated():
             after = "" if event.is_final else f" after {event.step:,} steps"
-            return f"held-out{after}  {_list(event.metrics)}"
+            return f"held-out{after}  {_measured(event)}"
         case RolledBack():
             return (
                 f"rolled back from step {event.step:,} to {event.to_step:,}, and on with other "
@@ -126,5 +126,11 @@ def _describe(event: Event) -> str | None:
             )
 
 
-def _list(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+def _measured(event: Evaluated) -> str:
+    """Returns the metrics, each with its interval if it has one, and of how many examples."""
+    parts = []
+    for name, value in sorted(event.metrics.items()):
+        ends = event.intervals.get(name)
+        interval = "" if ends is None else f" [{ends[0]:.4f}, {ends[1]:.4f}]"
+        parts.append(f"{name} {value:.4f}{interval}")
+    return "  ".join(parts)

@@ -40,7 +40,16 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
     output = io.StringIO()
     with show_progress(Console(file=output)) as progress:
         progress(REPORT)
-        progress(Evaluated(2, {"loss_nats": 0.25, "accuracy": 0.975}, is_final=True))
+        progress(Evaluated(25, {"loss_nats": 0.5, "accuracy": 0.75}, is_final=False))
+        progress(
+            Evaluated(
+                50,
+                {"loss_nats": 0.25, "accuracy": 0.975, "calibration_error": 0.01},
+                is_final=True,
+                intervals={"accuracy": (0.9123, 0.99), "loss_nats": (0.125, 0.375)},
+                num_examples=40,
+            )
+        )
         progress(Stopped(50, 200, "it is good enough"))
         progress(COMMUNICATION)
         progress(Resumed(1200, "from a/checkpoints"))
@@ -49,7 +58,9 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         progress(SaveFailed(1400, "No space left on device"))
     assert output.getvalue().splitlines() == [
         "step  50/200  loss 1.2500  accuracy 0.5000  1,234 images/s  lr 1.00e-03",
-        "held-out  accuracy 0.9750  loss_nats 0.2500",
+        "held-out after 25 steps  accuracy 0.7500  loss_nats 0.5000",
+        "held-out  accuracy 0.9750 [0.9123, 0.9900]  calibration_error 0.0100  "
+        "loss_nats 0.2500 [0.1250, 0.3750]",
         "stopped after 50 of 200 steps: it is good enough",
         COMMUNICATION_LINE,
         "goes on after 1,200 steps, from a/checkpoints",

@@ -10,7 +10,7 @@ DEPS = {
     "resume_test.py": ["//optim:sophia", "//train/config:schema", "//train/testing/sower:resumed_runs", "//train/testing/sower:runs", "@pip//:jax", "@pip//:pytest"],
     "retention.py": ["//train/config:checkpoint"],
     "retention_test.py": [":retention", "//train/config:checkpoint", "@pip//:hypothesis"],
-    "run_directory.py": [":store", "//base:files", "//models:network", "//train/config:schema"],
+    "run_directory.py": [":store", "//base:files", "//models:network", "//train:evaluation_files", "//train/config:schema"],
     "run_directory_test.py": [":run_directory", "//train/config:schema", "//train/testing:example", "@pip//:pytest"],
     "save_failure_test.py": [":run_directory", ":store", "//comm/testing:ranks", "//comm/testing:zero_engines", "//registry:artifact", "//train:events", "//train:flax", "//train:torch", "//train/config:schema", "//train/testing/sower:runs", "@pip//:pytest"],
     "saver.py": [":manifest", ":store", "//train:events", "//train/backends:backend", "//train/callbacks:callbacks", "//train/config:checkpoint"],

@@ -3,6 +3,7 @@
 run.json      the framework and the configuration, from its start on
 lock          held by the process that works here, which it names
 checkpoints/  see store.py
+evaluations/  see train/evaluation_files.py
 artifact/     the trained model, once the run has ended
 """
 
@@ -21,10 +22,12 @@ from base.files import make_directory, rehearse_directory, write_file
 from models.network import Framework
 from train.checkpoint.store import CheckpointStore
 from train.config.schema import TrainConfig
+from train.evaluation_files import CONFUSION_MATRIX, files_after
 
 DESCRIPTION = "run.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
+EVALUATIONS = "evaluations"
 ARTIFACT = "artifact"
 _SET_ASIDE = "set-aside"
 
@@ -62,7 +65,9 @@ class RunDirectory:
 
     def leave_after(self, step: int) -> None:
         """Sets aside what the run had after so many steps, from where it is to go on otherwise."""
-        _set_aside(self.path, [ARTIFACT])
+        evaluations = self.path / EVALUATIONS
+        later = [*files_after(evaluations, step), evaluations / CONFUSION_MATRIX]
+        _set_aside(self.path, [ARTIFACT, *(str(path.relative_to(self.path)) for path in later)])
         self.checkpoints.leave_after(step)
 
 
@@ -137,7 +142,7 @@ def claim(
             if not description.exists():
                 _check_empty(path)
             elif fresh:
-                _set_aside(path, [DESCRIPTION, CHECKPOINTS, ARTIFACT])
+                _set_aside(path, [DESCRIPTION, CHECKPOINTS, EVALUATIONS, ARTIFACT])
             if not description.exists():
                 stack.callback(_remove_unsaved, path)  # while it is locked
                 write_file(description, _described(config, framework, init_from).encode())
@@ -285,8 +290,8 @@ def _set_aside(path: Path, names: Sequence[str]) -> None:
     """Moves what there is of a run by these names into a directory of its own."""
     if there := [name for name in names if (path / name).exists()]:
         aside = path / _SET_ASIDE / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
-        aside.mkdir(parents=True)
         for name in there:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).rename(aside / name)
 
 

@@ -14,3 +14,6 @@ class EvaluationConfig(Section):
         le=MAX_INTEGER,
         description="optimizer updates from one evaluation to the next; null: only at the end",
     )
+    batch_size: int = Field(
+        default=256, ge=1, le=MAX_INTEGER, description="examples that are predicted at once"
+    )

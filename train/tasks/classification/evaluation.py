@@ -31,7 +31,8 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Tally:
     correct = predicted == labels
     # Bin m of M holds the confidences in ((m - 1) / M, m / M].
     confidences = np.exp(logits[rows, predicted] - log_sums)
-    bins = np.clip(np.ceil(confidences * NUM_BINS) - 1, 0, NUM_BINS - 1).astype(np.int64)
+    numbers = np.nan_to_num(np.ceil(confidences * NUM_BINS) - 1)  # of a model that diverged
+    bins = numbers.clip(0, NUM_BINS - 1).astype(np.int64)
     tally = {
         "losses": moments(log_sums - target_logits),
         "count": np.array(len(labels)),
