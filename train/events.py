@@ -33,6 +33,19 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What ranks hold of the weights that all of them should have alike.
+
+    Attributes:
+        step: Updates applied so far.
+        digests: SHA-256, in hex, of each rank's.
+    """
+
+    step: int
+    digests: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Stepped:
     """How training went since the report before; told every `run.log_every_steps` steps.
 
@@ -151,17 +164,20 @@ class RolledBack:
     Attributes:
         step: Updates after which something went wrong.
         to_step: Updates of the state from which it goes on.
+        number: How often that has been, this time included.
         reason: For a human.
     """
 
     step: int
     to_step: int
+    number: int
     reason: str
 
 
 Event: TypeAlias = (
     StepBegins
     | Losses
+    | Compared
     | Stepped
     | Stopped
     | Evaluated
@@ -194,6 +210,17 @@ class Abort:
     """
 
     reason: str
+
+
+@dataclass(frozen=True)
+class Warn:
+    """Have all told that something is not as it should be.
+
+    Attributes:
+        message: For a human.
+    """
+
+    message: str
 
 
 @dataclass(frozen=True)
@@ -235,7 +262,7 @@ class RollBack:
     reason: str
 
 
-Action: TypeAlias = Stop | Abort | Save | KeepBest | ScaleLearningRate | LimitLoss | RollBack
+Action: TypeAlias = Stop | Abort | Warn | Save | KeepBest | ScaleLearningRate | LimitLoss | RollBack
 
 # Hears every event of a run, on its first rank, and may answer.
 Callback: TypeAlias = Callable[[Event], Action | Sequence[Action] | None]

@@ -66,6 +66,12 @@ def _check_torch(config: TrainConfig) -> None:
             f"without a distributed launcher, with --nproc {launched}"
         )
     check_threads(config)
+    every = config.callbacks.watch.compare_ranks_every_steps
+    if every is not None and config.zero.stage == 3:
+        raise ConfigError(
+            f"callbacks.watch.compare_ranks_every_steps: {every} needs zero.stage 0, 1 or 2, got "
+            "3, of which every rank has a part of the weights that no other has"
+        )
     compression = config.gradient_compression
     if ranks_per_node(config) > 1 and config.zero.stage > 0:
         raise ConfigError(

@@ -21,6 +21,7 @@ from train.evaluation import Evaluation
 from train.evaluator import Evaluator
 from train.events import (
     Abort,
+    Compared,
     Evaluated,
     KeepBest,
     LimitLoss,
@@ -33,6 +34,7 @@ from train.events import (
     StepBegins,
     Stop,
     Stopped,
+    Warn,
     Warned,
 )
 from train.meter import Meter, TrainingError
@@ -140,8 +142,8 @@ class Training:
                 self.step, self.evaluation = self.step + 1, None
                 self._num_made += 1
                 self.course = self.course.model_copy(update={"next_batch": self.step + shift})
-                is_due = self._is_due(self.config.evaluation.every_steps)
-                if meter.is_due() or is_due or self.saver.is_due(self.step):
+                is_due = self._is_due(config.evaluation.every_steps)
+                if meter.is_due() or is_due or self._must_look():
                     self._look(meter)
                 if meter.is_due():
                     self._tell(meter.report(scalars.learning_rate, self._phases))
@@ -149,6 +151,8 @@ class Training:
                     weights = backend.weights()
                     if backend.rank == 0:  # the others wait for its verdict
                         self.evaluate(weights, is_final=False)
+                if self._is_due(config.callbacks.watch.compare_ranks_every_steps):
+                    self._tell(Compared(self.step, self.backend.digests()))
                 verdict = self._verdict()
                 if verdict & (_Verdict.ROLL_BACK | _Verdict.STOP | _Verdict.SUSPEND):
                     return verdict
@@ -161,6 +165,12 @@ class Training:
 
     def _is_due(self, every_steps: int | None) -> bool:
         return every_steps is not None and self.step % every_steps == 0
+
+    def _must_look(self) -> bool:
+        """Whether the losses of all steps have to be known before anything else is done."""
+        watch = self.config.callbacks.watch
+        is_judged = watch.on_spike is not None and self.step % watch.window_steps == 0
+        return is_judged or self.saver.is_due(self.step)
 
     def _look(self, meter: Meter) -> None:
         with self._phases.measured("device"):
@@ -218,6 +228,8 @@ class Training:
             case RollBack(reason):
                 self._reason = reason
                 return _Verdict.ROLL_BACK
+            case Warn(message):
+                self._tell(Warned(message))
             case Save():
                 return _Verdict.SAVE
             case KeepBest():
@@ -264,7 +276,7 @@ class Training:
         self._load(self.step)
         if self.backend.rank == 0:
             self.callbacks.restore({} if found is None else found.manifest.callbacks)
-            self._tell(RolledBack(step, self.step, self._reason))
+            self._tell(RolledBack(step, self.step, self.course.num_rollbacks, self._reason))
 
     def _restore_best(self) -> None:
         """Has the backend have the state that is to be published, if that is not the last."""

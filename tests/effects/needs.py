@@ -39,6 +39,18 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "evaluation.every_steps": 1,
     },
     "checkpoint.keep_best_metric": {"checkpoint.keep_best": 1, "evaluation.every_steps": 1},
+    "callbacks.watch.spike_deviations": {
+        "callbacks.watch.on_spike": "stop",
+        "callbacks.watch.window_steps": 4,
+    },
+    "callbacks.watch.window_steps": {
+        "callbacks.watch.on_spike": "stop",
+        "callbacks.watch.window_steps": 4,
+    },
+    "callbacks.watch.max_incidents": {
+        "callbacks.watch.on_non_finite": "skip",
+        "callbacks.watch.max_incidents": 2,
+    },
     "callbacks.early_stopping.": {
         "callbacks.early_stopping.patience": 3,
         "evaluation.every_steps": 1,

@@ -32,4 +32,4 @@ def _events(config: TrainConfig) -> Iterator[Event]:
             for number, name in enumerate(names)
         }
         yield Evaluated(step, metrics, is_final=False)
-    yield Losses(len(_COURSE) + 1, [1.0, 50.0, float("nan")], {})
+    yield Losses(len(_COURSE) + 1, [1.0, 50.0, *3 * [float("nan")]], {})

@@ -87,6 +87,12 @@ class Backend(Protocol):
         They are the moving average, if the run keeps one.
         """
 
+    def digests(self) -> list[str]:
+        """Returns of each rank the SHA-256, in hex, of its copy of the weights; collective.
+
+        Not where each has a part of them alone.
+        """
+
     def predict_fn(self, weights: Weights) -> Predict:
         """Returns the function that will serve a model of these weights."""
 

@@ -1,5 +1,6 @@
 """PyTorch through DeepSpeed's engine, on a CPU or a GPU, without its launcher."""
 
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,12 +62,16 @@ class _Update(NamedTuple):
     Attributes:
         means: Of the micro-batches: "loss", and metrics by name.
         statistics: That the network sowed, likewise.
-        is_finite: Whether all ranks' gradients were finite; otherwise the update was skipped.
+        is_finite: Whether all ranks' gradients were finite.
+        is_made: Whether the update was not skipped, for that or another reason.
+        gradient_norm: Of all, before they were clipped; None: it was not asked for.
     """
 
     means: dict[str, torch.Tensor]
     statistics: dict[str, torch.Tensor]
     is_finite: bool
+    is_made: bool
+    gradient_norm: float | None
 
 
 class DeepSpeedBackend:
@@ -104,12 +109,11 @@ class DeepSpeedBackend:
             self._average = MovingAverage(self._engine.module)
         self._compression = _compress_gradients(self._engine, self._config)
         self._checkpoints = EngineCheckpoints(self._engine, self._compression)
-        precision = self._config.precision
-        self._scaler = None
-        if precision.scales_loss:
+        precision, self._scaler = self._config.precision, None
+        if precision.scales_loss or self._config.callbacks.watch.skips:
             self._scaler = LossScaler(
                 self._engine.module,
-                precision.loss_scaling,
+                precision.loss_scaling if precision.scales_loss else None,
                 self._engine.gradient_accumulation_steps(),
             )
 
@@ -128,17 +132,19 @@ class DeepSpeedBackend:
             is_wanted = self._estimate_curvature(scalars, num_targets, *given, noise)
         loss_fn = self._objective.loss
         with _clipping_values(self._optimizer, self._config.optimizer.max_grad_value):
-            metrics, statistics, is_finite = self._update(
-                loss_fn, scalars, *given, is_wanted=is_wanted
-            )
-        if is_finite:
+            limit = scalars.loss_limit if self._config.callbacks.watch.skips else None
+            update = self._update(loss_fn, scalars, *given, is_wanted=is_wanted, limit=limit)
+        if update.is_made:
             self._has_stepped = True
-            self._set_statistics(statistics)
+            self._set_statistics(update.statistics)
             if self._average is not None:
                 self._average.move(float(scalars.average_rate))
-        loss = metrics.pop("loss")
+        loss, metrics = update.means.pop("loss"), update.means
         if self._scaler is not None:
-            metrics |= self._scaler.move(is_finite)
+            metrics["skipped"] = torch.tensor(float(not update.is_made))
+            metrics |= self._scaler.move(update.is_finite)
+        if update.gradient_norm is not None:
+            metrics["gradient_norm"] = torch.tensor(update.gradient_norm)
         return StepResult(loss, metrics)
 
     def fractions(self) -> Mapping[str, SupportsFloat]:
@@ -173,6 +179,14 @@ class DeepSpeedBackend:
         with deepspeed.zero.GatheredParameters(list(self._engine.module.parameters())):
             return to_canonical(self._engine.module)
 
+    def digests(self) -> list[str]:
+        sha256 = hashlib.sha256()
+        for tensor in self._engine.module.state_dict().values():
+            sha256.update(tensor.cpu().contiguous().view(torch.uint8).numpy())
+        found = [""] * self.world_size
+        distributed.all_gather_object(found, sha256.hexdigest())
+        return found
+
     def predict_fn(self, weights: Weights) -> Predict:
         return predict_fn(self._config.model, weights)
 
@@ -202,6 +216,7 @@ class DeepSpeedBackend:
         shares: _Shares,
         *batch: torch.Tensor,
         is_wanted: bool = True,
+        limit: np.float32 | None = None,
     ) -> _Update:
         """Updates once, from micro-batches whose gradients the engine accumulates; collective.
 
@@ -211,9 +226,11 @@ class DeepSpeedBackend:
             shares: What each micro-batch's means count for.
             *batch: Inputs, seeds, targets and what else there is.
             is_wanted: Whether weights may change.
+            limit: The greatest loss with which they may; None: they may with any.
         """
         micro_batches = self._engine.gradient_accumulation_steps()
-        results, statistics, is_finite = [], [], True
+        results, statistics, norm = [], [], None
+        is_finite = is_made = True
         residuals = self._copy_residuals()
         parts = (tensor.chunk(micro_batches) for tensor in batch)
         in_turn = zip(shares, *parts, strict=True)
@@ -226,15 +243,42 @@ class DeepSpeedBackend:
             sown = context.sown
             total = means["loss"] + sown.loss
             self._engine.backward(total if self._scaler is None else self._scaler.scaled(total))
-            if number == micro_batches and self._scaler is not None:
-                is_finite = self._scaler.all_finite(self._engine.device) and is_wanted
-            with nullcontext() if is_finite else self._optimizer.paused():
-                self._engine.step()  # after the last one
             results.append({**means, **sown.report})
             statistics.append(sown.statistics)
-        if not is_finite:
+            if number == micro_batches:
+                if self._scaler is not None:
+                    is_finite = self._scaler.all_finite(self._engine.device)
+                    is_made = is_finite and is_wanted and self._is_within(limit, results)
+                norm = self._norm_of_whole_gradients()
+            with nullcontext() if is_made else self._optimizer.paused():
+                self._engine.step()  # after the last one
+        if not is_made:
             self._restore_residuals(residuals)
-        return _Update(_means(results), _means(statistics), is_finite)
+        if self._config.callbacks.watch.gradient_norm:
+            norm = float(self._engine.get_global_grad_norm()) if norm is None else norm
+            norm = norm if is_made else float("nan")
+        return _Update(_means(results), _means(statistics), is_finite, is_made, norm)
+
+    def _is_within(
+        self, limit: np.float32 | None, results: Sequence[Mapping[str, torch.Tensor]]
+    ) -> bool:
+        """Whether the mean loss of all ranks is no more than a limit, and a number; collective."""
+        if limit is None:
+            return True
+        loss = torch.stack([result["loss"].detach() for result in results]).mean()
+        distributed.all_reduce(loss)
+        loss /= distributed.get_world_size()
+        return bool(loss.isfinite() & (loss <= float(limit)))
+
+    def _norm_of_whole_gradients(self) -> float | None:
+        """Returns the norm of gradients that no rank has a part of alone, before they are clipped.
+
+        None: it is not asked for, or ZeRO computes it when it steps.
+        """
+        if not self._config.callbacks.watch.gradient_norm or self._config.zero.stage > 0:
+            return None
+        params = self._engine.module.parameters()
+        return float(nn.utils.get_total_norm([p.grad for p in params if p.grad is not None]))
 
     def _copy_residuals(self) -> dict[str, Feedback] | None:
         """Returns what compression carries over, if a step may be skipped that would change it."""

@@ -1,10 +1,11 @@
 """Flax on a mesh of devices: one process, which holds the whole batch."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import SupportsFloat
+from typing import NamedTuple, SupportsFloat
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,7 @@ class FlaxBackend:
         self._graph, params, statistics = nnx.split(module, nnx.Param, nnx.BatchStat)
         gradients = optax.chain(
             _mean_gradients(self._compression, self.world_size),
+            _record_norm() if self._config.callbacks.watch.gradient_norm else optax.identity(),
             _clip_gradients(self._config.optimizer),
         )
         optimizer = transformation(self._algorithm).init(params)
@@ -107,6 +109,13 @@ class FlaxBackend:
         state = self._state
         weights = state.average or (state.params, state.statistics)
         return to_canonical(nnx.merge(self._graph, *weights))
+
+    def digests(self) -> list[str]:
+        hashes = {device: hashlib.sha256() for device in self._mesh.devices.flat}
+        for leaf in jax.tree.leaves((self._state.params, self._state.statistics)):
+            for shard in leaf.addressable_shards:
+                hashes[shard.device].update(np.asarray(shard.data).tobytes())
+        return [sha256.hexdigest() for sha256 in hashes.values()]
 
     def predict_fn(self, weights: Weights) -> Predict:
         return self._predict_fn(weights)
@@ -153,6 +162,19 @@ def _mean_gradients(
     if compression is None:
         return optax.stateless(lambda grads, _: jax.lax.pmean(grads, AXIS))
     return compress_gradients(compression, AXIS, world_size)
+
+
+class _Norm(NamedTuple):
+    gradient_norm: jax.Array  # of the latest step, float32 []
+
+
+def _record_norm() -> optax.GradientTransformation:
+    """Returns what notes the norm of gradients and leaves them as they are."""
+
+    def update(grads: optax.Params, _: _Norm, params: object = None) -> tuple[optax.Params, _Norm]:
+        return grads, _Norm(optax.global_norm(grads))
+
+    return optax.GradientTransformation(lambda _: _Norm(jnp.zeros(())), update)
 
 
 def _clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:

@@ -166,42 +166,61 @@ def _update(
         average = _moved(state.average, (params, new), scalars.average_rate)
         return TrainState(params, new, average, gradients_state, optimizer, state.loss_scale)
 
-    if state.loss_scale is None:
+    report: dict[str, jax.Array] = {}
+    if state.loss_scale is None and not config.callbacks.watch.skips:
         if curvature is not None:
             state = state._replace(optimizer=estimate(state.optimizer, curvature))
-        return step(state, grads), StepResult(loss, metrics)
-    state, report = _unless_overflowed(config, state, grads, curvature, estimate, step)
+        state = step(state, grads)
+    else:
+        is_wanted = jnp.isfinite(loss) & (loss <= scalars.loss_limit)
+        state, report = _unless_skipped(
+            config, state, grads, curvature, estimate, step, is_wanted=is_wanted
+        )
+    if config.callbacks.watch.gradient_norm:
+        report["gradient_norm"] = _norm_of(state, report.get("skipped"))
     return state, StepResult(loss, metrics | report)
 
 
-def _unless_overflowed(
+def _unless_skipped(
     config: TrainConfig,
     state: TrainState,
     grads: optax.Params,
     curvature: optax.Params | None,
     estimate: Callable[[State, optax.Params], State],
     step: Callable[[TrainState, optax.Params], TrainState],
+    *,
+    is_wanted: jax.Array,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """Estimates and steps if gradients, of a scaled loss, are finite, and moves the scale.
+    """Estimates and steps if gradients are finite and it is wanted, and moves the loss's scale.
 
     Returns:
-        The new state, and what is worth reporting of the scale.
+        The new state, and what is worth reporting.
     """
     scale = state.loss_scale
-    assert scale is not None
-    # Divided before anything else sees them: clipping, compression and the optimizer are those of
-    # gradients that were never scaled.
-    grads, curvature = jax.tree.map(lambda grad: grad / scale.factor, (grads, curvature))
+    if scale is not None:
+        # Divided before anything else sees them: clipping, compression and the optimizer are those
+        # of gradients that were never scaled.
+        grads, curvature = jax.tree.map(lambda grad: grad / scale.factor, (grads, curvature))
     is_finite = jnp.bool_(True)
     if curvature is not None:
         is_finite = _are_finite(curvature)
         optimizer = jax.lax.cond(is_finite, estimate, _kept, state.optimizer, curvature)
         state = state._replace(optimizer=optimizer)
     is_finite = is_finite & _are_finite(grads)
-    state = jax.lax.cond(is_finite, step, _kept, state, grads)
-    report = {"loss_scale": scale.factor, "skipped": 1.0 - is_finite.astype(jnp.float32)}
-    after = scale.after(jnp, config.precision.loss_scaling, is_finite)
-    return state._replace(loss_scale=after), report
+    is_made = is_finite & is_wanted if config.callbacks.watch.skips else is_finite
+    state = jax.lax.cond(is_made, step, _kept, state, grads)
+    report = {"skipped": 1.0 - is_made.astype(jnp.float32)}
+    if scale is not None:
+        report["loss_scale"] = scale.factor
+        after = scale.after(jnp, config.precision.loss_scaling, is_finite)
+        state = state._replace(loss_scale=after)
+    return state, report
+
+
+def _norm_of(state: TrainState, skipped: jax.Array | None) -> jax.Array:
+    """Returns the norm of the gradients of the latest step; NaN: it was skipped."""
+    norm = optax.tree.get(state.gradients, "gradient_norm")
+    return norm if skipped is None else jnp.where(skipped > 0, jnp.nan, norm)
 
 
 def _kept(state: Any, grads: optax.Params) -> Any:

@@ -17,6 +17,7 @@ from rich.progress import (
 from train.events import (
     Callback,
     Communicated,
+    Compared,
     Evaluated,
     Event,
     Losses,
@@ -93,7 +94,7 @@ def _print(console: Console, line: str) -> None:
 def _describe(event: Event) -> str | None:
     """Returns an event in words; None: it is none for a human."""
     match event:
-        case StepBegins() | Losses():
+        case StepBegins() | Losses() | Compared():
             return None
         case Stepped():
             parts = [f"loss {event.loss:.4f}"]

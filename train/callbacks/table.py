@@ -20,7 +20,10 @@ from train.tasks.table import TASKS
 def callbacks_of(config: TrainConfig) -> dict[str, Callback]:
     """Returns the callbacks of a run by name; for its first rank."""
     task, sections = TASKS[config.task], config.callbacks
-    made: dict[str, Callback] = {"watch": Watch(advice(config))}
+    scales_loss = config.precision.scales_loss
+    made: dict[str, Callback] = {
+        "watch": Watch(sections.watch, scales_loss=scales_loss, advice=advice(config))
+    }
 
     def improvement(
         metric: str, mode: Literal["min", "max"] | None, min_delta: float

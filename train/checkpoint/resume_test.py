@@ -38,10 +38,39 @@ _SOPHIA: dict[str, Any] = {
     },
 }
 
+# Steps are skipped, the rate falls, and the best model is published, all by what went before.
+_TURNED: dict[str, Any] = {
+    "run": {"num_steps": 12},
+    "optimizer": {"adamw": {"learning_rate": 0.1}},
+    "evaluation": {"every_steps": 1},
+    "checkpoint": {"keep_best": 2},
+    "callbacks": {
+        "watch": {"on_spike": "skip", "window_steps": 2, "spike_deviations": 0.3},
+        "early_stopping": {"patience": 7, "metric": "loss_nats"},
+        "reduce_on_plateau": {"patience": 2, "metric": "loss_nats"},
+    },
+}
+# The run is rolled back, again and again, to checkpoints of before and after it was ended.
+_ROLLED_BACK: dict[str, Any] = {
+    "run": {"num_steps": 12},
+    "optimizer": {"adamw": {"learning_rate": 0.1}},
+    "checkpoint": {"every_steps": 1},
+    "callbacks": {
+        "watch": {
+            "on_spike": "roll_back",
+            "window_steps": 2,
+            "spike_deviations": 0.3,
+            "max_incidents": 100,
+        },
+    },
+}
+
 _FLAX = {
     "noisy, averaged": {**_NOISY, **_AVERAGED},
     "float16, compressed, averaged": {**_NOISY, **_FLOAT16, **_COMPRESSED, **_AVERAGED},
     "curvature": {**_NOISY, **_SOPHIA},
+    "turned": _TURNED,
+    "rolled back": _ROLLED_BACK,
 }
 
 _TORCH = {
@@ -61,6 +90,8 @@ _TORCH = {
         "zero": {"stage": 2},
     },
     "stage 3, noisy, averaged": {**_NOISY, **_AVERAGED, "zero": {"stage": 3}},
+    "stage 1, turned": {**_TURNED, "zero": {"stage": 1}},
+    "stage 3, rolled back": {**_ROLLED_BACK, "zero": {"stage": 3}},
     "stage 3, float16, compressed": {**_FLOAT16, **_COMPRESSED, "zero": {"stage": 3}},
 }
 
@@ -69,14 +100,19 @@ def _config(sections: dict[str, Any]) -> TrainConfig:
     return sower_config(**sections)
 
 
-def _assert_same(pair: Pair) -> None:
+def _assert_same(name: str, pair: Pair) -> None:
+    assert (len(pair.whole["rollbacks"]) > 1) == ("rolled back" in name)
+    if "turned" in name:
+        skipped = {metrics["skipped"] for _, metrics, _ in pair.whole["reports"].values()}
+        assert skipped == {0.0, 1.0}
+    assert pair.resumed["rollbacks"] == pair.whole["rollbacks"]
     assert pair.resumed["reports"] == pair.whole["reports"]
     assert pair.resumed["weights"] == pair.whole["weights"]
 
 
 @pytest.mark.parametrize("name", _FLAX)
 def test_flax(name: str, tmp_path: Path) -> None:
-    _assert_same(flax_pair(_config(_FLAX[name]), tmp_path, world_size=2))
+    _assert_same(name, flax_pair(_config(_FLAX[name]), tmp_path, world_size=2))
 
 
 @pytest.fixture(scope="module")
@@ -88,4 +124,4 @@ def torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
 
 @pytest.mark.parametrize("name", _TORCH)
 def test_torch(name: str, torch: dict[str, Pair]) -> None:
-    _assert_same(torch[name])
+    _assert_same(name, torch[name])

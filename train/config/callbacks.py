@@ -9,6 +9,62 @@ from pydantic import Field
 
 from base.config import MAX_INTEGER, Section
 
+# Losses wait on the device until they are looked at.
+MAX_LOG_EVERY_STEPS = 100_000
+
+
+# What is done about a step that goes wrong.
+Policy = Literal["stop", "skip", "roll_back"]
+
+
+class WatchConfig(Section):
+    """Looks at the loss of every step; see `train.callbacks.watch`.
+
+    What is not looked at in time is looked at before a report, an evaluation or a save.
+    """
+
+    on_non_finite: Policy = Field(
+        default="stop",
+        description="what is done about a loss, or gradients, that are infinite or no numbers: the "
+        "run ends; the update is skipped; or it goes back to the newest checkpoint, and on from "
+        "there with other data",
+    )
+    on_spike: Policy | None = Field(
+        default=None, description="what is done about a loss above the limit; null: nothing"
+    )
+    spike_deviations: float = Field(
+        default=6.0,
+        gt=0,
+        description="the limit is the median of the losses in the window, and so many standard "
+        "deviations, which are estimated from their median absolute deviation",
+    )
+    window_steps: int = Field(
+        default=100,
+        ge=2,
+        le=MAX_LOG_EVERY_STEPS,
+        description="of losses by which others are judged; the limit moves after each window",
+    )
+    max_incidents: int = Field(
+        default=10,
+        ge=1,
+        le=MAX_INTEGER,
+        description="steps skipped in a row, or times rolled back, after which the run ends",
+    )
+    gradient_norm: bool = Field(
+        default=False, description="report the norm of the gradients, before they are clipped"
+    )
+    compare_ranks_every_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="steps from one comparison of all ranks' weights to the next; null: none",
+    )
+
+    @property
+    def skips(self) -> bool:
+        """Whether an update may be skipped for what it would have been made from."""
+        return "skip" in (self.on_non_finite, self.on_spike)
+
 
 class EarlyStoppingConfig(Section):
     """Ends a run that no longer gets better; see `train.callbacks.early_stopping`."""
@@ -62,5 +118,6 @@ class ReduceOnPlateauConfig(Section):
 class CallbacksConfig(Section):
     """Who hears of a run besides its user, in the order in which they do."""
 
+    watch: WatchConfig = WatchConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     reduce_on_plateau: ReduceOnPlateauConfig = ReduceOnPlateauConfig()

@@ -23,7 +23,7 @@ from models.architecture import Model
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS, DEFAULT
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
-from train.config.callbacks import CallbacksConfig
+from train.config.callbacks import MAX_LOG_EVERY_STEPS, CallbacksConfig
 from train.config.checkpoint import CheckpointConfig
 from train.config.data import DataConfig
 from train.config.ema import EmaConfig
@@ -37,9 +37,6 @@ MIN_BUCKET_BYTES = 4 * 4096
 
 # Optimizers count steps in 32 bits.
 MAX_STEPS = 2**31 - 1
-
-# Losses wait on the device until a report is due.
-MAX_LOG_EVERY_STEPS = 100_000
 
 # What a float32 holds with all its digits; a number beyond would become 0 or infinity on the way.
 _LEAST_FLOAT, _GREATEST_FLOAT = 2.0**-126, 3.4028234663852886e38

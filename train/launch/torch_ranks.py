@@ -13,7 +13,7 @@ from train.checkpoint.beginning import Beginning
 from train.checkpoint.run_directory import RunDirectoryError
 from train.checkpoint.suspension import Suspension
 from train.config.schema import ConfigError, TrainConfig
-from train.events import Action, Callback, Event, Losses, StepBegins
+from train.events import Action, Callback, Compared, Event, Losses, StepBegins
 from train.launch.launcher import run_ranks
 from train.launch.process_group import join
 from train.meter import TrainingError
@@ -89,7 +89,7 @@ def _answer(callbacks: Callbacks, event: Event) -> list[Action] | CallbackError:
 
 def _tell(ask: Callable[[Event], list[Action] | CallbackError], event: Event) -> list[Action]:
     """Tells callbacks of the parent process of all but what comes with every step."""
-    if isinstance(event, StepBegins | Losses):
+    if isinstance(event, StepBegins | Losses | Compared):
         return []
     answer = ask(event)
     if isinstance(answer, CallbackError):

@@ -14,7 +14,7 @@ from train.checkpoint.run_directory import ARTIFACT
 from train.checkpoint.suspension import Suspension
 from train.cli import Train
 from train.config.schema import TrainConfig
-from train.events import Event, Stepped
+from train.events import Event, RolledBack, Stepped
 from train.testing.sower.runs import Facts  # and has ranks know its network and source
 
 
@@ -31,8 +31,11 @@ class _Recorder:
     def __init__(self, ends: Sequence[int] = ()):
         self._ends = set(ends)
         self.reports: dict[int, tuple[float, Mapping[str, float], float]] = {}
+        self.rollbacks: list[RolledBack] = []
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, RolledBack):
+            self.rollbacks.append(event)
         if isinstance(event, Stepped):
             self.reports[event.step] = (event.loss, event.metrics, event.learning_rate)
             if event.step in self._ends:
@@ -42,7 +45,7 @@ class _Recorder:
     def facts(self, directory: Path) -> Facts:
         tensors = load(directory / ARTIFACT).tensors
         weights = {name: (array.shape, array.tobytes()) for name, array in tensors.items()}
-        return {"reports": self.reports, "weights": weights}
+        return {"reports": self.reports, "rollbacks": self.rollbacks, "weights": weights}
 
 
 def pair(
