@@ -10,7 +10,7 @@ DEPS = {
     "nonfinite_test.py": [":algorithm", ":registry", "//kernels:dispatch", "//optim/jax:transformation", "//optim/jax:ways", "//optim/torch:curvature", "//optim/torch:optimizer", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
     "papers.py": ["@pip//:numpy"],
     "registry.py": [":adabelief", ":adamw", ":adan", ":algorithm", ":lion", ":sophia"],
-    "schedule_test.py": [":schedule", "@pip//:optax", "@pip//:pytest"],
+    "schedule_test.py": [":schedule", "@pip//:optax", "@pip//:pytest", "@pip//:torch"],
     "sophia.py": [":algorithm", "@pip//:pydantic"],
     "trajectory_test.py": [":adabelief", ":adamw", ":adan", ":algorithm", ":lion", ":papers", ":sophia", "//optim/jax:transformation", "//optim/jax:ways", "//optim/torch:curvature", "//optim/torch:optimizer", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
 }

@@ -32,6 +32,49 @@ def warmup_cosine(
     return peak * (final_fraction + (1.0 - final_fraction) * cosine)
 
 
+def warmup_cosine_restarts(
+    step: int,
+    *,
+    peak: float,
+    num_steps: int,
+    warmup_steps: int,
+    num_restarts: int,
+    growth: float = 1.0,
+    final_fraction: float = 0.0,
+) -> float:
+    """Rises linearly to `peak`, then falls along several half cosines, each from `peak`.
+
+    The cycles fill the steps after the warm-up, so that the last one ends with the run.
+
+    Args:
+        step: The training step.
+        peak: The highest learning rate.
+        num_steps: Steps in the whole run.
+        warmup_steps: Steps of the rise, < num_steps.
+        num_restarts: Times that the rate is back at the peak, from 1 up.
+        growth: Length of a cycle over that of the one before it, from 1 up.
+        final_fraction: Rate at the end of a cycle / peak.
+
+    Reference: Loshchilov and Hutter, "SGDR", https://arxiv.org/abs/1608.03983.
+    """
+    _check(step, peak, num_steps, warmup_steps, final_fraction)
+    _require(num_restarts >= 1, "num_restarts from 1 up", num_restarts)
+    _require(1.0 <= growth < math.inf, "a finite growth from 1 up", growth)
+    if step < warmup_steps:
+        return _warmup(step, peak, warmup_steps)
+    lengths = [growth**cycle for cycle in range(num_restarts + 1)]
+    # In lengths of the first cycle.
+    left = _progress(step, warmup_steps, num_steps) * sum(lengths)
+    for length in lengths[:-1]:
+        if left < length:
+            break
+        left -= length
+    else:
+        length = lengths[-1]
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(left / length, 1.0)))
+    return peak * (final_fraction + (1.0 - final_fraction) * cosine)
+
+
 def warmup_polynomial(
     step: int,
     *,

@@ -7,8 +7,14 @@ from typing import Any
 
 import optax
 import pytest
+import torch
 
-from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
+from optim.schedule import (
+    warmup_cosine,
+    warmup_cosine_restarts,
+    warmup_polynomial,
+    warmup_stable_decay,
+)
 
 PEAK, NUM_STEPS, WARMUP_STEPS, FINAL_FRACTION = 0.3, 110, 10, 0.1
 
@@ -41,6 +47,46 @@ def _rate(step: int, final_fraction: float = FINAL_FRACTION) -> float:
 )
 def test_known_values(step: int, expected: float) -> None:
     assert _rate(step) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("num_restarts", "growth", "first"), [(4, 1, 20), (2, 2, 15), (1, 3, 25)])
+def test_restarts_as_torch_does(num_restarts: int, growth: int, first: int) -> None:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    restarts = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
+        optimizer, T_0=first, T_mult=growth, eta_min=PEAK * FINAL_FRACTION
+    )
+    num_steps = WARMUP_STEPS + first * sum(growth**cycle for cycle in range(num_restarts + 1))
+    rates = []
+    for step in range(num_steps):
+        rate = warmup_cosine_restarts(
+            step,
+            peak=PEAK,
+            num_steps=num_steps,
+            warmup_steps=WARMUP_STEPS,
+            num_restarts=num_restarts,
+            growth=growth,
+            final_fraction=FINAL_FRACTION,
+        )
+        if step < WARMUP_STEPS:
+            assert rate == pytest.approx(PEAK * (step + 1) / WARMUP_STEPS)
+            continue
+        rates.append(rate)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        restarts.step()
+    assert sum(rate == pytest.approx(PEAK, rel=1e-12) for rate in rates) == num_restarts + 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_restarts": 0}, "expected num_restarts from 1 up, got 0"),
+        ({"growth": 0.5}, "expected a finite growth from 1 up, got 0.5"),
+    ],
+)
+def test_restarts_that_are_none_are_refused(wrong: dict[str, Any], message: str) -> None:
+    settings = {"peak": PEAK, "num_steps": 9, "warmup_steps": 0, "num_restarts": 1}
+    with pytest.raises(ValueError, match=message):
+        warmup_cosine_restarts(0, **{**settings, **wrong})
 
 
 def test_falls_as_optax_does() -> None:

@@ -11,7 +11,12 @@ from data.augment.chain import draw
 from data.dataset import Split
 from data.loader import WHOLE, Loader
 from models.context import Context
-from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
+from optim.schedule import (
+    warmup_cosine,
+    warmup_cosine_restarts,
+    warmup_polynomial,
+    warmup_stable_decay,
+)
 from train.checkpoint.course import Course
 from train.config.schema import MAX_STEPS, ConfigError, TrainConfig
 from train.tasks.table import TASKS
@@ -174,6 +179,13 @@ def _schedule(config: TrainConfig, num_steps: int) -> Callable[[int], float]:
     match schedule.kind:
         case "warmup_cosine":
             return partial(warmup_cosine, **settings)
+        case "warmup_cosine_restarts":
+            return partial(
+                warmup_cosine_restarts,
+                **settings,
+                num_restarts=schedule.num_restarts,
+                growth=schedule.cycle_growth,
+            )
         case "warmup_linear":
             return partial(warmup_polynomial, **settings)
         case "warmup_polynomial":

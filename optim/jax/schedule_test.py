@@ -13,7 +13,12 @@ from optim.jax.schedule import tabulate
 from optim.jax.transformation import transformation
 from optim.jax.ways import WAYS
 from optim.lion import Lion
-from optim.schedule import warmup_cosine, warmup_polynomial, warmup_stable_decay
+from optim.schedule import (
+    warmup_cosine,
+    warmup_cosine_restarts,
+    warmup_polynomial,
+    warmup_stable_decay,
+)
 
 _NUM_STEPS = 40
 _SETTINGS: dict[str, Any] = {
@@ -26,6 +31,7 @@ _SCHEDULES = [
     partial(warmup_cosine, **_SETTINGS),
     partial(warmup_polynomial, **_SETTINGS, power=2.0),
     partial(warmup_stable_decay, **_SETTINGS, decay_steps=11),
+    partial(warmup_cosine_restarts, **_SETTINGS, num_restarts=2, growth=1.5),
 ]
 
 

@@ -29,6 +29,11 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "ema.decay": {"ema.decay": 0.5, "ema.warmup": False},
     "ema.warmup": {"ema.decay": 0.9},
     "schedule.power": {"schedule.kind": "warmup_polynomial"},
+    "schedule.num_restarts": {"schedule.kind": "warmup_cosine_restarts"},
+    "schedule.cycle_growth": {
+        "schedule.kind": "warmup_cosine_restarts",
+        "schedule.num_restarts": 2,
+    },
     "schedule.decay_fraction": {"schedule.kind": "warmup_stable_decay"},
     "data.augment.": {"data.augment": {}},
     "zero.offload_optimizer": {"zero.stage": 1},

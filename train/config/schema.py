@@ -166,9 +166,13 @@ else:
 class ScheduleConfig(Section):
     """The learning rate over time, see `optim.schedule`."""
 
-    kind: Literal["warmup_cosine", "warmup_linear", "warmup_polynomial", "warmup_stable_decay"] = (
-        Field(default="warmup_cosine", description="how it falls after it has risen")
-    )
+    kind: Literal[
+        "warmup_cosine",
+        "warmup_cosine_restarts",
+        "warmup_linear",
+        "warmup_polynomial",
+        "warmup_stable_decay",
+    ] = Field(default="warmup_cosine", description="how it falls after it has risen")
     warmup_steps: int = Field(
         default=0, ge=0, le=MAX_STEPS, description="in which it rises; fewer than the run has"
     )
@@ -176,6 +180,18 @@ class ScheduleConfig(Section):
         default=0.0, ge=0, le=1, description="of the highest rate, at the end"
     )
     power: float = Field(default=2.0, gt=0, description="of warmup_polynomial")
+    num_restarts: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="times that it is back at its highest; of warmup_cosine_restarts",
+    )
+    cycle_growth: float = Field(
+        default=1.0,
+        ge=1,
+        le=10,
+        description="by which each fall is longer than the one before; of warmup_cosine_restarts",
+    )
     decay_fraction: float = Field(
         default=0.2, gt=0, le=1, description="of the steps after warm-up; of warmup_stable_decay"
     )
