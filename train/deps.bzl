@@ -9,7 +9,7 @@ DEPS = {
     "data_parallel.py": [":events", "//base:seeds", "//comm:compression", "//comm:wire", "//kernels/quantize:contract", "//train/config:schema"],
     "data_parallel_test.py": [":data_parallel", "//base:seeds", "//comm:compression", "//comm:wire", "//kernels/quantize:contract", "//train/config:schema", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],
     "ended_runs_test.py": ["//train/checkpoint:store", "//train/testing:trainer_programs", "@pip//:pytest"],
-    "evaluation.py": ["//data:dataset", "//models:network", "//train/tasks:estimates", "//train/tasks:task", "@pip//:numpy"],
+    "evaluation.py": ["//data:dataset", "//models:network", "//train/launch:heartbeat", "//train/tasks:estimates", "//train/tasks:task", "@pip//:numpy"],
     "evaluation_files.py": [":evaluation", "//base:files", "@pip//:matplotlib", "@pip//:numpy"],
     "evaluation_files_test.py": [":evaluation", ":evaluation_files", "@pip//:matplotlib", "@pip//:numpy", "@pip//:pytest"],
     "evaluation_test.py": [":evaluation", "//data:dataset", "//train/tasks:estimates", "//train/tasks/classification:evaluation", "//train/tasks/classification:task", "@pip//:numpy", "@pip//:pytest", "@pip//:scikit_learn"],
@@ -36,5 +36,5 @@ DEPS = {
     "step_parity_test.py": ["//models/testing:parity", "//optim:sophia", "//train/config:schema", "//train/testing/sower:runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "train_flax.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:flax_backend", "//train/checkpoint:beginning", "//train/checkpoint:suspension", "//train/config:schema"],
     "train_torch.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:deepspeed_backend", "//train/checkpoint:beginning", "//train/checkpoint:suspension", "//train/config:schema", "//train/launch:process_group", "//train/launch:torch_ranks"],
-    "training.py": [":data_parallel", ":evaluation", ":evaluator", ":events", ":meter", ":phases", ":recipe", "//base:interrupts", "//data:dataset", "//data:prefetch", "//models:weights", "//train/backends:backend", "//train/callbacks:callbacks", "//train/checkpoint:course", "//train/checkpoint:manifest", "//train/checkpoint:saver", "//train/checkpoint:store", "//train/config:schema"],
+    "training.py": [":data_parallel", ":evaluation", ":evaluator", ":events", ":meter", ":phases", ":recipe", "//base:interrupts", "//data:dataset", "//data:prefetch", "//models:weights", "//train/backends:backend", "//train/callbacks:callbacks", "//train/checkpoint:course", "//train/checkpoint:manifest", "//train/checkpoint:saver", "//train/checkpoint:store", "//train/config:schema", "//train/launch:heartbeat"],
 }

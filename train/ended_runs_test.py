@@ -24,6 +24,22 @@ def test_a_killed_rank_ends_the_run(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("runs/*/checkpoints"))
 
 
+def test_a_rank_that_no_longer_runs_is_named(tmp_path: Path) -> None:
+    config = config_file(tmp_path, num_steps=10**5)
+    arguments = ("--nproc", 2, "--set", "callbacks.watch.hang_timeout_s=5")
+    with trainer("torch", "--config", config, *arguments, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith("step ")
+        stopped = max(_ranks_of(process.pid))  # the last that was started, most likely
+        os.kill(stopped, signal.SIGSTOP)
+        _, stderr = process.communicate()
+    assert process.returncode == 1
+    assert re.match(
+        r"error: no rank has come any further for 5 s: rank [01] is missing, for which the others "
+        r"wait; it does not run; all ranks were stopped$",
+        stderr.splitlines()[0],
+    )
+
+
 @pytest.mark.parametrize(
     ("framework", "nproc", "number", "status"),
     [

@@ -8,6 +8,7 @@ import numpy as np
 
 from data.dataset import ExampleSpec, Split
 from models.network import Predict
+from train.launch.heartbeat import beat
 from train.tasks.estimates import Interval
 from train.tasks.task import Task
 
@@ -55,6 +56,7 @@ def evaluate(
     """
     total: dict[str, np.ndarray] = {}
     for start in range(0, len(split), batch_size):
+        beat()
         batch = slice(start, start + batch_size)
         outputs = predict(split.inputs[batch])
         with np.errstate(invalid="ignore"):  # of a model that diverged, metrics are NaN

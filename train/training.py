@@ -37,6 +37,7 @@ from train.events import (
     Warn,
     Warned,
 )
+from train.launch.heartbeat import beat
 from train.meter import Meter, TrainingError
 from train.phases import Phases
 from train.recipe import batch_of, step_scalars, training_batches
@@ -133,6 +134,7 @@ class Training:
         )
         with closing(batches):
             while self.step < self.num_steps:
+                beat()
                 self._tell(StepBegins(self.step))
                 with self._phases.measured("data"):
                     batch = next(batches)
@@ -206,6 +208,7 @@ class Training:
             own |= self._heed(answer)
         if asked() is not None or self.callbacks.failure is not None:
             own |= _Verdict.SUSPEND
+        beat()
         verdict = _Verdict(self.backend.of_first_rank(int(own)))
         if verdict & (_Verdict.ABORT | _Verdict.ROLL_BACK):
             self._reason = self.backend.object_of_first_rank(self._reason)

@@ -16,13 +16,16 @@ from comm.compression import Compression, compresses, pieces
 from comm.testing import simulation
 from models.network import Predict
 from tests.effects.scripted import answers
-from train import loop
+from train import loop, train_torch
 from train.backends.deepspeed_backend import DeepSpeedBackend
+from train.checkpoint.beginning import NEWEST
 from train.checkpoint.run_directory import CHECKPOINTS
 from train.checkpoint.store import CheckpointStore
+from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
 from train.events import Event, Saved, Stepped
+from train.launch import torch_ranks
 from train.publication import Publication
 from train.recipe import Batch
 
@@ -56,6 +59,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
         "checkpoints": CheckpointStore(directory / CHECKPOINTS).steps(),
         "weights": _digest(backend.weights()),
         "answers": answers(config),
+        "launch": _launched(config, directory),
     }
 
 
@@ -76,6 +80,21 @@ def exchanged(compression: Compression, per_node: int) -> Outcome:
                 mean = np.mean(nodes, axis=0)
             gradients[f"{side} {step}"] = mean
     return {"gradients": _digest(gradients), "pieces": list(pieces(compression, 2**21))}
+
+
+def _launched(config: TrainConfig, directory: Path) -> str:
+    """Returns with what ranks would be started, if there were several."""
+    found = []
+
+    def starting(*_: Any, **options: Any) -> list[Suspension]:
+        found.append(options["hang_timeout_s"])
+        return [Suspension(directory, 1, 1, "")]
+
+    with mock.patch.object(torch_ranks, "run_ranks", starting):
+        torch_ranks.train_on_ranks(
+            train_torch.train_rank, config, directory, [], NEWEST, world_size=2
+        )
+    return repr(found)
 
 
 class _Recording(DeepSpeedBackend):

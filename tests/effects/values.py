@@ -9,7 +9,7 @@ from train.config.reference import Leaf
 
 _TEXTS = ("other", "2.0.0")
 _INTEGERS = (2, 1, 4, 3, 8, 16, 5)
-_NUMBERS = (0.5, 0.25, 2.0, 0.1, 0.75, 1.0, 4.0)
+_NUMBERS = (0.5, 0.25, 2.0, 0.1, 0.75, 1.0, 4.0, 8.0)
 
 
 def others(leaf: Leaf, value: Any) -> Iterator[Any]:

@@ -26,6 +26,7 @@ from train.backends.torch_average import MovingAverage
 from train.backends.torch_loss_scale import LossScaler
 from train.config.schema import TrainConfig, ZeroConfig
 from train.data_parallel import compression_of, rank_slice
+from train.launch.heartbeat import beat
 from train.launch.process_group import mean_over_ranks, object_of_first_rank, of_first_rank
 from train.recipe import Batch, StepScalars, context_of
 from train.tasks.table import TASKS
@@ -236,12 +237,14 @@ class DeepSpeedBackend:
         in_turn = zip(shares, *parts, strict=True)
         for number, (share, inputs, seeds, *rest) in enumerate(in_turn, start=1):
             context = context_of(self._config, seeds, scalars)
+            beat()
             loss, metrics = loss_fn(self._engine(inputs, context), *rest)
             means = {"loss": loss, **metrics}
             if share is not None:
                 means = {name: mean * share for name, mean in means.items()}
             sown = context.sown
             total = means["loss"] + sown.loss
+            beat()
             self._engine.backward(total if self._scaler is None else self._scaler.scaled(total))
             results.append({**means, **sown.report})
             statistics.append(sown.statistics)
@@ -250,6 +253,7 @@ class DeepSpeedBackend:
                     is_finite = self._scaler.all_finite(self._engine.device)
                     is_made = is_finite and is_wanted and self._is_within(limit, results)
                 norm = self._norm_of_whole_gradients()
+            beat()
             with nullcontext() if is_made else self._optimizer.paused():
                 self._engine.step()  # after the last one
         if not is_made:

@@ -60,6 +60,14 @@ class WatchConfig(Section):
         description="steps from one comparison of all ranks' weights to the next; null: none",
     )
 
+    hang_timeout_s: float | None = Field(
+        default=None,
+        ge=5,
+        description="of several ranks of //train:torch: how long none may come any further, in "
+        "seconds, before the run ends and names the rank for which the others wait; longer than a "
+        "save takes; null: forever",
+    )
+
     @property
     def skips(self) -> bool:
         """Whether an update may be skipped for what it would have been made from."""

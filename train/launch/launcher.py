@@ -22,6 +22,8 @@ from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
 from base import interrupts
+from train.launch import heartbeat
+from train.launch.heartbeat import HangWatch
 
 # Ranks that lose a peer fail in consequence. Within this time the first to fail has been heard of.
 _GRACE_S = 1.0
@@ -65,6 +67,7 @@ def run_ranks(
     *,
     on_message: Callable[[Any], Any],
     expected: tuple[type[Exception], ...] = (),
+    hang_timeout_s: float | None = None,
 ) -> list[Any]:
     """Calls `main(rank, ask, *arguments)` in a new process for each rank, and waits for all.
 
@@ -76,21 +79,26 @@ def run_ranks(
         on_message: Called in this process with each value that a rank gives to `ask`, which returns
             there what this returns here.
         expected: Exceptions of `main` that speak for themselves and are raised here as they are.
+        hang_timeout_s: For how long none may call `heartbeat.beat`, in seconds, once one has; None:
+            forever.
 
     Returns:
         What `main` returned, by rank.
 
     Raises:
-        RankError: A rank died, or failed of something unexpected. All others were ended.
+        RankError: A rank died, failed of something unexpected, or is waited for by the others. All
+            were ended.
     """
     ranks: list[_Rank] = []
+    cells = heartbeat.shared_cells(world_size)
+    watch = None if hang_timeout_s is None else HangWatch(cells, hang_timeout_s)
     try:
         with _children_deaf():
             for rank in range(world_size):
-                ranks.append(_start(main, rank, arguments, expected))
+                ranks.append(_start(main, rank, arguments, expected, cells))
         try:
             with interrupts.held_back(listener=lambda _: _ask_to_end(ranks[0])):
-                results = _listen(ranks, on_message)
+                results = _listen(ranks, on_message, watch)
         except RankError:
             if (number := interrupts.asked()) is not None:  # nothing was to come to a good end
                 interrupts.ask(number)
@@ -128,25 +136,32 @@ def _start(
     rank: int,
     arguments: Sequence[Any],
     expected: tuple[type[Exception], ...],
+    cells: Any,
 ) -> _Rank:
     # Not by forking: the copy would have this process's locks, but not the threads that free them.
     context = multiprocessing.get_context("spawn")
     inbox, outbox = context.Pipe()
     process = context.Process(
-        target=_run, args=(main, rank, outbox, arguments, expected), name=f"rank {rank}"
+        target=_run, args=(main, rank, outbox, arguments, expected, cells), name=f"rank {rank}"
     )
     process.start()
     outbox.close()  # the child has the only other end: the inbox ends when the child does
     return _Rank(process, inbox)
 
 
-def _listen(ranks: Sequence[_Rank], on_message: Callable[[Any], Any]) -> list[Any]:
+def _listen(
+    ranks: Sequence[_Rank], on_message: Callable[[Any], Any], watch: HangWatch | None
+) -> list[Any]:
     results: dict[int, Any] = {}
     failures: dict[int, _Failure] = {}
     deadline_s = inf
     running = {rank.inbox: index for index, rank in enumerate(ranks)}
     while running and (not failures or time.monotonic() < deadline_s):
-        ready = wait(list(running), deadline_s - time.monotonic() if failures else None)
+        poll_s = None if watch is None else watch.poll_s
+        ready = wait(list(running), deadline_s - time.monotonic() if failures else poll_s)
+        # One that has ended is waited for by nobody.
+        if watch is not None and not results and not failures and (hang := watch.hang()):
+            raise RankError(f"{hang}; all ranks were stopped")
         for inbox, index in [item for item in running.items() if item[0] in ready]:
             match _receive(inbox):
                 case _Message(value) if not failures:
@@ -208,6 +223,7 @@ def _run(
     outbox: Connection,
     arguments: Sequence[Any],
     expected: tuple[type[Exception], ...],
+    cells: Any,
 ) -> None:
     """Is what a rank's process does, and all it does.
 
@@ -220,6 +236,7 @@ def _run(
         signal.signal(_ASKED, _end_well)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [_ASKED])
         threading.Thread(target=_leave_with_parent, daemon=True).start()
+        heartbeat.start(cells, rank)
         _report(main, rank, outbox, arguments, expected)
         code = 0
     except SystemExit as leaving:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from train.launch.heartbeat import MIN_LIMIT_S
 from train.launch.launcher import RankError, run_ranks
 from train.testing import example_ranks
 
@@ -60,6 +61,22 @@ def test_an_unexpected_failure_says_which_rank_and_where() -> None:
 def test_a_killed_rank_is_the_cause_of_what_the_others_complain_of() -> None:
     with pytest.raises(RankError, match="^rank 1 was killed by SIGKILL"):
         run_ranks(example_ranks.die, 2, (), on_message=_ignore)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("asleep", "rank 1 is missing, for which the others wait; all"),
+        ("stopped", "rank 1 is missing, for which the others wait; it does not run; all"),
+        ("together", "all wait at the same place; all"),
+    ],
+)
+def test_who_is_missing_is_named(how: str, said: str) -> None:
+    with pytest.raises(RankError) as failed:
+        run_ranks(example_ranks.hang, 3, (how,), on_message=_ignore, hang_timeout_s=MIN_LIMIT_S)
+    assert str(failed.value) == (
+        f"no rank has come any further for {MIN_LIMIT_S:g} s: {said} ranks were stopped"
+    )
 
 
 def test_when_one_fails_the_others_clean_up_and_end(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def train_on_ranks(
                 RunDirectoryError,
                 TrainingError,
             ),
+            hang_timeout_s=config.callbacks.watch.hang_timeout_s,
         )
     end = ends[0]
     if isinstance(end, Suspension):

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from train.launch.heartbeat import beat
+
 
 def report(rank: int, send: Callable[[object], None], greeting: str) -> int:
     """Says who it is, and returns the square of its rank."""
@@ -28,6 +30,23 @@ def die(rank: int, send: Callable[[object], None]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.3)
     raise ConnectionError("a peer went away")
+
+
+def hang(rank: int, send: Callable[[object], None], how: str) -> None:
+    """Has all ranks come to two places, and all but rank 1 to a third, where they wait for it.
+
+    Args:
+        rank: Of this process.
+        send: Unused.
+        how: "asleep", "stopped", or "together": all come to the third place.
+    """
+    beat()
+    beat()
+    if rank == 1 and how == "stopped":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if rank != 1 or how == "together":
+        beat()
+    time.sleep(60)
 
 
 def write_until_ended(
