@@ -10,6 +10,43 @@ from pathlib import Path
 from typing import NamedTuple
 
 UNKNOWN_COMMIT = "unknown"
+
+# The instruction sets that numerical kernels choose by, as /proc/cpuinfo spells them.
+_CPU_FEATURES = (
+    "fma",
+    "avx2",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512_bf16",
+    "avx512_fp16",
+    "avx512_vnni",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "sve",
+)
+
+# Variables, or how they begin, by which libraries compute otherwise. None of them holds a secret.
+_FLAGS = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "DNNL_",
+    "HPC_",
+    "JAX_",
+    "MKL_",
+    "NCCL_",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_",
+    "ONEDNN_",
+    "PYTORCH_",
+    "TORCH_",
+    "TRITON_",
+    "XLA_",
+)
 _GIT_TIMEOUT_S = 10
 
 
@@ -39,12 +76,18 @@ def host(device: str) -> str:
 
 def processor() -> str:
     """Returns the model name of the CPU, or its architecture where Linux does not say more."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        cpuinfo = ""
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
+    return _of_cpu("model name") or platform.machine()
+
+
+def cpu_features() -> list[str]:
+    """Returns the instruction sets of the CPU that numerical kernels choose by."""
+    has = (_of_cpu("flags") or _of_cpu("Features") or "").split()
+    return [feature for feature in _CPU_FEATURES if feature in has]
+
+
+def flags() -> dict[str, str]:
+    """Returns the variables of the environment by which libraries compute otherwise, if set."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(_FLAGS)}
 
 
 def num_cores() -> int:
@@ -56,6 +99,16 @@ def library_versions(distributions: Sequence[str]) -> dict[str, str]:
     """Returns the installed version of Python and of each distribution."""
     versions = {name: metadata.version(name) for name in distributions}
     return {"python": platform.python_version(), **versions}
+
+
+def _of_cpu(key: str) -> str | None:
+    """Returns what Linux says of the first CPU; None: it does not."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{key}\s*: (.+)$", cpuinfo, re.MULTILINE)
+    return None if found is None else found[1].strip()
 
 
 def _git(workspace: str, *arguments: str) -> str:

@@ -64,3 +64,18 @@ def test_library_versions_are_the_installed_ones() -> None:
     versions = provenance.library_versions(["numpy"])
     assert versions["numpy"] == metadata.version("numpy")
     assert re.fullmatch(r"3\.\d+\.\d+\S*", versions["python"])
+
+
+def test_features_are_those_of_the_cpu() -> None:
+    cpuinfo = Path("/proc/cpuinfo").read_text()
+    found = provenance.cpu_features()
+    assert found
+    assert all(re.search(rf"\b{feature}\b", cpuinfo) for feature in found)
+
+
+def test_flags_are_those_that_libraries_heed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    monkeypatch.setenv("MY_PASSWORD", "secret")
+    flags = provenance.flags()
+    assert flags["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
+    assert "MY_PASSWORD" not in flags

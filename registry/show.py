@@ -41,6 +41,7 @@ def describe(loaded: LoadedArtifact) -> Text:
     _add_section(text, "metrics", metrics)
     _add_section(text, "training run", _run(artifact.training_run))
     _add_section(text, "libraries", dict(sorted(artifact.training_run.library_versions.items())))
+    _add_section(text, "environment", dict(sorted(artifact.training_run.environment.items())))
     _add_section(text, "files", files)
     return text
 

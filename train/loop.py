@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from base.provenance import host, library_versions, source_state
+from base.provenance import cpu_features, flags, host, library_versions, source_state
 from data.dataset import Dataset
 from data.source import SOURCES
 from models.weights import Weights, init_weights
@@ -112,6 +112,7 @@ def run(
             metrics,
             framework=backend.framework,
             libraries=libraries,
+            environment=_surroundings(config, backend),
             device=backend.device,
             data_digest=data.digest,
             started_at=place.started_at,
@@ -173,7 +174,13 @@ def _training(
     commit = f"{source.commit}{' with changes' if source.dirty else ''}"
 
     def facts() -> dict[str, Any]:
-        environment = {**libraries, "host": host(backend.device), "commit": commit}
+        surroundings = _surroundings(config, backend)
+        environment = {
+            **libraries,
+            **surroundings,
+            "host": host(backend.device),
+            "commit": commit,
+        }
         now = datetime.now(UTC).isoformat()
         return {**constant, **training.facts(), "environment": environment, "saved_at": now}
 
@@ -190,3 +197,14 @@ def _training(
         num_steps_of(config, len(data.train)),
     )
     return training
+
+
+def _surroundings(config: TrainConfig, backend: Backend) -> dict[str, str]:
+    """Returns what can change a run's bits besides configuration, data, commit and libraries."""
+    return {
+        "num_ranks": str(backend.world_size),
+        "num_threads": str(backend.num_threads),
+        "deterministic": str(config.run.deterministic).lower(),
+        "cpu_features": " ".join(cpu_features()),
+        **flags(),
+    }

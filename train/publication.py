@@ -51,6 +51,7 @@ def publish_model(
     *,
     framework: Framework,
     libraries: Mapping[str, str],
+    environment: Mapping[str, str],
     device: str,
     data_digest: str,
     started_at: datetime,
@@ -65,6 +66,7 @@ def publish_model(
         metrics: On the held-out data.
         framework: What it was trained in.
         libraries: Versions of what training used, by distribution.
+        environment: What else can change the result, by name.
         device: What it was trained on, for a human.
         data_digest: SHA-256 of the data set, in hex.
         started_at: When training began, with a time zone.
@@ -82,6 +84,7 @@ def publish_model(
         seed=config.run.seed,
         host=host(device),
         library_versions=libraries,
+        environment=environment,
         started_at=started_at,
         finished_at=datetime.now(UTC),
         steps=num_steps,

@@ -10,25 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from base.provenance import library_versions, num_cores, processor, source_state
-
-# The instruction sets that numerical kernels choose by, as /proc/cpuinfo spells them.
-_ISA_FLAGS = (
-    "fma",
-    "avx2",
-    "avx_vnni",
-    "avx512f",
-    "avx512bw",
-    "avx512vl",
-    "avx512_bf16",
-    "avx512_fp16",
-    "avx512_vnni",
-    "amx_tile",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "sve",
-)
+from base.provenance import cpu_features, library_versions, num_cores, processor, source_state
 
 # What changes a benchmark's numbers and is easily forgotten.
 _ENVIRONMENT = (
@@ -80,15 +62,13 @@ def describe_machine(distributions: Sequence[str]) -> Machine:
     Raises:
       importlib.metadata.PackageNotFoundError: one of them is not installed.
     """
-    cpuinfo = _text("/proc/cpuinfo")
-    flags = set(_field(r"^(?:flags|Features)\s*: (.+)$", cpuinfo).split())
     memory_kib = _field(r"^MemTotal:\s*(\d+) kB$", _text("/proc/meminfo"))
     source = source_state()
     return Machine(
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         cpu=processor(),
         cores=num_cores(),
-        isa=tuple(flag for flag in _ISA_FLAGS if flag in flags),
+        isa=tuple(cpu_features()),
         memory_gib=round(int(memory_kib or 0) / 2**20, 1),
         load_average=round(os.getloadavg()[0], 2),
         gpu=find_gpus(),

@@ -59,6 +59,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
         "checkpoints": CheckpointStore(directory / CHECKPOINTS).steps(),
         "weights": _digest(backend.weights()),
         "answers": answers(config),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "launch": _launched(config, directory),
     }
 

@@ -50,6 +50,10 @@ class Backend(Protocol):
     def device(self) -> str:
         """What computes, for a human."""
 
+    @property
+    def num_threads(self) -> int:
+        """With how many threads a rank computes on the CPU."""
+
     def start(self, weights: Weights) -> None:
         """Gets ready to train from these weights; collective."""
 

@@ -92,10 +92,15 @@ class DeepSpeedBackend:
         self._objective: Objective = TASKS[config.task].torch(config.loss)
         threads = config.torch.num_threads or max(1, torch.get_num_threads() // self.world_size)
         torch.set_num_threads(threads)
+        _be_deterministic(config.run.deterministic)
 
     @property
     def device(self) -> str:
         return str(self._engine.device)
+
+    @property
+    def num_threads(self) -> int:
+        return torch.get_num_threads()
 
     def start(self, weights: Weights) -> None:
         model = from_canonical(self._config.model, weights)
@@ -325,6 +330,16 @@ class DeepSpeedBackend:
         estimate = gauss_newton_bartlett(num_targets)
         with self._optimizer.estimating_curvature(estimate), _without_clipping(self._engine):
             return self._update(sampled_loss, scalars, shares, *batch).is_finite
+
+
+def _be_deterministic(wanted: bool) -> None:
+    """Has torch take algorithms that give the same bits again, and refuse operations of none."""
+    torch.use_deterministic_algorithms(wanted)
+    # Which would take time, and serve programs that read what they never wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    if wanted:  # heeded when CUDA's first product of matrices is due
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def _start_engine(

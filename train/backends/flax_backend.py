@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding
 
+from base.provenance import num_cores
 from comm.compression import Compression
 from comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
 from comm.wire import Wire
@@ -60,6 +61,10 @@ class FlaxBackend:
     @property
     def device(self) -> str:
         return jax.devices()[0].device_kind
+
+    @property
+    def num_threads(self) -> int:
+        return num_cores()  # XLA takes all
 
     def start(self, weights: Weights) -> None:
         module = from_canonical(self._config.model, weights)

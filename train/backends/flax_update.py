@@ -66,6 +66,7 @@ def compile_update(
             out_specs=(state_specs, everywhere),
         ),
         donate_argnums=0,
+        compiler_options={"xla_gpu_deterministic_ops": True} if config.run.deterministic else None,
     )
 
 

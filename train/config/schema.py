@@ -93,6 +93,11 @@ class RunConfig(Section):
         le=MAX_STEPS,
         description="times that every training example comes; or else num_steps",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="take algorithms that give the same bits again on a GPU too, and refuse "
+        "operations that have none; on a CPU all do",
+    )
     log_every_steps: int = Field(
         default=100,
         ge=1,

@@ -44,6 +44,7 @@ def publish_untrained(
         {"accuracy": 0.5},
         framework="flax",
         libraries={},
+        environment={},
         device="cpu",
         data_digest="0" * 64,
         started_at=datetime.now(UTC),
