@@ -115,6 +115,9 @@ def test_missing_and_added_files_are_found(ended: Ended) -> None:
     (added := directory / "state" / "added").touch()
     _assert_named(directory, added)
     added.unlink()
+    added.symlink_to(ended.directory, target_is_directory=True)
+    _assert_named(directory, added)
+    added.unlink()
     verified_manifest(directory)
 
 

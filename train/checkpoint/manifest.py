@@ -149,8 +149,10 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(directory, onerror=_raise):
-        yield from (Path(folder, name) for name in names)
+    """Yields all that is no directory; a link is none, whatever it leads to."""
+    for folder, folders, names in os.walk(directory, onerror=_raise):
+        links = (name for name in folders if Path(folder, name).is_symlink())
+        yield from (Path(folder, name) for name in (*names, *links))
 
 
 def _raise(error: OSError) -> None:

@@ -34,7 +34,13 @@ _SET_ASIDE = "set-aside"
 _FORMAT = "hpc training run 1"
 
 # What a run may have otherwise when it goes on: it learns the same. All that begins so.
-MAY_DIFFER = ("run.log_every_steps", "checkpoint.", "torch.num_threads")
+MAY_DIFFER = (
+    "run.log_every_steps",
+    "checkpoint.",
+    "torch.num_threads",
+    "callbacks.watch.compare_ranks_every_steps",
+    "callbacks.watch.hang_timeout_s",
+)
 
 
 class RunDirectoryError(Exception):

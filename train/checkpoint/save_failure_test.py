@@ -1,5 +1,6 @@
 """A save that the disk does not take costs nothing but itself."""
 
+import errno
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from train import train_flax, train_torch
 from train.checkpoint.run_directory import ARTIFACT
 from train.checkpoint.store import CheckpointStore
 from train.config.schema import TrainConfig
-from train.events import Event, Saved, SaveFailed
+from train.events import Event, Saved, SaveFailed, Warned
 from train.testing.sower import runs
 
 _EVERY_STEPS = 2
@@ -87,3 +88,19 @@ def test_on_one_of_several_ranks(tmp_path: Path) -> None:
     content = _config(zero={"stage": 2}).model_dump()
     saves = ranks.run(_train_rank, 2, content, tmp_path / "run")
     _assert_one_failed(saves[0], tmp_path / "run")
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_is_told_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(CheckpointStore, "prune", fail)
+    heard: list[Event] = []
+    train_flax.train(_config(), tmp_path / "run", [heard.append])
+    assert CheckpointStore(tmp_path / "run" / "checkpoints").steps() == [2, 4, 6]
+    warned = [event.message for event in heard if isinstance(event, Warned)]
+    assert warned == 3 * [
+        "checkpoints that are not to stay were not removed: Operation not permitted"
+    ]

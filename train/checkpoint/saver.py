@@ -8,16 +8,23 @@ removed, the callbacks are told, and training goes on with the checkpoints that 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from train.backends.backend import Backend
 from train.callbacks.callbacks import Callbacks
-from train.checkpoint.manifest import STATE
+from train.checkpoint.manifest import STATE, CheckpointError
 from train.checkpoint.store import CheckpointStore
 from train.config.checkpoint import CheckpointConfig
-from train.events import Saved, SaveFailed
+from train.events import Saved, SaveFailed, Warned
 
 _MAX_REASON = 1000
+
+
+class _Outcome(NamedTuple):
+    """What became of a save, and what else is to be told of it."""
+
+    saved: Saved | SaveFailed
+    warning: str | None = None
 
 
 @dataclass
@@ -42,7 +49,7 @@ class Saver:
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
     )
-    _writing: Future[Saved | SaveFailed] | None = None
+    _writing: Future[_Outcome] | None = None
 
     def is_due(self, step: int) -> bool:
         """Whether the policy has a checkpoint after so many steps."""
@@ -66,34 +73,42 @@ class Saver:
         """Saves the state after so many steps; returns what became of it. Collective."""
         self.save(step)
         assert self._writing is not None  # by `save`
-        event = self._writing.result()
+        saved = self._writing.result().saved
         self.wait()
-        return event
+        return saved
 
     def wait(self) -> None:
         """Waits for the save that is being written, and tells what became of it."""
         if self._writing is not None:
-            event, self._writing = self._writing.result(), None
-            self.callbacks.tell(event)
+            outcome, self._writing = self._writing.result(), None
+            self.callbacks.tell(outcome.saved)
+            if outcome.warning is not None:
+                self.callbacks.tell(Warned(outcome.warning))
 
     def close(self) -> None:
         """Waits for the save that is being written; nothing is saved after that."""
         self.wait()
         self._thread.shutdown()
 
-    def _write(
-        self, step: int, write: Callable[[], None], facts: Mapping[str, Any]
-    ) -> Saved | SaveFailed:
+    def _write(self, step: int, write: Callable[[], None], facts: Mapping[str, Any]) -> _Outcome:
         try:
             write()  # by all ranks; ends when all have
             if self.backend.rank == 0:
                 self.store.commit(step, facts)
-                self.store.prune(self.policy, self.score)
         except Exception as error:
             if self.backend.rank == 0:
                 self.store.discard(step)
-            return SaveFailed(step, _reason(error))
-        return Saved(step, self.store.path(step))
+            return _Outcome(SaveFailed(step, _reason(error)))
+        return _Outcome(Saved(step, self.store.path(step)), self._prune())
+
+    def _prune(self) -> str | None:
+        """Removes the checkpoints that are not to stay; returns why it could not."""
+        try:
+            if self.backend.rank == 0:
+                self.store.prune(self.policy, self.score)
+        except (OSError, CheckpointError) as error:
+            return f"checkpoints that are not to stay were not removed: {_reason(error)}"
+        return None
 
 
 def _reason(error: Exception) -> str:
