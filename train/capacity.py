@@ -20,6 +20,7 @@ class Need(NamedTuple):
     weights: int
     gradients: int
     optimizer: int
+    average: int
     batches: int
     activations: int
 
@@ -33,7 +34,8 @@ def check_capacity(config: TrainConfig, world_size: int, zero_stage: int) -> Non
     need, available = least_need(config, world_size, zero_stage), available_bytes()
     if sum(need) <= available:
         return
-    parts = ", ".join(f"{name} {in_words(size)}" for name, size in need._asdict().items())
+    sizes = {name: size for name, size in need._asdict().items() if size}
+    parts = ", ".join(f"{name} {in_words(size)}" for name, size in sizes.items())
     ranks = f" on {world_size} ranks" if world_size > 1 else ""
     *others, last = _size_keys(config)
     raise ConfigError(
@@ -70,10 +72,12 @@ def least_need(config: TrainConfig, world_size: int, zero_stage: int) -> Need:
     if config.memory.checkpointing != "none":
         kept = 0  # of a block at a time, which is not told
     activation_bytes = _FLOAT32_BYTES if config.precision.compute_dtype is None else 2
+    all_weights = weights * (1 if zero_stage >= 3 else world_size)
     return Need(
-        weights=weights * (1 if zero_stage >= 3 else world_size),
+        weights=all_weights,
         gradients=weights * (1 if zero_stage >= 2 else world_size),
         optimizer=state * (1 if zero_stage >= 1 else world_size),
+        average=0 if config.ema.decay is None else all_weights,
         batches=2 * example_bytes * data.global_batch_size,  # this step's and the next one's
         activations=activation_bytes * kept // data.gradient_accumulation_steps,
     )

@@ -209,6 +209,14 @@ def test_counts_the_memory_of_weights_as_they_are() -> None:
     weights = init_weights(config.model, seed=0).values()
     assert need.weights == need.gradients == 2 * sum(array.nbytes for array in weights)
     assert need.optimizer == 2 * need.weights  # of AdamW
+    assert need.average == 0
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_counts_the_memory_of_the_average_as_that_of_weights(stage: int) -> None:
+    config = short_config(num_steps=1, ema={"decay": 0.9})
+    need = least_need(config, world_size=2, zero_stage=stage)
+    assert need.average == need.weights
 
 
 def test_default_directories_of_one_second_differ() -> None:

@@ -40,6 +40,7 @@ def _config(cause: str, **sections: Any) -> TrainConfig:
         **_CAUSES[cause],
         gradient_compression={"enabled": True, "min_size": 16},
         data={"gradient_accumulation_steps": 2},
+        ema={"decay": 0.9},
         **sections,
     )
 
@@ -82,7 +83,10 @@ def test_flax(cause: str) -> None:
 
 def _held(backend: Any) -> dict[str, np.ndarray]:
     """Returns all that this rank keeps from step to step."""
-    held = dict(backend.weights())
+    held = {f"average of {name}": value for name, value in backend.weights().items()}
+    module = backend._engine.module
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        held[name] = getattr(tensor, "ds_tensor", tensor).detach().numpy().copy()
     states = backend._optimizer.state.values()
     for number, state in enumerate(states):
         held |= {f"{number} {name}": value.numpy().copy() for name, value in state.items()}
