@@ -28,6 +28,7 @@ STREAMS = {
     "label noise": ("step",),
     "sampled labels": (),
     "text windows": ("step",),
+    "validation": (),
     "drawn task": (),
     "drawn examples": ("split",),
     "gradient rounding": (),

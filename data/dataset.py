@@ -31,6 +31,8 @@ class ExampleSpec(NamedTuple):
         target_dtype: NumPy's name of the type of its values.
         is_padded: Inputs are sequences of tokens, `(seq_len,)`, of which some are shorter and
             end in `PADDING`.
+        num_neighbours: How many of those that follow a training example have something of it, such
+            as the next ones of the same text; 0: they are independent of each other.
         class_names: What each class is called; None: by its number.
         bytes_per_token: Of the text that tokens stand for, on average; None: they stand for none.
     """
@@ -42,6 +44,7 @@ class ExampleSpec(NamedTuple):
     target_shape: tuple[int, ...] = ()
     target_dtype: str = "int32"
     is_padded: bool = False
+    num_neighbours: int = 0
     class_names: tuple[str, ...] | None = None
     bytes_per_token: float | None = None
 

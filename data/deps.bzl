@@ -9,4 +9,6 @@ DEPS = {
     "prefetch_test.py": [":prefetch", "@pip//:pytest"],
     "source.py": [":dataset", "//data/sources:digits", "//data/sources:mixture", "//data/sources:mnist10k", "//data/sources:recall", "//data/sources:stdlib_text", "//data/sources:waves"],
     "stratified.py": [":dataset", "@pip//:numpy"],
+    "validation.py": [":dataset", ":stratified", "//base:seeds", "@pip//:numpy"],
+    "validation_test.py": [":dataset", ":loader", ":validation", "//data/sources:stdlib_text", "@pip//:numpy", "@pip//:pytest"],
 }

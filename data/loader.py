@@ -41,6 +41,7 @@ class Loader:
         split: The examples.
         batch_size: Examples in every batch, >= 1.
         seed: Seed of both the order and the augmentation, >= 0.
+        rows: Which of the examples there are, `[num_examples]`; None: all of them.
         augment: Called with the size of the batch and what gives the generators of that step.
         mixup: How examples are mixed in pairs, once augmented. None: they are not.
         pad_to_multiple_of: Sequences are cut to the longest of their whole batch, rounded up to it,
@@ -51,6 +52,7 @@ class Loader:
     split: Split
     batch_size: int
     seed: int
+    rows: np.ndarray | None = None
     augment: Augment | None = None
     mixup: Mixup | None = None
     pad_to_multiple_of: int | None = None
@@ -92,12 +94,16 @@ class Loader:
 
     def indices(self, step: int) -> np.ndarray:
         """Returns `[batch_size]`, which examples make up the batch of training step `step`."""
-        size = len(self.split)
+        size = self._size
         start = step * self.batch_size
         positions = np.arange(start, start + self.batch_size)
         first, last = positions[0] // size, positions[-1] // size
         orders = np.concatenate([self._order_of(epoch) for epoch in range(first, last + 1)])
         return orders[positions - first * size]
+
+    @property
+    def _size(self) -> int:
+        return len(self.split) if self.rows is None else len(self.rows)
 
     @cached_property
     def _order_of(self) -> Callable[[int], np.ndarray]:
@@ -106,14 +112,16 @@ class Loader:
 
     def _order(self, epoch: int) -> np.ndarray:
         rng = stream(self.seed, "batch order", epoch)
-        order = rng.permutation(len(self.split))
+        order = rng.permutation(self._size)
+        if self.rows is not None:
+            order = self.rows[order]
         if self.group_by_length:
             self._group(order[self._straddling(epoch) :], rng)
         return order
 
     def _straddling(self, epoch: int) -> int:
         """Returns how many examples of an epoch complete a batch that the one before began."""
-        return -epoch * len(self.split) % self.batch_size
+        return -epoch * self._size % self.batch_size
 
     def _group(self, order: np.ndarray, rng: np.random.Generator) -> None:
         """Sorts examples into batches of similar lengths, in place, a pool of them at a time."""

@@ -16,14 +16,14 @@ def stratified_split(
         num_test: How many to hold out: of each class its share, to within one example.
         seed: Which of the possible splits.
     """
-    is_test = _stratified_mask(labels, num_test, np.random.default_rng(seed))
+    is_test = stratified_mask(labels, num_test, np.random.default_rng(seed))
     return Dataset(
         train=Split(inputs[~is_test], labels[~is_test]),
         test=Split(inputs[is_test], labels[is_test]),
     )
 
 
-def _stratified_mask(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def stratified_mask(labels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Marks `count` examples so that each class has its share, to within one example."""
     order = rng.permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]  # classes in turn, shuffled inside

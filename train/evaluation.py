@@ -38,6 +38,7 @@ def evaluate(
     split: Split,
     examples: ExampleSpec,
     batch_size: int = 256,
+    rows: np.ndarray | None = None,
 ) -> Evaluation:
     """Predicts for every example of `split`, and measures how well.
 
@@ -50,14 +51,19 @@ def evaluate(
         split: The examples.
         examples: What these are.
         batch_size: How many are predicted at once.
+        rows: Which of the examples are measured; None: all.
 
     Raises:
         ValueError: Nothing in the split counts.
     """
     total: dict[str, np.ndarray] = {}
-    for start in range(0, len(split), batch_size):
+    batch: slice | np.ndarray
+    num_examples = len(split) if rows is None else len(rows)
+    for start in range(0, num_examples, batch_size):
         beat()
         batch = slice(start, start + batch_size)
+        if rows is not None:
+            batch = rows[batch]
         outputs = predict(split.inputs[batch])
         with np.errstate(invalid="ignore"):  # of a model that diverged, metrics are NaN
             part = task.measure(outputs, split.targets[batch])
@@ -73,7 +79,7 @@ def evaluate(
             for name, estimate in estimates.items()
             if estimate.interval is not None
         },
-        num_examples=len(split),
+        num_examples=num_examples,
         num_counted=summary.num_counted,
         tables=summary.tables,
     )

@@ -1,7 +1,8 @@
 """What an evaluation found, on disk: figures as JSON, and a confusion matrix as a picture.
 
-evaluations/step-N.json           of the model after N steps
-evaluations/confusion_matrix.png  of the one that is published
+evaluations/step-N.json             of the model after N steps
+evaluations/validation-step-N.json  likewise, on a part of the training examples
+evaluations/confusion_matrix.png    of the model that is published
 """
 
 import json
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 CONFUSION_MATRIX = "confusion_matrix.png"
 
-_NAME = re.compile(r"step-(\d{12})\.json")
+# What a model is measured on.
+HELD_OUT, VALIDATION = "held-out", "validation"
+
+_NAME = re.compile(r"(?:validation-)?step-(\d{12})\.json")
 
 # Of more classes a picture has colours and no numbers, and of still more no names.
 _MAX_NUMBERS, _MAX_NAMES = 20, 50
@@ -33,6 +37,7 @@ def write_evaluation(
     evaluation: Evaluation,
     *,
     weights: str,
+    measured_on: str,
     class_names: Sequence[str] | None,
     with_picture: bool,
 ) -> None:
@@ -43,6 +48,7 @@ def write_evaluation(
         step: Updates that the model has had.
         evaluation: Of it.
         weights: Which weights were evaluated, for a human.
+        measured_on: `HELD_OUT` or `VALIDATION`.
         class_names: What each class is called; None: by its number.
         with_picture: Whether to draw its confusion matrix, if it has one.
 
@@ -53,6 +59,7 @@ def write_evaluation(
     content: dict[str, Any] = {
         "step": step,
         "weights": weights,
+        "measured_on": measured_on,
         "num_examples": evaluation.num_examples,
         "num_counted": evaluation.num_counted,
         "metrics": {
@@ -63,7 +70,8 @@ def write_evaluation(
     }
     if "confusion_matrix" in evaluation.tables:
         content["class_names"] = class_names
-    write_file(directory / f"step-{step:012}.json", json.dumps(content).encode())
+    prefix = "validation-" if measured_on == VALIDATION else ""
+    write_file(directory / f"{prefix}step-{step:012}.json", json.dumps(content).encode())
     if with_picture and "confusion_matrix" in evaluation.tables:
         with replacing(directory / CONFUSION_MATRIX) as temporary:
             figure = confusion_figure(evaluation.tables["confusion_matrix"], class_names)

@@ -9,7 +9,14 @@ import pytest
 from matplotlib.image import imread
 
 from train.evaluation import Evaluation
-from train.evaluation_files import CONFUSION_MATRIX, confusion_figure, files_after, write_evaluation
+from train.evaluation_files import (
+    CONFUSION_MATRIX,
+    HELD_OUT,
+    VALIDATION,
+    confusion_figure,
+    files_after,
+    write_evaluation,
+)
 
 _MATRIX = [[5, 1, 0], [0, 0, 0], [2, 0, 7]]
 _EVALUATION = Evaluation(
@@ -30,17 +37,19 @@ def test_is_read_back(tmp_path: Path) -> None:
             step,
             _EVALUATION,
             weights="latest",
+            measured_on=HELD_OUT if step == 20 else VALIDATION,
             class_names=names,
             with_picture=step == 20,
         )
     assert {path.name for path in directory.iterdir()} == {
-        "step-000000000007.json",
+        "validation-step-000000000007.json",
         "step-000000000020.json",
         CONFUSION_MATRIX,
     }
     assert json.loads((directory / "step-000000000020.json").read_text()) == {
         "step": 20,
         "weights": "latest",
+        "measured_on": "held-out",
         "num_examples": 15,
         "num_counted": 15,
         "metrics": {
@@ -53,6 +62,7 @@ def test_is_read_back(tmp_path: Path) -> None:
     height, width, _ = imread(directory / CONFUSION_MATRIX).shape
     assert min(height, width) > 100
     assert [path.name for path in files_after(directory, 7)] == ["step-000000000020.json"]
+    assert len(list(files_after(directory, 6))) == 2
     assert list(files_after(tmp_path / "missing", 0)) == []
 
 
@@ -60,7 +70,13 @@ def test_is_read_back(tmp_path: Path) -> None:
 def test_what_has_no_classes_has_no_picture(tmp_path: Path, with_picture: bool) -> None:
     plain = Evaluation({"mse": 1.0, "r2": math.nan}, {}, 3, 6, {})
     write_evaluation(
-        tmp_path, 1, plain, weights="latest", class_names=None, with_picture=with_picture
+        tmp_path,
+        1,
+        plain,
+        weights="latest",
+        measured_on=HELD_OUT,
+        class_names=None,
+        with_picture=with_picture,
     )
     (path,) = tmp_path.iterdir()
     found = json.loads(path.read_text())["metrics"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data.dataset import Split
+from data.validation import hold_out
 from models.torch.predict import predict_fn
 from registry.artifact import load
 from train import evaluator, loop
@@ -92,6 +93,28 @@ def test_going_on_from_before_sets_later_evaluations_aside(tmp_path: Path) -> No
     _run(config, tmp_path, Beginning(fresh=True))
     aside = max((tmp_path / "set-aside").iterdir())
     assert _files(aside) == {_name(2), _name(4), CONFUSION_MATRIX}
+
+
+def test_validation_examples_are_measured_and_not_learnt(tmp_path: Path) -> None:
+    evaluation = {"every_steps": 2, "validation_fraction": 0.2}
+    config = _config(evaluation=evaluation, run={"num_steps": None, "num_epochs": 1})
+    events = _run(config, tmp_path)
+    data, spec = config.data.load(), config.data.describe()
+    learnt, validation = hold_out(data.train, spec, 0.2)
+    num_steps = -(-len(learnt) // config.data.global_batch_size)
+    found = _evaluated(events)
+    on_the_way = ["validation"] * (num_steps // 2)
+    assert [event.measured_on for event in found] == [*on_the_way, "held-out"]
+    assert {event.num_examples for event in found[:-1]} == {len(validation)}
+    assert found[-1].num_examples == len(data.test)
+    predict = predict_fn(config.model, load(tmp_path / ARTIFACT).tensors)
+    own = Split(data.train.inputs[validation], data.train.targets[validation])
+    for event, split in ((found[-1], data.test), (found[-2], own)):
+        if event.step == num_steps:
+            expected = evaluate(CLASSIFICATION, predict, split, spec).metrics
+            assert event.metrics == pytest.approx(expected)
+    assert _name(num_steps) in _files(tmp_path)
+    assert f"validation-{_name(2)}" in _files(tmp_path)
 
 
 def test_an_evaluation_that_cannot_be_written_ends_nothing(

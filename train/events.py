@@ -93,6 +93,7 @@ class Evaluated:
         is_final: Whether it is the model that will be published; told once, at the end.
         intervals: Of those metrics that have one, the 95% interval, see `train.tasks.estimates`.
         num_examples: That it was measured on.
+        measured_on: What these are: "held-out", or "validation" ones of the training examples.
     """
 
     step: int
@@ -100,6 +101,7 @@ class Evaluated:
     is_final: bool
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     num_examples: int = 0
+    measured_on: str = "held-out"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from base.provenance import cpu_features, flags, host, library_versions, source_state
 from data.dataset import Dataset
 from data.source import SOURCES
+from data.validation import hold_out
 from models.weights import Weights, init_weights
 from registry.artifact import load, read_descriptor
 from train.backends.backend import Backend
@@ -22,7 +25,7 @@ from train.checkpoint.run_directory import CHECKPOINTS, EVALUATIONS, claim
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint, CheckpointStore
 from train.checkpoint.suspension import Suspension
-from train.config.schema import TrainConfig
+from train.config.schema import ConfigError, TrainConfig
 from train.evaluator import Evaluator
 from train.events import Callback, Resumed, Saved, Warned
 from train.meter import require_finite
@@ -56,7 +59,8 @@ def run(
 
     Raises:
         ArtifactError: The artifact cannot be written, or that which it begins from not be read.
-        ConfigError: Its epochs are no number of steps that fits the rest of it.
+        ConfigError: Its epochs are no number of steps that fits the rest of it, or all examples
+            would be held out.
         RunDirectoryError: It cannot go on in `output_dir`, or not from there.
         CallbackError: A callback failed; the run can go on from where it did.
         TrainingError: The loss diverged.
@@ -186,15 +190,17 @@ def _training(
 
     store = CheckpointStore(output_dir / CHECKPOINTS)
     saver = Saver(backend, store, config.checkpoint, facts, score_of(config), callbacks)
-    evaluator = Evaluator(config, backend, data.test, output_dir / EVALUATIONS, callbacks)
+    learnt, validation = _parts(config, data)
+    evaluations = output_dir / EVALUATIONS
     training = Training(
         config,
         backend,
         saver,
         data.train,
-        evaluator,
+        learnt,
+        Evaluator(config, backend, data, validation, evaluations, callbacks),
         callbacks,
-        num_steps_of(config, len(data.train)),
+        num_steps_of(config, len(data.train) if learnt is None else len(learnt)),
     )
     return training
 
@@ -208,3 +214,14 @@ def _surroundings(config: TrainConfig, backend: Backend) -> dict[str, str]:
         "cpu_features": " ".join(cpu_features()),
         **flags(),
     }
+
+
+def _parts(config: TrainConfig, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Returns which training examples are learnt and which measured on the way; None: all, none."""
+    fraction = config.evaluation.validation_fraction
+    if fraction is None:
+        return None, None
+    try:
+        return hold_out(data.train, config.data.describe(), fraction)
+    except ValueError as error:
+        raise ConfigError(f"evaluation.validation_fraction: {error}") from error

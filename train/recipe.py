@@ -61,13 +61,14 @@ class Batch(NamedTuple):
     seeds: np.ndarray
 
 
-def training_batches(config: TrainConfig, split: Split) -> Loader:
-    """Returns the run's batches over `split`."""
+def training_batches(config: TrainConfig, split: Split, rows: np.ndarray | None = None) -> Loader:
+    """Returns the run's batches over `split`, or over some of its rows."""
     augment = config.data.augment
     return Loader(
         split,
         batch_size=config.data.global_batch_size,
         seed=config.run.seed,
+        rows=rows,
         augment=None if augment is None else partial(draw, augment),
         mixup=config.data.mixup,
         pad_to_multiple_of=config.data.pad_to_multiple_of,

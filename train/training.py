@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import IntFlag, auto
 from typing import Any
 
+import numpy as np
+
 from base.interrupts import asked, held_back
 from data.dataset import Split
 from data.prefetch import prefetch
@@ -66,6 +68,7 @@ class Training:
         backend: What computes; it has started, and has the state of the step.
         saver: What saves it.
         train: What it learns from.
+        rows: Which of that; None: all.
         evaluator: What measures it.
         callbacks: Whom to tell; on the first rank.
         num_steps: Updates in the whole run.
@@ -78,6 +81,7 @@ class Training:
     backend: Backend
     saver: Saver
     train: Split
+    rows: np.ndarray | None
     evaluator: Evaluator
     callbacks: Callbacks
     num_steps: int
@@ -124,7 +128,7 @@ class Training:
     def _stretch(self) -> _Verdict:
         """Makes steps until something other than the next one is to be done, or none is left."""
         config, backend = self.config, self.backend
-        loader = training_batches(config, self.train)
+        loader = training_batches(config, self.train, self.rows)
         scalars_of = step_scalars(config, self.num_steps)
         meter = Meter(config, backend, self.step, self.num_steps)
         shift = self.course.next_batch - self.step
@@ -188,7 +192,11 @@ class Training:
             is_final: Whether they will be published.
         """
         with self._phases.measured("evaluation"):
-            evaluation = self.evaluation or self.evaluator.evaluate(weights)
+            on_the_way = self.evaluator.measured_on(is_final=False)
+            measured_on = self.evaluator.measured_on(is_final=is_final)
+            evaluation = self.evaluation
+            if evaluation is None or measured_on != on_the_way:
+                evaluation = self.evaluator.evaluate(weights, is_final=is_final)
             self.evaluator.write(evaluation, self.step, is_final=is_final)
         self.evaluation = evaluation
         event = Evaluated(
@@ -197,6 +205,7 @@ class Training:
             is_final,
             evaluation.intervals,
             evaluation.num_examples,
+            measured_on,
         )
         self._tell(event)
         return evaluation

@@ -204,7 +204,14 @@ def _next_bytes(text: np.ndarray, seq_len: int, stride: int) -> Split:
 def _describe(options: StdlibTextOptions) -> ExampleSpec:
     shape = (options.seq_len,)
     return ExampleSpec(
-        "windows", shape, "int32", NUM_BYTES, target_shape=shape, bytes_per_token=1.0
+        "windows",
+        shape,
+        "int32",
+        NUM_BYTES,
+        target_shape=shape,
+        # Those that begin no later than its last target, or else the next one of the same file.
+        num_neighbours=max(1, options.seq_len // (options.stride or options.seq_len)),
+        bytes_per_token=1.0,
     )
 
 

@@ -26,6 +26,10 @@ _BESIDE: dict[str, dict[str, Any]] = {
     "optimizer.max_grad_value": {"optimizer.max_grad_value": 1e-3},
     "gradient_compression.": {"gradient_compression.enabled": True},
     "gradient_compression.enabled": {},
+    "evaluation.validation_fraction": {
+        "evaluation.every_steps": 1,
+        "evaluation.validation_fraction": 0.25,
+    },
     "ema.decay": {"ema.decay": 0.5, "ema.warmup": False},
     "ema.warmup": {"ema.decay": 0.9},
     "schedule.power": {"schedule.kind": "warmup_polynomial"},

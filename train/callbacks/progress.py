@@ -105,7 +105,7 @@ def _describe(event: Event) -> str | None:
             return f"stopped after {event.step} of {event.num_steps} steps: {event.reason}"
         case Evaluated():
             after = "" if event.is_final else f" after {event.step:,} steps"
-            return f"held-out{after}  {_measured(event)}"
+            return f"{event.measured_on}{after}  {_measured(event)}"
         case RolledBack():
             return (
                 f"rolled back from step {event.step:,} to {event.to_step:,}, and on with other "
@@ -128,7 +128,7 @@ def _describe(event: Event) -> str | None:
 
 
 def _measured(event: Evaluated) -> str:
-    """Returns the metrics, each with its interval if it has one, and of how many examples."""
+    """Returns the metrics, each with its interval if it has one."""
     parts = []
     for name, value in sorted(event.metrics.items()):
         ends = event.intervals.get(name)

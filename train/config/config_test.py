@@ -157,6 +157,13 @@ def test_gradients_are_clipped_in_one_way() -> None:
         TrainConfig.model_validate(content)
 
 
+def test_what_is_held_out_is_measured() -> None:
+    content = _preset()
+    content["evaluation"] = {"validation_fraction": 0.1}
+    with pytest.raises(ValueError, match="validation_fraction: .*; expected every_steps beside it"):
+        TrainConfig.model_validate(content)
+
+
 def test_a_loss_scale_starts_no_lower_than_it_may_fall() -> None:
     with pytest.raises(ConfigError, match=r"min_scale: expected at most initial_scale \(8"):
         load_config(

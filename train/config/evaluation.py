@@ -1,6 +1,8 @@
 """The section that says when a model is evaluated."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from base.config import MAX_INTEGER, Section
 
@@ -14,6 +16,22 @@ class EvaluationConfig(Section):
         le=MAX_INTEGER,
         description="optimizer updates from one evaluation to the next; null: only at the end",
     )
+    validation_fraction: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of the training examples that are not learnt, but measured on the way; "
+        "null: on the way, too, the held-out ones are",
+    )
     batch_size: int = Field(
         default=256, ge=1, le=MAX_INTEGER, description="examples that are predicted at once"
     )
+
+    @model_validator(mode="after")
+    def _check_validation(self) -> Self:
+        if self.validation_fraction is not None and self.every_steps is None:
+            raise ValueError(
+                "validation_fraction: examples are held out for evaluation on the way; expected "
+                "every_steps beside it, got null"
+            )
+        return self
