@@ -18,7 +18,16 @@ from importlib import import_module
 from base.program import EXIT_BAD_INPUT
 from benchmarks.harness.runner import run
 
-SUITES = ("attention", "bakeoff", "compression", "convergence", "memory", "networks", "optim")
+SUITES = (
+    "attention",
+    "bakeoff",
+    "compression",
+    "convergence",
+    "memory",
+    "networks",
+    "optim",
+    "training",
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from benchmarks.main import SUITES, main
 HEAVY = {"deepspeed", "flax", "jax", "matplotlib", "ray", "scipy", "sklearn", "torch", "triton"}
 
 BENCHMARKS = SUITES
-PATIENT = ("attention", "compression", "networks", "optim")
+PATIENT = ("attention", "compression", "networks", "optim", "training")
 OF_KERNELS = (
     "kernels.linear_attention.linear_attention_bench",
     "kernels.quantize.quantize_bench",
@@ -45,9 +45,9 @@ BAD = {
     ("--algorithms", "adam"): ("--algorithms: invalid choice: 'adam'", ("optim",)),
     ("--frameworks", "mxnet"): (
         "--frameworks: invalid choice: 'mxnet'",
-        ("memory", "networks", "optim"),
+        ("memory", "networks", "optim", "training"),
     ),
-    ("--networks", "rnn"): ("--networks: invalid choice: 'rnn'", ("networks",)),
+    ("--networks", "rnn"): ("--networks: invalid choice: 'rnn'", ("networks", "training")),
     ("--depths", "1"): ("from 2 to 1000000, got '1'", ("memory",)),
     ("--quick", "--depths", "8"): ("not allowed with argument --quick", ("memory",)),
     ("--variants", "int2"): ("--variants: invalid choice: 'int2'", ("convergence",)),

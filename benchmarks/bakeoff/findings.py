@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.bakeoff.cases import BASELINE, EIGHT_BITS
 from benchmarks.bakeoff.results import TaskRuns, final_loss, runs_of
 from benchmarks.harness.record import Finding, Record
-from benchmarks.training.comparison import SIGNIFICANCE, Comparison, compare, deviation
+from benchmarks.tasks.comparison import SIGNIFICANCE, Comparison, compare, deviation
 
 
 class Line(NamedTuple):

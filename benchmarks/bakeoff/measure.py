@@ -14,7 +14,7 @@ from benchmarks.bakeoff.train import train
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Row
 from benchmarks.harness.suite import Measurement
-from benchmarks.training.tasks import TASKS, data_digests
+from benchmarks.tasks.tasks import TASKS, data_digests
 from optim.algorithm import Algorithm
 
 # Seeds of the runs are counted from 0.

@@ -13,8 +13,8 @@ from benchmarks.harness.plot import figure_png
 from benchmarks.harness.record import Record
 from benchmarks.harness.suite import Report
 from benchmarks.harness.text import fenced, finding_lines, ran_with_settings, table_lines
-from benchmarks.training.comparison import SIGNIFICANCE, Comparison, deviation, probability_in_words
-from benchmarks.training.curves import read_curve
+from benchmarks.tasks.comparison import SIGNIFICANCE, Comparison, deviation, probability_in_words
+from benchmarks.tasks.curves import read_curve
 
 _PANEL_INCHES = (5.0, 3.6)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.bakeoff.cases import RUN_TABLE, TRIAL_TABLE
 from benchmarks.bakeoff.search import Point, Trial
 from benchmarks.harness.record import Row, finite
-from benchmarks.training.curves import curve_metrics
+from benchmarks.tasks.curves import curve_metrics
 
 _POINTS_A_CURVE = 30
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from benchmarks.bakeoff.cases import EIGHT_BITS
 from benchmarks.bakeoff.search import Point
-from benchmarks.training.tasks import digits_preset
+from benchmarks.tasks.tasks import digits_preset
 from optim.algorithm import Algorithm
 
 

@@ -15,7 +15,7 @@ import argparse
 
 from base.options import Parser, positive_int
 from benchmarks.harness.suite import Measurement, Suite
-from benchmarks.training.task_names import TASK_NAMES
+from benchmarks.tasks.task_names import TASK_NAMES
 from optim.registry import ALGORITHMS
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from base.seeds import seed_of
 from benchmarks.bakeoff.results import Result
-from benchmarks.training.tasks import Examples, Task
+from benchmarks.tasks.tasks import Examples, Task
 from optim.algorithm import Algorithm
 from optim.torch.curvature import gauss_newton_bartlett, sample_labels
 from optim.torch.optimizer import Optimizer, decay_groups

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.convergence import cases
 from benchmarks.convergence.results import HELD_OUT_LOSS, METRICS, value_of
 from benchmarks.harness.record import Finding, Record, Row, finite
-from benchmarks.training.comparison import SIGNIFICANCE, Comparison, Verdict, compare, deviation
+from benchmarks.tasks.comparison import SIGNIFICANCE, Comparison, Verdict, compare, deviation
 
 
 class Comparisons(NamedTuple):

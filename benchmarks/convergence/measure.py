@@ -13,7 +13,7 @@ from benchmarks.convergence.train import run_cell
 from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Row
 from benchmarks.harness.suite import FailedError, Measurement
-from benchmarks.training.tasks import data_digests
+from benchmarks.tasks.tasks import data_digests
 from comm.testing import ranks
 
 

@@ -19,8 +19,8 @@ from benchmarks.harness.plot import figure_png
 from benchmarks.harness.record import Record, Row
 from benchmarks.harness.suite import Report
 from benchmarks.harness.text import fenced, finding_lines, ran_with_settings, table_lines
-from benchmarks.training.comparison import SIGNIFICANCE, Verdict, deviation, probability_in_words
-from benchmarks.training.curves import read_curve
+from benchmarks.tasks.comparison import SIGNIFICANCE, Verdict, deviation, probability_in_words
+from benchmarks.tasks.curves import read_curve
 
 EXIT_DIFFERS = 1
 

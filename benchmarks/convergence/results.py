@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmarks.convergence.cases import RUN_TABLE, Cell
 from benchmarks.harness.record import Row, finite
-from benchmarks.training.curves import curve_metrics
+from benchmarks.tasks.curves import curve_metrics
 
 # The training loss of a run is the mean over so many of its last steps.
 LAST_STEPS = 50

@@ -17,7 +17,7 @@ import argparse
 from base.options import Parser, positive_int
 from benchmarks.convergence.cases import VARIANT_NAMES
 from benchmarks.harness.suite import Measurement, Suite
-from benchmarks.training.task_names import TASK_NAMES
+from benchmarks.tasks.task_names import TASK_NAMES
 
 _DEFAULT_TASKS = ("digits", "bytes")
 

@@ -15,10 +15,10 @@ from benchmarks.convergence.suite import SUITE, add_options
 from benchmarks.harness.record import Record, Row
 from benchmarks.harness.runner import run
 from benchmarks.harness.testing import record_of
-from benchmarks.training.comparison import Verdict
-from benchmarks.training.curves import curve_metrics, read_curve
-from benchmarks.training.task_names import TASK_NAMES
-from benchmarks.training.tasks import TASKS
+from benchmarks.tasks.comparison import Verdict
+from benchmarks.tasks.curves import curve_metrics, read_curve
+from benchmarks.tasks.task_names import TASK_NAMES
+from benchmarks.tasks.tasks import TASKS
 
 
 @pytest.mark.parametrize(

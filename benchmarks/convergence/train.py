@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.convergence.cases import Cell
 from benchmarks.convergence.results import Result
 from benchmarks.convergence.sides import VARIANTS
-from benchmarks.training.tasks import TASKS, Examples, Task
+from benchmarks.tasks.tasks import TASKS, Examples, Task
 from comm.testing import ranks
 from optim.adamw import AdamW
 from optim.torch.optimizer import decay_groups

@@ -35,11 +35,22 @@ def sides(framework: str, network: str, config: TrainConfig, weights: Weights) -
     return of_framework(network, config, weights)
 
 
+def plain_loop_step(framework: str, config: TrainConfig, weights: Weights) -> Side:
+    """Returns a plain step of our network; see `sides`."""
+    if framework == cases.FLAX:
+        alone = flax_network(config.model, weights)
+        return _of_batch(plain_flax.trainer(alone, config, _apply_flax))
+    join_alone()
+    torch.set_num_threads(_NUM_THREADS)
+    network = torch_network(config.model, weights)
+    return _of_batch(plain_torch.trainer(network, config, _apply_torch))
+
+
 def _flax_sides(network: str, config: TrainConfig, weights: Weights) -> dict[str, Side]:
-    alone, plain = flax_network(config.model, weights), _plain_flax(network, weights)
+    plain = _plain_flax(network, weights)
     return {
         cases.OURS: _run(FlaxBackend(config, 1), config, weights),
-        cases.NETWORK_ALONE: _of_batch(plain_flax.trainer(alone, config, _apply_flax)),
+        cases.NETWORK_ALONE: plain_loop_step(cases.FLAX, config, weights),
         cases.PLAIN: _of_batch(plain_flax.trainer(plain, config)),
     }
 
@@ -47,13 +58,12 @@ def _flax_sides(network: str, config: TrainConfig, weights: Weights) -> dict[str
 def _torch_sides(network: str, config: TrainConfig, weights: Weights) -> dict[str, Side]:
     join_alone()
     torch.set_num_threads(_NUM_THREADS)
-    alone = torch_network(config.model, weights)
     in_deepspeed = _plain_torch(network, weights)
     # The layout in which convolutions are faster on a CPU; DeepSpeed takes no weights in it.
     plain = _plain_torch(network, weights).to(memory_format=torch.channels_last)
     return {
         cases.OURS: _run(DeepSpeedBackend(config), config, weights),
-        cases.NETWORK_ALONE: _of_batch(plain_torch.trainer(alone, config, _apply_torch)),
+        cases.NETWORK_ALONE: plain_loop_step(cases.TORCH, config, weights),
         cases.PLAIN_DEEPSPEED: _of_batch(plain_torch.deepspeed_trainer(in_deepspeed, config)),
         cases.PLAIN: _of_batch(plain_torch.trainer(plain, config)),
     }

@@ -1,8 +1,10 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "comparison.py": ["@pip//:numpy", "@pip//:scipy"],
-    "comparison_test.py": [":training", "@pip//:numpy", "@pip//:pytest", "@pip//:scipy"],
-    "tasks.py": ["//benchmarks/harness:harness", "//data/sources:digits", "//data/sources:stdlib_text", "//models:architecture", "//models:weights", "//models/torch:weights", "//optim:adamw", "//optim:schedule", "//train:recipe", "//train/config:load", "//train/config:schema", "//train/tasks/classification:task", "@pip//:numpy", "@pip//:torch"],
-    "tasks_test.py": [":training", "@pip//:torch"],
+    "cases.py": ["//benchmarks/networks:suite"],
+    "measure.py": ["//benchmarks/harness:harness", "//benchmarks/networks:suite", "//models:weights", "//train:events", "//train:flax", "//train:meter", "//train:recipe", "//train:torch", "//train/config:load", "//train/config:schema"],
+    "report.py": ["//benchmarks/harness:harness"],
+    "suite.py": ["//base:options", "//benchmarks/harness:harness", "//benchmarks/networks:suite"],
+    "suite_test.py": [":suite", "//benchmarks/harness:harness", "//benchmarks/networks:suite", "@pip//:jax", "@pip//:pytest"],
+    "turns.py": ["//train:events"],
 }

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from benchmarks.training.tasks import make_digits_cnn
+from benchmarks.tasks.tasks import make_digits_cnn
 
 # Guessing is right in a tenth.
 _STEPS, _LEAST_ACCURACY = 150, 0.9

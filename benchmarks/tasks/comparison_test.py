@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.training.comparison import SIGNIFICANCE, Verdict, compare, deviation
+from benchmarks.tasks.comparison import SIGNIFICANCE, Verdict, compare, deviation
 
 _RNG = np.random.default_rng(0)
 

@@ -1,0 +1,115 @@
+"""Shows what the benchmark of the training loop measured: tables, aims and Markdown."""
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.harness.record import Finding, Record, Row, at_most
+from benchmarks.harness.suite import Report
+from benchmarks.harness.text import (
+    fenced,
+    fenced_tables,
+    finding_lines,
+    ran_with_settings,
+    table_lines,
+)
+from benchmarks.training.cases import DATA_TABLE, LOOP, PLAIN, SAVING, STEP_TABLE
+
+HOW_TO_READ = """\
+Our loop as `//train:flax` and `//train:torch` run it, with the data's pipeline, reports and all
+callbacks that are on by default, and a plain loop of the same network, whose batches lie ready in
+memory. They take chunks of steps in turns, in one process: `ms` a step is the median over chunks,
+then the quartiles. Then ours alone, saved in every second chunk: what such a chunk takes longer is
+what a checkpoint costs, its copy, and its writing beside the steps; `every 1000` is that beside the
+time of the 1,000 steps that lie between two by default. Last, every preset: `data` is what its
+steps wait for batches."""
+
+# Of a step of a plain loop; of a step; of a step.
+_STEP_AIM, _SAVE_AIM, _DATA_AIM = 1.03, 0.05, 0.05
+
+
+def groups(rows: Sequence[Row]) -> list[dict[str, Row]]:
+    """Returns the steps of each network and framework, by side."""
+    found: dict[tuple[object, object], dict[str, Row]] = {}
+    for row in (row for row in rows if row.table == STEP_TABLE):
+        found.setdefault((row.case["network"], row.case["framework"]), {})[row.side] = row
+    return list(found.values())
+
+
+def findings(record: Record) -> Iterator[Finding]:
+    """Yields the aims: a step as long as a plain one, saves and data that cost next to nothing."""
+    for group in groups(record.rows):
+        name = f"{group[LOOP].case['network']}, {group[LOOP].case['framework']}"
+        ratio, share = _ratio(group), group[SAVING].metrics["share_by_default"]
+        yield at_most(f"{name}: a step, our loop / plain loop", ratio, 2, _STEP_AIM)
+        yield at_most(f"{name}: saves, by default / steps", share, 1, _SAVE_AIM)
+    for row in (row for row in record.rows if row.table == DATA_TABLE):
+        name = f"{row.case['preset']}, {row.case['framework']}: waiting for data / a step"
+        yield at_most(name, row.metrics["data_share"], 1, _DATA_AIM)
+
+
+def step_table(rows: Sequence[Row]) -> Iterator[str]:
+    """Yields the table of one network in one framework."""
+    yield f"{rows[0].case['network']} in {rows[0].case['framework']}"
+    [group] = groups(rows)
+    cells = [
+        (
+            side,
+            f"{row.timing.median_ms:.2f}",
+            f"{row.timing.low_ms:.2f} to {row.timing.high_ms:.2f}",
+            f"{_ratio(group):.3f}" if side == LOOP else "",
+            *(
+                f"{row.metrics[name]:{form}}" if name in row.metrics else ""
+                for name, form in (
+                    ("save_ms", ".1f"),
+                    ("share_by_default", ".2%"),
+                    ("share_of_short_interval", ".1%"),
+                )
+            ),
+        )
+        for side, row in group.items()
+        if row.timing is not None
+    ]
+    titles = ("", "ms", "quartiles", "/ plain", "a save, ms", "every 1000", "every 100")
+    yield from table_lines(titles, cells)
+
+
+def data_table(rows: Sequence[Row]) -> Iterator[str]:
+    """Yields the table of what steps wait for data."""
+    cells = [
+        (
+            f"{row.case['preset']} in {row.case['framework']}",
+            f"{row.metrics['step_ms']:.2f}",
+            f"{row.metrics['data_ms']:.3f}",
+            f"{row.metrics['data_share']:.2%}",
+        )
+        for row in rows
+    ]
+    yield from table_lines(("", "step, ms", "data, ms", "share"), cells)
+
+
+def _ratio(group: dict[str, Row]) -> float:
+    ours, plain = group[LOOP].timing, group[PLAIN].timing
+    assert ours is not None
+    assert plain is not None
+    return ours.median_ms / plain.median_ms
+
+
+def _sections(record: Record) -> list[str]:
+    data = [row for row in record.rows if row.table == DATA_TABLE]
+    return [
+        "## Findings",
+        fenced(finding_lines(record.findings)),
+        "## Steps",
+        HOW_TO_READ,
+        fenced_tables(step_table([*group.values()]) for group in groups(record.rows)),
+        "## Waiting for data",
+        fenced_tables([data_table(data)]),
+    ]
+
+
+REPORT = Report(
+    findings=findings,
+    plot=lambda record: None,
+    plot_shows="",
+    sections=_sections,
+    introduction=lambda record: [ran_with_settings(record)],
+)

@@ -1,0 +1,105 @@
+"""Callbacks that time a run from within, and end it when they have seen enough."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+from train.events import Abort, Action, Event, Save, StepBegins, Stepped
+
+DONE = "all was measured"
+
+
+class Turns:
+    """Has another loop take its turn between chunks of steps of the run, and times both.
+
+    Reports are to be of a chunk each, so that the run has waited for its device by then.
+
+    Args:
+        chunk: Steps of a chunk.
+        num_chunks: How many; the first is not counted.
+        other: Makes a chunk of steps of the other loop, and waits for its device.
+
+    Attributes:
+        own_s: Seconds a step, of each chunk of the run.
+        other_s: Of the other loop.
+    """
+
+    def __init__(self, chunk: int, num_chunks: int, other: Callable[[], object]):
+        self._chunk, self._num_chunks, self._other = chunk, num_chunks, other
+        self._since: float | None = None
+        self.own_s: list[float] = []
+        self.other_s: list[float] = []
+
+    def __call__(self, event: Event) -> Action | None:
+        if not isinstance(event, StepBegins) or event.step % self._chunk:
+            return None
+        now = time.perf_counter()
+        if self._since is not None:
+            self.own_s.append((now - self._since) / self._chunk)
+        self._other()
+        self._since = time.perf_counter()
+        self.other_s.append((self._since - now) / self._chunk)
+        return Abort(DONE) if len(self.own_s) > self._num_chunks else None
+
+
+class Saves:
+    """Has the run saved after every second chunk, and times those with a save and those without.
+
+    Args:
+        chunk: Steps of a chunk, which is a report.
+        num_chunks: How many of each kind.
+
+    Attributes:
+        chunks_s: Seconds of each chunk, by whether a checkpoint was copied and written in it.
+    """
+
+    def __init__(self, chunk: int, num_chunks: int):
+        self._num_chunks = num_chunks
+        self._since: float | None = None
+        self._saves = False
+        self.chunks_s: dict[bool, list[float]] = {True: [], False: []}
+
+    def __call__(self, event: Event) -> Action | None:
+        if not isinstance(event, Stepped):
+            return None
+        now = time.perf_counter()
+        if self._since is not None:
+            self.chunks_s[self._saves].append(now - self._since)
+        if len(self.chunks_s[True]) >= self._num_chunks:
+            return Abort(DONE)
+        self._since, self._saves = now, not self._saves
+        return Save() if self._saves else None
+
+
+class Waiting:
+    """Adds up where the time of a run goes, but for its first report.
+
+    Args:
+        budget_s: For the run, in seconds.
+
+    Attributes:
+        seconds: Of each phase, of one step, added up over the reports.
+        num_steps: How many they were of.
+    """
+
+    def __init__(self, budget_s: float):
+        self._budget_s = budget_s
+        self._since: float | None = None
+        self._first = 0
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.num_steps = 0
+
+    def __call__(self, event: Event) -> Action | None:
+        if not isinstance(event, Stepped):
+            return None
+        now = time.perf_counter()
+        if self._since is None:
+            self._since, self._first = now, event.step
+            return None
+        self._add(event.phases, event.step - self._first - self.num_steps)
+        self.num_steps = event.step - self._first
+        return Abort(DONE) if now - self._since > self._budget_s else None
+
+    def _add(self, phases: Mapping[str, float], num_steps: int) -> None:
+        for phase, seconds in phases.items():
+            self.seconds[phase] += seconds * num_steps
