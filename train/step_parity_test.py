@@ -46,8 +46,11 @@ _EXACT: dict[str, dict[str, Any]] = {
     },
     "checkpointed": {"memory": {"checkpointing": "full"}, "model": _DROPS},
     "attention kept": {"memory": {"checkpointing": "attention"}, "model": _DROPS},
-    "averaged": {"ema": {"decay": 0.7}},
-    "values clipped": {"optimizer": {"max_grad_value": 0.01}, "data": _MICRO_BATCHES},
+    "averaged, values clipped": {
+        "ema": {"decay": 0.7},
+        "optimizer": {"max_grad_value": 0.01},
+        "data": _MICRO_BATCHES,
+    },
     "regularized less and less": {
         "regularization": {
             "dropout": {"shape": "linear", "initial": 1.0, "final": 0.2},
@@ -88,11 +91,6 @@ _ROUGH: dict[str, dict[str, Any]] = {
         "optimizer": {"max_grad_value": 0.01},
         "run": {"num_steps": 12},
     },
-    "float16, averaged": {
-        "precision": _FLOAT16,
-        "ema": {"decay": 0.5, "warmup": False},
-        "run": {"num_steps": 12},
-    },
     "float16, curvature": {
         "precision": _FLOAT16,
         "optimizer": {"name": "sophia", "sophia": Sophia(learning_rate=0.01, curvature_every=3)},
@@ -108,15 +106,13 @@ _STAGES = {
     "spikes skipped": (0, 1, 2, 3),
     "checkpointed": (0, 3),
     "attention kept": (3,),
-    "averaged": (0, 1, 2, 3),
-    "values clipped": (0, 1, 2, 3),
+    "averaged, values clipped": (0, 1, 2, 3),
     "regularized less and less": (0, 2, 3),
     "curvature": (0, 3),
     "bfloat16": (2,),
     "float16": (0, 1, 2, 3),
     "float16, clipped": (0, 1, 2, 3),
     "float16, compressed, values clipped": (0, 1, 2, 3),
-    "float16, averaged": (1, 3),
     "float16, curvature": (1, 3),
 }
 _RUNS = [(name, stage) for name, stages in _STAGES.items() for stage in stages]
