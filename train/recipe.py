@@ -127,6 +127,19 @@ def num_steps_of(config: TrainConfig, num_examples: int) -> int:
     return num_steps
 
 
+def evaluation_interval(config: TrainConfig, num_examples: int) -> int | None:
+    """Returns the number of updates from one evaluation to the next; None: there is none before.
+
+    Args:
+        config: The run.
+        num_examples: That it learns from.
+    """
+    every_steps = config.evaluation.every_steps
+    if every_steps is None and config.judges_evaluations:
+        return -(-num_examples // config.data.global_batch_size)
+    return every_steps
+
+
 class ScalarsOf(Protocol):
     """Gives the numbers of a step, counted from 0."""
 

@@ -8,7 +8,7 @@ from data.sources import digits
 from models.weights import init_weights
 from optim.sophia import Sophia
 from train.config.schema import ConfigError
-from train.recipe import batch_of, num_steps_of, step_scalars, training_batches
+from train.recipe import batch_of, evaluation_interval, num_steps_of, step_scalars, training_batches
 from train.testing.example import short_config
 
 _NUM_EPOCHS = 7
@@ -91,3 +91,12 @@ def test_every_step_has_the_numbers_of_its_place_in_the_run() -> None:
     assert at(3).weight_decay_scale == np.float32(0.5)
     assert at(3).stochastic_depth_scale == np.float32(1.0)
     assert {type(number) for number in at(3)} == {np.float32}
+
+
+def test_evaluations_that_are_judged_are_made_once_an_epoch() -> None:
+    assert evaluation_interval(short_config(num_steps=9), 1000) is None
+    judged = {"early_stopping": {"patience": 1}}
+    config = short_config(num_steps=9, callbacks=judged, data={"global_batch_size": 64})
+    assert evaluation_interval(config, 1000) == 16  # the last is the first with all examples
+    asked = short_config(num_steps=9, callbacks=judged, evaluation={"every_steps": 5})
+    assert evaluation_interval(asked, 1000) == 5

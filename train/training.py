@@ -42,7 +42,7 @@ from train.events import (
 from train.launch.heartbeat import beat
 from train.meter import Meter, TrainingError
 from train.phases import Phases
-from train.recipe import batch_of, step_scalars, training_batches
+from train.recipe import batch_of, evaluation_interval, step_scalars, training_batches
 
 _ASKED_TO_END = "asked to end: finishing the step and saving; asked again, it ends at once"
 
@@ -131,6 +131,8 @@ class Training:
         loader = training_batches(config, self.train, self.rows)
         scalars_of = step_scalars(config, self.num_steps)
         meter = Meter(config, backend, self.step, self.num_steps)
+        num_examples = len(self.train) if self.rows is None else len(self.rows)
+        evaluate_every = evaluation_interval(config, num_examples)
         shift = self.course.next_batch - self.step
         batches = prefetch(
             lambda step: batch_of(config, loader, step, backend.share, shift=shift),
@@ -148,7 +150,7 @@ class Training:
                 self.step, self.evaluation = self.step + 1, None
                 self._num_made += 1
                 self.course = self.course.model_copy(update={"next_batch": self.step + shift})
-                is_due = self._is_due(config.evaluation.every_steps)
+                is_due = self._is_due(evaluate_every)
                 if meter.is_due() or is_due or self._must_look():
                     self._look(meter)
                 if meter.is_due():

@@ -160,7 +160,9 @@ def test_gradients_are_clipped_in_one_way() -> None:
 def test_what_is_held_out_is_measured() -> None:
     content = _preset()
     content["evaluation"] = {"validation_fraction": 0.1}
-    with pytest.raises(ValueError, match="validation_fraction: .*; expected every_steps beside it"):
+    with pytest.raises(
+        ValueError, match=r"validation_fraction: .* evaluation\.every_steps beside it"
+    ):
         TrainConfig.model_validate(content)
 
 

@@ -1,8 +1,6 @@
 """The section that says when a model is evaluated."""
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from base.config import MAX_INTEGER, Section
 
@@ -14,7 +12,8 @@ class EvaluationConfig(Section):
         default=None,
         ge=1,
         le=MAX_INTEGER,
-        description="optimizer updates from one evaluation to the next; null: only at the end",
+        description="optimizer updates from one evaluation to the next; null: as many as show "
+        "every example once, if something judges evaluations, and otherwise only at the end",
     )
     validation_fraction: float | None = Field(
         default=None,
@@ -26,12 +25,3 @@ class EvaluationConfig(Section):
     batch_size: int = Field(
         default=256, ge=1, le=MAX_INTEGER, description="examples that are predicted at once"
     )
-
-    @model_validator(mode="after")
-    def _check_validation(self) -> Self:
-        if self.validation_fraction is not None and self.every_steps is None:
-            raise ValueError(
-                "validation_fraction: examples are held out for evaluation on the way; expected "
-                "every_steps beside it, got null"
-            )
-        return self

@@ -335,16 +335,13 @@ class TrainConfig(Section):
                     f"{path}: expected one of {', '.join(task.directions)}, which task "
                     f"{self.task!r} measures, got {metric!r}"
                 )
-        need_evaluations = {
-            "callbacks.early_stopping.patience": self.callbacks.early_stopping.patience,
-            "callbacks.reduce_on_plateau.patience": self.callbacks.reduce_on_plateau.patience,
-            "checkpoint.keep_best": self.checkpoint.keep_best,
-        }
-        for path, value in need_evaluations.items():
-            if value is not None and self.evaluation.every_steps is None:
-                raise ValueError(
-                    f"{path}: {value} needs evaluations on the way; set evaluation.every_steps too"
-                )
+        on_the_way = self.judges_evaluations or self.evaluation.every_steps is not None
+        if self.evaluation.validation_fraction is not None and not on_the_way:
+            raise ValueError(
+                "evaluation.validation_fraction: examples are held out for evaluation on the way; "
+                "expected evaluation.every_steps beside it, or something that judges evaluations, "
+                "such as callbacks.early_stopping.patience"
+            )
         return self
 
     @model_validator(mode="after")
@@ -373,6 +370,17 @@ class TrainConfig(Section):
                 f"schedule.warmup_steps: expected less than {name} ({num_steps}), got "
                 f"{self.schedule.warmup_steps}"
             )
+
+    @property
+    def judges_evaluations(self) -> bool:
+        """Whether the course of the run depends on evaluations on the way."""
+        callbacks = self.callbacks
+        judging = (
+            callbacks.early_stopping.patience,
+            callbacks.reduce_on_plateau.patience,
+            self.checkpoint.keep_best,
+        )
+        return any(value is not None for value in judging)
 
     @property
     def digest(self) -> str:
