@@ -7,6 +7,19 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True)
+class Began:
+    """This process is about to make its first step, or has none left to make; told once.
+
+    Attributes:
+        step: Optimizer updates that had been made before, by others.
+        num_steps: Updates in the whole run.
+    """
+
+    step: int
+    num_steps: int
+
+
+@dataclass(frozen=True)
 class StepBegins:
     """A step is about to begin; told in the process that trains, and in no other.
 
@@ -59,7 +72,6 @@ class Stepped:
         unit: What an example is called, in the plural, such as "images".
         fractions: Of the weights, those that have a mark of the latest update, such as "clipped";
             see `optim.algorithm.Algorithm.marks`.
-        phases: Where the time of a step went on the host, in seconds; see `train.phases`.
         phases: Where the time of a step went on the host, in seconds; see `train.phases`.
     """
 
@@ -144,6 +156,17 @@ class Warned:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something is worth knowing, such as where a run's metrics can be read.
+
+    Attributes:
+        message: For a human.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint is whole and on the disk."""
 
@@ -177,7 +200,8 @@ class RolledBack:
 
 
 Event: TypeAlias = (
-    StepBegins
+    Began
+    | StepBegins
     | Losses
     | Compared
     | Stepped
@@ -186,6 +210,7 @@ Event: TypeAlias = (
     | Communicated
     | Resumed
     | Warned
+    | Noted
     | Saved
     | SaveFailed
     | RolledBack
@@ -215,14 +240,10 @@ class Abort:
 
 
 @dataclass(frozen=True)
-class Warn:
-    """Have all told that something is not as it should be.
+class Tell:
+    """Tell all callbacks of this, once all of them have heard what is told now."""
 
-    Attributes:
-        message: For a human.
-    """
-
-    message: str
+    event: Event
 
 
 @dataclass(frozen=True)
@@ -264,7 +285,7 @@ class RollBack:
     reason: str
 
 
-Action: TypeAlias = Stop | Abort | Warn | Save | KeepBest | ScaleLearningRate | LimitLoss | RollBack
+Action: TypeAlias = Stop | Abort | Tell | Save | KeepBest | ScaleLearningRate | LimitLoss | RollBack
 
 # Hears every event of a run, on its first rank, and may answer.
 Callback: TypeAlias = Callable[[Event], Action | Sequence[Action] | None]

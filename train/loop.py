@@ -12,21 +12,25 @@ from base.provenance import cpu_features, flags, host, library_versions, source_
 from data.dataset import Dataset
 from data.source import SOURCES
 from data.validation import hold_out
-from registry.artifact import read_descriptor
+from models.weights import Weights, init_weights
+from registry.artifact import load, read_descriptor
 from train.backends.backend import Backend
 from train.callbacks.callbacks import Callbacks, named
+from train.callbacks.surroundings import Surroundings
 from train.callbacks.table import callbacks_of, score_of
 from train.checkpoint.beginning import NEWEST, Beginning, check_goes_on, find_checkpoint
 from train.checkpoint.course import Course
-from train.checkpoint.fine_tuning import first_weights
+from train.checkpoint.fine_tuning import inherit
+from train.checkpoint.manifest import STATE
 from train.checkpoint.run_directory import CHECKPOINTS, EVALUATIONS, claim
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint, CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import ConfigError, TrainConfig
 from train.evaluator import Evaluator
-from train.events import Callback, Resumed, Saved, Warned
+from train.events import Began, Callback, Resumed, Saved, Warned
 from train.meter import require_finite
+from train.phases import Phases
 from train.publication import Publication, publication_at, publish_model
 from train.recipe import num_steps_of
 from train.training import Training
@@ -68,7 +72,7 @@ def run(
         ["numpy", *backend.libraries, *SOURCES[config.data.source].libraries]
     )
     with ExitStack() as stack:
-        place, checkpoint, has_ended = None, None, False
+        place, checkpoint, has_ended, phases = None, None, False, Phases()
         heard = Callbacks({})
         if backend.rank == 0:
             origin = beginning.init_from
@@ -80,7 +84,8 @@ def run(
                 init_from=None if origin is None else read_descriptor(origin).digest,
             )
             place = stack.enter_context(claimed)
-            heard = Callbacks({**callbacks_of(config), **named(callbacks)})
+            made = callbacks_of(config, Surroundings(output_dir, backend, phases))
+            heard = stack.enter_context(closing(Callbacks({**made, **named(callbacks)})))
             has_ended = beginning.from_step is None and place.artifact.exists()
             if not has_ended:
                 checkpoint = find_checkpoint(place, beginning, heard)
@@ -93,9 +98,10 @@ def run(
             check_goes_on(checkpoint, config, backend.framework, backend.world_size, data.digest)
             if place is not None and beginning.from_step is not None:
                 place.leave_after(checkpoint.manifest.step)
-        training = _training(config, backend, output_dir, libraries, data, heard)
+        training = _training(config, backend, output_dir, libraries, data, heard, phases)
         stack.enter_context(closing(training.saver))
         _begin(training, checkpoint, beginning.init_from)
+        heard.tell(Began(training.step, training.num_steps))
         if (end := training.run()) is not None:
             saved = end.directory if isinstance(end, Saved) else end.reason
             suspension = Suspension(output_dir, end.step, training.num_steps, saved)
@@ -138,14 +144,21 @@ def _begin(training: Training, checkpoint: Checkpoint | None, origin: Path | Non
         callbacks.restore(manifest.callbacks)
         callbacks.tell(Resumed(manifest.step, f"from {checkpoint.directory}"))
     training.step, course = backend.object_of_first_rank(place)
-    training.course, training.origin = Course.model_validate(course), origin
-    if training.step:
-        training.load(training.step)
-        return
-    weights, taken = first_weights(training.config.model, training.config.run.seed, origin)
-    backend.start(weights)
-    if taken is not None:
-        callbacks.tell(Resumed(0, taken))
+    training.course = Course.model_validate(course)
+    if training.step:  # the weights are replaced by what was saved
+        backend.start(_weights(training.config, None, callbacks))
+        backend.load(training.saver.store.path(training.step) / STATE)
+    else:
+        backend.start(_weights(training.config, origin, callbacks))
+
+
+def _weights(config: TrainConfig, origin: Path | None, callbacks: Callbacks) -> Weights:
+    """Returns the weights before the first step, of another model as far as they fit."""
+    if origin is None:
+        return init_weights(config.model, config.run.seed)
+    inherited = inherit(config.model, config.run.seed, load(origin))
+    callbacks.tell(Resumed(0, f"from {origin}: {inherited}"))
+    return inherited.weights
 
 
 def _training(
@@ -155,6 +168,7 @@ def _training(
     libraries: Mapping[str, str],
     data: Dataset,
     callbacks: Callbacks,
+    phases: Phases,
 ) -> Training:
     """Returns the steps of a run that is at its beginning, with what saves them."""
     source = source_state()
@@ -192,6 +206,7 @@ def _training(
         Evaluator(config, backend, data, validation, evaluations, callbacks),
         callbacks,
         num_steps_of(config, len(data.train) if learnt is None else len(learnt)),
+        phases,
     )
     return training
 

@@ -18,6 +18,7 @@ class Phases:
 
     def __init__(self) -> None:
         self._seconds: dict[str, float] = defaultdict(float)
+        self._taken: dict[str, float] = {}
 
     @contextmanager
     def measured(self, phase: Phase) -> Iterator[None]:
@@ -28,7 +29,12 @@ class Phases:
         finally:
             self._seconds[phase] += time.perf_counter() - since
 
+    def seconds(self) -> dict[str, float]:
+        """Returns what each phase has taken since the beginning."""
+        return dict(self._seconds)
+
     def take(self, num_steps: int) -> dict[str, float]:
         """Returns the seconds of each phase since it was last asked, per step of so many."""
-        seconds, self._seconds = self._seconds, defaultdict(float)
-        return {phase: total / num_steps for phase, total in seconds.items()}
+        before, self._taken = self._taken, self.seconds()
+        since = {phase: total - before.get(phase, 0.0) for phase, total in self._taken.items()}
+        return {phase: seconds / num_steps for phase, seconds in since.items() if seconds}

@@ -3,7 +3,6 @@
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import IntFlag, auto
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ import numpy as np
 from base.interrupts import asked, held_back
 from data.dataset import Split
 from data.prefetch import prefetch
-from models.weights import Weights
+from models.weights import Weights, init_weights
 from train.backends.backend import Backend
 from train.callbacks.callbacks import CallbackError, Callbacks
 from train.checkpoint.course import Course
-from train.checkpoint.fine_tuning import first_weights
 from train.checkpoint.manifest import STATE, CheckpointError
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint
@@ -38,7 +36,6 @@ from train.events import (
     StepBegins,
     Stop,
     Stopped,
-    Warn,
     Warned,
 )
 from train.launch.heartbeat import beat
@@ -74,7 +71,7 @@ class Training:
         evaluator: What measures it.
         callbacks: Whom to tell; on the first rank.
         num_steps: Updates in the whole run.
-        origin: Directory of the artifact whose weights it began with, if any.
+        phases: Where its time goes.
         step: Updates that were made.
         course: How it goes on.
         evaluation: After this very step, on the first rank, if there was one.
@@ -88,11 +85,10 @@ class Training:
     evaluator: Evaluator
     callbacks: Callbacks
     num_steps: int
-    origin: Path | None = None
+    phases: Phases
     step: int = 0
     course: Course = field(default_factory=Course)
     evaluation: Evaluation | None = None
-    _phases: Phases = field(default_factory=Phases)
     _num_made: int = 0  # since the backend has started
     _reason: str = ""
 
@@ -146,10 +142,10 @@ class Training:
             while self.step < self.num_steps:
                 beat()
                 self._tell(StepBegins(self.step))
-                with self._phases.measured("data"):
+                with self.phases.measured("data"):
                     batch = next(batches)
                 scalars = scalars_of(self.step, self.course)
-                with self._phases.measured("step"):
+                with self.phases.measured("step"):
                     meter.record(backend.step(batch, scalars))
                 self.step, self.evaluation = self.step + 1, None
                 self._num_made += 1
@@ -158,7 +154,7 @@ class Training:
                 if meter.is_due() or is_due or self._must_look():
                     self._look(meter)
                 if meter.is_due():
-                    self._tell(meter.report(scalars.learning_rate, self._phases))
+                    self._tell(meter.report(scalars.learning_rate, self.phases))
                 if is_due:
                     weights = backend.weights()
                     if backend.rank == 0:  # the others wait for its verdict
@@ -166,16 +162,13 @@ class Training:
                 if self._is_due(config.callbacks.watch.compare_ranks_every_steps):
                     self._tell(Compared(self.step, self.backend.digests()))
                 verdict = self._verdict()
-                if _Verdict.SUSPEND in verdict:  # what is not looked at is not saved
-                    self._look(meter)
-                    verdict |= self._verdict()
                 if verdict & (_Verdict.ROLL_BACK | _Verdict.STOP | _Verdict.SUSPEND):
                     return verdict
                 self._save(is_asked=_Verdict.SAVE in verdict)
         return _Verdict.GO_ON
 
     def _tell(self, event: Any) -> None:
-        with self._phases.measured("callbacks"):
+        with self.phases.measured("callbacks"):
             self.callbacks.tell(event)
 
     def _is_due(self, every_steps: int | None) -> bool:
@@ -188,7 +181,7 @@ class Training:
         return is_judged or self.saver.is_due(self.step)
 
     def _look(self, meter: Meter) -> None:
-        with self._phases.measured("device"):
+        with self.phases.measured("device"):
             losses = meter.look()
         if losses is not None:
             self._tell(losses)
@@ -200,7 +193,7 @@ class Training:
             weights: The backend's, as they are.
             is_final: Whether they will be published.
         """
-        with self._phases.measured("evaluation"):
+        with self.phases.measured("evaluation"):
             on_the_way = self.evaluator.measured_on(is_final=False)
             measured_on = self.evaluator.measured_on(is_final=is_final)
             evaluation = self.evaluation
@@ -249,8 +242,6 @@ class Training:
             case RollBack(reason):
                 self._reason = reason
                 return _Verdict.ROLL_BACK
-            case Warn(message):
-                self._tell(Warned(message))
             case Save():
                 return _Verdict.SAVE
             case KeepBest():
@@ -266,7 +257,7 @@ class Training:
         return _Verdict.TURN
 
     def _save(self, *, is_asked: bool) -> None:
-        with self._phases.measured("checkpoint"):
+        with self.phases.measured("checkpoint"):
             self.saver.poll()
             is_last = self.step == self.num_steps
             if is_asked or (self.saver.is_due(self.step) and not is_last):
@@ -294,7 +285,7 @@ class Training:
         self.step, course = self.backend.object_of_first_rank(target)
         rolled_back = {"next_batch": next_batch, "num_rollbacks": self.course.num_rollbacks + 1}
         self.course = Course.model_validate(course | rolled_back)
-        self.load(self.step)
+        self._load(self.step)
         if self.backend.rank == 0:
             self.callbacks.restore({} if found is None else found.manifest.callbacks)
             self._tell(RolledBack(step, self.step, self.course.num_rollbacks, self._reason))
@@ -312,15 +303,12 @@ class Training:
             except CheckpointError as error:
                 self._tell(Warned(f"the best model, of step {best}, is lost: {error}"))
         if self.backend.of_first_rank(is_there):
-            self.load(best)
+            self._load(best)
             self.step = best
 
-    def load(self, step: int) -> None:
-        """Has the backend start, and have the state after so many steps."""
-        # Of later steps all are replaced by what was saved.
-        origin = None if step else self.origin
-        weights, _ = first_weights(self.config.model, self.config.run.seed, origin)
-        self.backend.start(weights)
+    def _load(self, step: int) -> None:
+        """Has the backend have the state after so many steps."""
+        self.backend.start(init_weights(self.config.model, self.config.run.seed))
         if step:
             self.backend.load(self.saver.store.path(step) / STATE)
         self._num_made, self.evaluation = 0, None

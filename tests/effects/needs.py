@@ -68,6 +68,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "callbacks.reduce_on_plateau.patience": 2,
         "evaluation.every_steps": 1,
     },
+    "callbacks.metrics.prometheus_host": {"callbacks.metrics.prometheus_port": 0},
     "callbacks.reduce_on_plateau.min_scale": {
         "callbacks.reduce_on_plateau.patience": 1,
         "callbacks.reduce_on_plateau.factor": 0.1,
@@ -110,6 +111,8 @@ _TOGETHER: dict[str, list[dict[str, Any]]] = {
             "checkpoint.keep_best_metric",
         )
     },
+    "callbacks.metrics.prometheus_host": [{"callbacks.metrics.prometheus_host": "127.0.0.2"}],
+    "callbacks.metrics.prometheus_port": [{"callbacks.metrics.prometheus_port": 0}],
     "model.architecture": [{"model": BASES["convolutions"]["model"]}],
     "task": [
         {"task": "regression", "model.config.head.kind": "regression"}

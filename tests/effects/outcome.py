@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from train.checkpoint.store import CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
-from train.events import Event, Saved, Stepped
+from train.events import Event, Noted, Saved, Stepped
 from train.launch import torch_ranks
 from train.publication import Publication
 from train.recipe import Batch
@@ -56,6 +57,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
         "artifact": (artifact.name, artifact.version, artifact.training_run.seed),
         "signature": (str(artifact.inputs), str(artifact.outputs)),
         "data": artifact.training_run.data_digest,
+        "files": sorted(path.name for path in directory.iterdir()),
         "checkpoints": CheckpointStore(directory / CHECKPOINTS).steps(),
         "weights": _digest(backend.weights()),
         "answers": answers(config),
@@ -129,6 +131,8 @@ def _listener(found: Outcome) -> Callable[[Event], None]:
         if isinstance(event, Saved):  # told when the disk has it
             return
         timed = {"examples_per_s": None, "phases": None}
+        if isinstance(event, Noted):  # its port is any that is free
+            event = Noted(re.sub(r":\d+/", ":0/", event.message))
         shown = vars(event) | (timed if isinstance(event, Stepped) else {})
         found["events"].append(repr(shown))
 

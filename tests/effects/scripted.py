@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from train.callbacks.callbacks import Callbacks
-from train.callbacks.table import callbacks_of
+from train.callbacks.table import judges_of
 from train.config.schema import TrainConfig
 from train.events import Evaluated, Event, Losses
 from train.tasks.table import TASKS
@@ -14,7 +14,7 @@ _COURSE = (0.5, 0.6, 0.601, 0.55, 0.6, 0.4, 0.6, 0.6, 0.3, 0.9, 0.5, 0.5, 0.5, 0
 
 def answers(config: TrainConfig) -> list[str]:
     """Returns what is answered to each event, in order."""
-    callbacks = Callbacks(callbacks_of(config))
+    callbacks = Callbacks(judges_of(config))
     found = []
     for event in _events(config):
         callbacks.tell(event)

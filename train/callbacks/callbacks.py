@@ -1,11 +1,11 @@
 """Who hears of a run, in which order, and what they answer."""
 
-import json
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.events import Action, Callback, Event
+from train.events import Action, Callback, Event, Tell
 
 
 class CallbackError(Exception):
@@ -28,11 +28,24 @@ class Stateful(ABC):
         """Goes on from what `state` returned."""
 
 
+class Closing(ABC):
+    """A callback that holds something, such as a file or a port, as long as its run goes on."""
+
+    @abstractmethod
+    def __call__(self, event: Event) -> Action | Sequence[Action] | None:
+        """Hears an event, and may answer."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Lets go of it; called once, after the last event, however the run ends."""
+
+
 class Callbacks:
     """The callbacks of a run, on its first rank.
 
     Nothing that one of them does interrupts the run at once: what they answer, and the first
-    failure, waits until the loop takes it, between two steps.
+    failure, waits until the loop takes it, between two steps. Only what they `Tell` all others hear
+    before anything else.
 
     Args:
         callbacks: By name, in the order in which they hear of each event.
@@ -45,15 +58,30 @@ class Callbacks:
 
     def tell(self, event: Event) -> None:
         """Tells all of them, in their order; one that failed hears no more, nor do the others."""
+        events = deque([event])
+        while events:
+            for answer in self._answers_to(events.popleft()):
+                if isinstance(answer, Tell):
+                    events.append(answer.event)
+                else:
+                    self._answers.append(answer)
+
+    def _answers_to(self, event: Event) -> list[Action]:
+        answers: list[Action] = []
         for name, callback in self._callbacks.items():
             if self._failure is not None:
-                return
+                break
             try:
-                self._answers += _actions(callback(event))
+                answers += _actions(callback(event))
             except CallbackError as error:  # of another process, where it was named
                 self._failure = error
             except Exception as error:
-                self._fail(name, f"failed at {type(event).__name__}", error)
+                self._failure = CallbackError(
+                    f"callback {name} failed at {type(event).__name__}: "
+                    f"{type(error).__name__}: {error}"
+                )
+                self._failure.__cause__ = error
+        return answers
 
     def take_answers(self) -> list[Action]:
         """Returns what was answered since it was last asked, in that order."""
@@ -66,15 +94,12 @@ class Callbacks:
         return self._failure
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Returns copies of the states of those that have one, by name."""
-        states = {}
-        for name, callback in self._callbacks.items():
-            if isinstance(callback, Stateful):
-                try:
-                    states[name] = json.loads(json.dumps(callback.state(), allow_nan=False))
-                except Exception as error:
-                    self._fail(name, "has no state that can be saved", error)
-        return states
+        """Returns the states of those that have one, by name."""
+        return {
+            name: callback.state()
+            for name, callback in self._callbacks.items()
+            if isinstance(callback, Stateful)
+        }
 
     def restore(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Has each go on from its state; one that had none begins anew."""
@@ -82,9 +107,11 @@ class Callbacks:
             if isinstance(callback, Stateful) and name in states:
                 callback.restore(states[name])
 
-    def _fail(self, name: str, how: str, error: Exception) -> None:
-        self._failure = CallbackError(f"callback {name} {how}: {type(error).__name__}: {error}")
-        self._failure.__cause__ = error
+    def close(self) -> None:
+        """Has all let go of what they hold."""
+        for callback in self._callbacks.values():
+            if isinstance(callback, Closing):
+                callback.close()
 
 
 def _actions(answer: Action | Sequence[Action] | None) -> Sequence[Action]:

@@ -15,12 +15,14 @@ from rich.progress import (
 )
 
 from train.events import (
+    Began,
     Callback,
     Communicated,
     Compared,
     Evaluated,
     Event,
     Losses,
+    Noted,
     Resumed,
     RolledBack,
     Saved,
@@ -94,7 +96,7 @@ def _print(console: Console, line: str) -> None:
 def _describe(event: Event) -> str | None:
     """Returns an event in words; None: it is none for a human."""
     match event:
-        case StepBegins() | Losses() | Compared():
+        case Began() | StepBegins() | Losses() | Compared():
             return None
         case Stepped():
             parts = [f"loss {event.loss:.4f}"]
@@ -116,6 +118,8 @@ def _describe(event: Event) -> str | None:
             return f"{after}{event.description}"
         case Warned():
             return f"warning: {event.message}"
+        case Noted():
+            return event.message
         case Saved():
             return f"saved after {event.step:,} steps in {event.directory}"
         case SaveFailed():

@@ -9,16 +9,33 @@ from typing import Literal
 from train.callbacks.best_checkpoints import BestCheckpoints
 from train.callbacks.early_stopping import EarlyStopping
 from train.callbacks.improvement import Improvement
+from train.callbacks.json_lines import JsonLines
 from train.callbacks.plateau import ReduceOnPlateau
+from train.callbacks.recorder import Recorder
+from train.callbacks.surroundings import Surroundings
 from train.callbacks.watch import Watch
+from train.checkpoint.run_directory import METRICS, TENSORBOARD
 from train.config.schema import TrainConfig
 from train.events import Callback
 from train.meter import advice
 from train.tasks.table import TASKS
 
 
-def callbacks_of(config: TrainConfig) -> dict[str, Callback]:
-    """Returns the callbacks of a run by name; for its first rank."""
+def callbacks_of(config: TrainConfig, surroundings: Surroundings) -> dict[str, Callback]:
+    """Returns the callbacks of a run by name; for its first rank.
+
+    Args:
+        config: The run.
+        surroundings: What they may use.
+
+    Raises:
+        ConfigError: Something that one of them needs cannot be had, such as a port.
+    """
+    return {**judges_of(config), **recorders_of(config, surroundings)}
+
+
+def judges_of(config: TrainConfig) -> dict[str, Callback]:
+    """Returns those that may change the course of a run, by name."""
     task, sections = TASKS[config.task], config.callbacks
     scales_loss = config.precision.scales_loss
     made: dict[str, Callback] = {
@@ -41,6 +58,36 @@ def callbacks_of(config: TrainConfig) -> dict[str, Callback]:
     if (num_kept := config.checkpoint.keep_best) is not None:
         metric = config.checkpoint.keep_best_metric or task.primary
         made["best_checkpoints"] = BestCheckpoints(num_kept, metric, task.directions[metric])
+    return made
+
+
+def recorders_of(config: TrainConfig, surroundings: Surroundings) -> dict[str, Callback]:
+    """Returns those that write down what is told, by name; what they need is imported here.
+
+    Raises:
+        ConfigError: As of `callbacks_of`.
+    """
+    section, directory = config.callbacks.metrics, surroundings.directory
+    made: dict[str, Callback] = {}
+    if section.json_lines:
+        made["json_lines"] = Recorder(JsonLines(directory / METRICS), METRICS)
+    if section.tensorboard:
+        from train.callbacks.event_files import EventFiles
+
+        made["tensorboard"] = Recorder(EventFiles(directory / TENSORBOARD), TENSORBOARD)
+    if section.prometheus_port is not None:
+        from train.callbacks.prometheus_page import PrometheusPage
+
+        about = {
+            "framework": surroundings.backend.framework,
+            "artifact": config.artifact.name,
+            "version": config.artifact.version,
+            "task": config.task,
+            "architecture": config.model.architecture,
+        }
+        made["prometheus"] = PrometheusPage(
+            section.prometheus_host, section.prometheus_port, about, config.data.global_batch_size
+        )
     return made
 
 

@@ -25,7 +25,8 @@ from train.events import (
     Losses,
     RollBack,
     RolledBack,
-    Warn,
+    Tell,
+    Warned,
 )
 
 # Of a normal distribution, its standard deviation over its median absolute deviation.
@@ -113,7 +114,7 @@ class Watch(Stateful):
         if policy == "skip":
             self._num_skipped += 1
             if self._num_skipped < most:
-                return Warn(f"{what}; its update was skipped")
+                return Tell(Warned(f"{what}; its update was skipped"))
             return Abort(f"{what}, the last of {most} that were skipped in a row; {self._advice}")
         if self._num_rollbacks < most:
             return RollBack(what)

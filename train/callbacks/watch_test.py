@@ -8,7 +8,17 @@ import pytest
 
 from train.callbacks.watch import Watch
 from train.config.callbacks import WatchConfig
-from train.events import Abort, Action, Compared, LimitLoss, Losses, RollBack, RolledBack, Warn
+from train.events import (
+    Abort,
+    Action,
+    Compared,
+    LimitLoss,
+    Losses,
+    RollBack,
+    RolledBack,
+    Tell,
+    Warned,
+)
 
 _NAN, _INF = float("nan"), float("inf")
 
@@ -38,7 +48,9 @@ def test_gradients_that_are_no_numbers() -> None:
     [answer] = _answers(
         _watch(on_non_finite="skip"), 1.0, 1.0, gradient_norm=[2.0, _NAN], skipped=[0.0, 1.0]
     )
-    assert answer == Warn("gradients are no longer finite at step 2; its update was skipped")
+    assert answer == Tell(
+        Warned("gradients are no longer finite at step 2; its update was skipped")
+    )
 
 
 def test_steps_skipped_for_the_scale_of_the_loss_are_no_incident() -> None:
@@ -55,9 +67,10 @@ def test_the_limit_is_the_median_and_deviations_of_the_window_before() -> None:
     assert isinstance(answer, LimitLoss)
     assert answer.limit == pytest.approx(3.0 + 4 * 0.2, abs=0.2)
     [warned] = _answers(watch, 3.5, 5.0, first=51, skipped=[0.0, 1.0])
-    assert isinstance(warned, Warn)
-    assert warned.message.startswith("the loss is 5, above the limit of 3.")
-    assert warned.message.endswith(" at step 52; its update was skipped")
+    assert isinstance(warned, Tell)
+    assert isinstance(warned.event, Warned)
+    assert warned.event.message.startswith("the loss is 5, above the limit of 3.")
+    assert warned.event.message.endswith(" at step 52; its update was skipped")
 
 
 def test_the_limit_does_not_depend_on_when_it_was_looked() -> None:
@@ -83,7 +96,7 @@ def test_it_ends_after_too_many(policy: str) -> None:
             watch(RolledBack(step=5, to_step=0, number=number + 1, reason=""))
     kinds = [type(answer) for answer in answers]
     if policy == "skip":
-        assert kinds == [Warn, Warn, Abort, Abort]
+        assert kinds == [Tell, Tell, Abort, Abort]
         assert answers[2].reason == (
             "the loss is no longer finite at step 7, the last of 3 that were skipped in a row; "
             "do less"
@@ -99,7 +112,7 @@ def test_it_ends_after_too_many(policy: str) -> None:
 def test_skips_that_are_not_in_a_row_do_not_add_up() -> None:
     watch = _watch(on_non_finite="skip", max_incidents=2)
     answers = _answers(watch, *[_NAN, 1.0] * 10)
-    assert [type(answer) for answer in answers] == [Warn] * 10
+    assert [type(answer) for answer in answers] == [Tell] * 10
 
 
 def test_nothing_after_a_step_to_go_back_from_counts() -> None:

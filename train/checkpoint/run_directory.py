@@ -4,6 +4,8 @@ run.json      the framework and the configuration, from its start on
 lock          held by the process that works here, which it names
 checkpoints/  see store.py
 evaluations/  see train/evaluation_files.py
+metrics.jsonl all that was told, see train/callbacks/json_lines.py
+tensorboard/  curves, see train/callbacks/event_files.py
 artifact/     the trained model, once the run has ended
 """
 
@@ -11,10 +13,12 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,7 +32,11 @@ DESCRIPTION = "run.json"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 EVALUATIONS = "evaluations"
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 ARTIFACT = "artifact"
+# Written from a run's first step on, to be read; nothing goes on from them.
+_RECORDS = (EVALUATIONS, METRICS, TENSORBOARD)
 _SET_ASIDE = "set-aside"
 
 _FORMAT = "hpc training run 1"
@@ -36,6 +44,7 @@ _FORMAT = "hpc training run 1"
 # What a run may have otherwise when it goes on: it learns the same. All that begins so.
 MAY_DIFFER = (
     "run.log_every_steps",
+    "callbacks.metrics.",
     "checkpoint.",
     "torch.num_threads",
     "callbacks.watch.compare_ranks_every_steps",
@@ -135,7 +144,7 @@ def claim(
 
     Yields:
         The directory. What was made of it is removed again if the block ends before anything was
-        saved in it.
+        written in it; and if it is interrupted, before anything was saved from which to go on.
 
     Raises:
         RunDirectoryError: As `check_run_directory`.
@@ -148,9 +157,9 @@ def claim(
             if not description.exists():
                 _check_empty(path)
             elif fresh:
-                _set_aside(path, [DESCRIPTION, CHECKPOINTS, EVALUATIONS, ARTIFACT])
+                _set_aside(path, [DESCRIPTION, CHECKPOINTS, *_RECORDS, ARTIFACT])
             if not description.exists():
-                stack.callback(_remove_unsaved, path)  # while it is locked
+                stack.push(partial(_remove_unsaved, path))  # while it is locked
                 write_file(description, _described(config, framework, init_from).encode())
             started_at = _check_description(path, config, framework, init_from)
         except OSError as error:
@@ -301,8 +310,18 @@ def _set_aside(path: Path, names: Sequence[str]) -> None:
             (path / name).rename(aside / name)
 
 
-def _remove_unsaved(path: Path) -> None:
-    """Removes what `claim` made, unless there is more."""
-    if {child.name for child in path.iterdir()} <= {DESCRIPTION, LOCK}:
+def _remove_unsaved(path: Path, kind: type[BaseException] | None, *_: object) -> None:
+    """Removes what `claim` made, unless there is more; as an exit of a context.
+
+    The curves of a run that failed show why; those of one that was interrupted are of no use.
+    """
+    is_interrupted = kind is not None and not issubclass(kind, Exception)
+    records = _RECORDS if is_interrupted else ()
+    if {child.name for child in path.iterdir()} <= {DESCRIPTION, LOCK, *records}:
+        for name in records:
+            if (path / name).is_dir():
+                shutil.rmtree(path / name)
+            else:
+                (path / name).unlink(missing_ok=True)
         (path / DESCRIPTION).unlink(missing_ok=True)
         (path / LOCK).unlink(missing_ok=True)

@@ -123,9 +123,33 @@ class ReduceOnPlateauConfig(Section):
     )
 
 
+class MetricsConfig(Section):
+    """Where what a run tells is written down; all of it in its directory, but for Prometheus."""
+
+    json_lines: bool = Field(
+        default=True, description="all that is told, one JSON object a line, in metrics.jsonl"
+    )
+    tensorboard: bool = Field(
+        default=True, description="curves as TensorBoard reads them, in tensorboard/"
+    )
+    prometheus_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="of a page that Prometheus scrapes; 0: any that is free, and it is told; null: "
+        "there is none",
+    )
+    prometheus_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="address of this machine whose port it is; 0.0.0.0: all it has",
+    )
+
+
 class CallbacksConfig(Section):
     """Who hears of a run besides its user, in the order in which they do."""
 
     watch: WatchConfig = WatchConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     reduce_on_plateau: ReduceOnPlateauConfig = ReduceOnPlateauConfig()
+    metrics: MetricsConfig = MetricsConfig()

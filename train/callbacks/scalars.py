@@ -1,0 +1,28 @@
+"""What events come to as curves: numbers by name, after a step."""
+
+from collections.abc import Mapping
+
+from train.events import Evaluated, Event, Stepped
+
+
+def scalars_of(event: Event) -> dict[str, float]:
+    """Returns the numbers of an event, by names such as `train/loss`; empty: it has none."""
+    match event:
+        case Stepped():
+            own = {
+                "loss": event.loss,
+                "learning_rate": event.learning_rate,
+                "examples_per_s": event.examples_per_s,
+            }
+            return {
+                **_below("train", {**own, **event.metrics}),
+                **_below("fraction", event.fractions),
+                **_below("phase_s", event.phases),
+            }
+        case Evaluated():
+            return _below(event.measured_on.replace("-", "_"), event.metrics)
+    return {}
+
+
+def _below(prefix: str, values: Mapping[str, float]) -> dict[str, float]:
+    return {f"{prefix}/{name}": value for name, value in values.items()}
