@@ -1,5 +1,6 @@
 """The command line that `//train:flax` and `//train:torch` share."""
 
+import json
 import secrets
 import signal
 import sys
@@ -22,9 +23,12 @@ from train.callbacks.progress import show_progress
 from train.checkpoint.beginning import Beginning
 from train.checkpoint.run_directory import RunDirectoryError
 from train.checkpoint.suspension import Suspension
+from train.config.deepspeed import as_options, engine_config, read_deepspeed
 from train.config.help_text import help_text
 from train.config.load import load_config
+from train.config.overrides import in_words
 from train.config.schema import ArtifactConfig, ConfigError, TrainConfig
+from train.data_parallel import check_world_size
 from train.events import Callback
 from train.launch.launcher import RankError
 from train.meter import TrainingError
@@ -94,6 +98,22 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             int,
             typer.Option(min=1, max=MAX_RANKS, help="Ranks on this machine that share each batch."),
         ] = 1,
+        deepspeed_config: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE",
+                hidden=framework != "torch",
+                help="DeepSpeed's JSON; it replaces the values of --config that it gives.",
+            ),
+        ] = None,
+        print_deepspeed_config: Annotated[
+            bool,
+            typer.Option(
+                "--print-deepspeed-config",
+                hidden=framework != "torch",
+                help="Show the JSON that the run gives to DeepSpeed and exit.",
+            ),
+        ] = False,
         quiet: Annotated[bool, typer.Option("--quiet", help="Show errors only.")] = False,
         help_config: Annotated[
             bool,
@@ -107,8 +127,12 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
     ) -> None:
         """Train a model, evaluate it on held-out data and publish it as an artifact."""
         try:
-            checked = load_config(from_user(config), overrides or ())
+            given = _deepspeed_options(deepspeed_config, overrides or (), nproc, framework)
+            checked = load_config(from_user(config), given)
             check_overrides(overrides or (), framework)
+            if print_deepspeed_config:
+                _print_deepspeed(checked, nproc, framework)
+                return
             output = _new_run(checked.artifact) if output is None else output
             output_dir = directory_from_user(output, NO_OUTPUT)
             beginning = _beginning(fresh, from_step, init_from)
@@ -122,6 +146,33 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
             end_with_error(error, EXIT_FAILED)
 
     app()
+
+
+def _deepspeed_options(
+    file: str | None, overrides: Sequence[str], world_size: int, framework: Framework
+) -> list[str]:
+    """Returns overrides, and before them those of a file of DeepSpeed's, if one was given."""
+    if file is None:
+        return list(overrides)
+    _require_torch("--deepspeed-config", framework)
+    found = read_deepspeed(from_user(Path(file)), world_size)
+    for override in overrides:
+        if (path := override.partition("=")[0].strip()) in found:
+            raise ConfigError(
+                f"{in_words(override)}: --deepspeed-config {file} gives {path} too; remove one"
+            )
+    return [*as_options(found), *overrides]
+
+
+def _print_deepspeed(config: TrainConfig, world_size: int, framework: Framework) -> None:
+    _require_torch("--print-deepspeed-config", framework)
+    check_world_size(config, world_size)
+    typer.echo(json.dumps(engine_config(config, world_size), indent=2))
+
+
+def _require_torch(option: str, framework: Framework) -> None:
+    if framework != "torch":
+        raise ConfigError(f"{option}: only //train:torch trains through DeepSpeed; remove it")
 
 
 def _beginning(fresh: bool, from_step: int | None, init_from: str | None) -> Beginning:

@@ -1,5 +1,6 @@
 """The trainers' command line: what is refused is refused before a framework is imported."""
 
+import json
 import os
 import re
 import subprocess
@@ -76,6 +77,40 @@ def test_options_are_read_before_a_framework_is_imported(module: str, option: st
     assert ended.returncode == (2 if option == "--bogus" else 0)
     assert ended.stdout.splitlines()[-1] == "[]"
     assert ("\n  run.log_every_steps: 100\n" in ended.stdout) == (option == "--help-config")
+
+
+def test_what_deepspeed_is_given_is_shown_and_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config_file(tmp_path, num_steps=3)
+    shown = ["--config", "run.yaml", "--nproc", "2", "--print-deepspeed-config"]
+    wanted = ["--set", "zero.stage=2", "--set", "data.gradient_accumulation_steps=4"]
+
+    def printed(*arguments: str) -> str:
+        monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main("torch", _must_not_load)
+        assert not ended.value.code
+        return capsys.readouterr().out
+
+    first = printed(*shown, *wanted)
+    assert json.loads(first)["train_micro_batch_size_per_gpu"] == 8
+    (tmp_path / "ds.json").write_text(first)
+    assert printed(*shown, "--deepspeed-config", "ds.json") == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ds.json", "run.yaml"]
+
+
+def test_refuses_what_is_given_twice_or_to_the_wrong_program(refused: _Refused) -> None:
+    (refused.directory / "ds.json").write_text('{"zero_optimization": {"stage": 1}}')
+    arguments = ("--config", "run.yaml", "--deepspeed-config", "ds.json")
+    assert refused("torch", *arguments, "--set", "zero.stage=2") == (
+        "error: --set zero.stage=2: --deepspeed-config ds.json gives zero.stage too; remove one\n"
+    )
+    only = "only //train:torch trains through DeepSpeed; remove it\n"
+    assert refused("flax", *arguments) == f"error: --deepspeed-config: {only}"
+    printing = ("--config", "run.yaml", "--print-deepspeed-config")
+    assert refused("flax", *printing) == f"error: --print-deepspeed-config: {only}"
 
 
 @pytest.mark.parametrize("framework", MODULES)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, SupportsFloat, TypeAlias
+from typing import NamedTuple, SupportsFloat, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from optim.torch.optimizer import Optimizer, decay_groups
 from train.backends.backend import StepResult, Value
 from train.backends.torch_average import MovingAverage
 from train.backends.torch_loss_scale import LossScaler
-from train.config.schema import TrainConfig, ZeroConfig
+from train.config.deepspeed import engine_config
+from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, rank_slice
 from train.launch.heartbeat import beat
 from train.launch.process_group import mean_over_ranks, object_of_first_rank, of_first_rank
@@ -358,23 +359,10 @@ def _start_engine(
 
     Reference: Rajbhandari et al., "ZeRO", https://arxiv.org/abs/1910.02054.
     """
-    batch_size, micro_batches = (
-        config.data.global_batch_size,
-        config.data.gradient_accumulation_steps,
-    )
     engine, *_ = deepspeed.initialize(
         model=model,
         optimizer=optimizer,
-        config={
-            "train_batch_size": batch_size,
-            "train_micro_batch_size_per_gpu": (
-                batch_size // distributed.get_world_size() // micro_batches
-            ),
-            "gradient_accumulation_steps": micro_batches,
-            "zero_optimization": _zero(config.zero),
-            "zero_force_ds_cpu_optimizer": False,  # ours steps there as fast
-            "gradient_clipping": config.optimizer.max_grad_norm or 0.0,  # left out, it would be 1.0
-        },
+        config=engine_config(config, distributed.get_world_size()),
     )
     if config.zero.stage == 0 and distributed.get_world_size() == 1:
         # A rank alone has the mean already. DeepSpeed would copy all gradients into one buffer,
@@ -391,13 +379,6 @@ def _means(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Ten
         name: torch.stack([result[name].detach() for result in results]).mean(dim=0)
         for name in results[0]
     }
-
-
-def _zero(config: ZeroConfig) -> dict[str, Any]:
-    section: dict[str, Any] = {"stage": config.stage}
-    if config.offload_optimizer:
-        section["offload_optimizer"] = {"device": "cpu"}
-    return section
 
 
 @contextmanager
