@@ -87,6 +87,47 @@ class Stepped:
 
 
 @dataclass(frozen=True)
+class GpuUsage:
+    """Of one GPU, whoever uses it.
+
+    Attributes:
+        utilization: Share of the time in which a kernel ran, from 0 to 1.
+        memory_bytes: In use.
+        power_w: Drawn, in watts.
+    """
+
+    utilization: float
+    memory_bytes: int
+    power_w: float
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the processes of a run used of this machine since the report before.
+
+    Attributes:
+        step: Optimizer updates applied so far.
+        cpu_cores: Processors at work, on average; those of all processes of the run.
+        memory_bytes: Resident memory, at most; what processes share counts for each.
+        disk_read_bytes_per_s: From devices, not from the system's cache.
+        disk_written_bytes_per_s: Likewise.
+        network_received_bytes_per_s: Of the machine, by all interfaces but its loopback, whoever
+            received it: the system does not count it by process.
+        network_sent_bytes_per_s: Likewise.
+        gpus: Means of each GPU of the machine, by its number, as far as it says.
+    """
+
+    step: int
+    cpu_cores: float
+    memory_bytes: int
+    disk_read_bytes_per_s: float
+    disk_written_bytes_per_s: float
+    network_received_bytes_per_s: float
+    network_sent_bytes_per_s: float
+    gpus: Mapping[str, GpuUsage] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Stopped:
     """A callback's answer ended training; told once, before the evaluation."""
 
@@ -205,6 +246,7 @@ Event: TypeAlias = (
     | Losses
     | Compared
     | Stepped
+    | Resources
     | Stopped
     | Evaluated
     | Communicated

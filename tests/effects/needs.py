@@ -69,6 +69,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "evaluation.every_steps": 1,
     },
     "callbacks.metrics.prometheus_host": {"callbacks.metrics.prometheus_port": 0},
+    "callbacks.resources.every_s": {"callbacks.resources.every_s": 60.0},
     "callbacks.reduce_on_plateau.min_scale": {
         "callbacks.reduce_on_plateau.patience": 1,
         "callbacks.reduce_on_plateau.factor": 0.1,
@@ -113,6 +114,7 @@ _TOGETHER: dict[str, list[dict[str, Any]]] = {
     },
     "callbacks.metrics.prometheus_host": [{"callbacks.metrics.prometheus_host": "127.0.0.2"}],
     "callbacks.metrics.prometheus_port": [{"callbacks.metrics.prometheus_port": 0}],
+    "callbacks.resources.every_s": [{"callbacks.resources.every_s": None}],
     "model.architecture": [{"model": BASES["convolutions"]["model"]}],
     "task": [
         {"task": "regression", "model.config.head.kind": "regression"}

@@ -25,7 +25,7 @@ from train.checkpoint.store import CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
-from train.events import Event, Noted, Saved, Stepped
+from train.events import Event, Noted, Resources, Saved, Stepped
 from train.launch import torch_ranks
 from train.publication import Publication
 from train.recipe import Batch
@@ -130,6 +130,8 @@ def _listener(found: Outcome) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
         if isinstance(event, Saved):  # told when the disk has it
             return
+        if isinstance(event, Resources):  # what it used is never the same again
+            event = Resources(event.step, 0, 0, 0, 0, 0, 0)
         timed = {"examples_per_s": None, "phases": None}
         if isinstance(event, Noted):  # its port is any that is free
             event = Noted(re.sub(r":\d+/", ":0/", event.message))

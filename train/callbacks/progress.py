@@ -1,7 +1,9 @@
 """Progress on a terminal as one live line, elsewhere as a plain line a report."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -23,6 +25,7 @@ from train.events import (
     Event,
     Losses,
     Noted,
+    Resources,
     Resumed,
     RolledBack,
     Saved,
@@ -71,15 +74,24 @@ class _Bar:
     def __init__(self, progress: Progress, task: TaskID):
         self._progress = progress
         self._task = task
+        self._pace = _Pace()
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Began():
+                self._progress.update(self._task, completed=event.step, total=event.num_steps)
+            case RolledBack():
+                self._pace = _Pace()
+                self._progress.update(self._task, completed=event.to_step)
+                _print(self._progress.console, f"{_describe(event)}")
             case Stepped():
+                left = self._pace.left(event)
+                eta = "" if left is None else f"  ETA {timedelta(seconds=round(left))}"
                 self._progress.update(
                     self._task,
                     completed=event.step,
                     total=event.num_steps,
-                    description=_describe(event),
+                    description=f"{_describe(event)}{eta}",
                 )
             case Evaluated(is_final=True):
                 description = f"[bold]held-out[/]  {_measured(event)}"
@@ -89,6 +101,23 @@ class _Bar:
                     _print(self._progress.console, line)
 
 
+class _Pace:
+    """How fast steps are made, from the first report on: before it, programs are compiled."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+
+    def left(self, report: Stepped) -> float | None:
+        """Returns the seconds until the last step, at this process's pace; None: not known yet."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = report.step, now
+        step, since = self._first
+        if report.step == step:
+            return None
+        return (now - since) / (report.step - step) * (report.num_steps - report.step)
+
+
 def _print(console: Console, line: str) -> None:
     console.print(line, soft_wrap=True, highlight=False)
 
@@ -96,7 +125,7 @@ def _print(console: Console, line: str) -> None:
 def _describe(event: Event) -> str | None:
     """Returns an event in words; None: it is none for a human."""
     match event:
-        case Began() | StepBegins() | Losses() | Compared():
+        case Began() | StepBegins() | Losses() | Compared() | Resources():
             return None
         case Stepped():
             parts = [f"loss {event.loss:.4f}"]

@@ -1,13 +1,16 @@
 """Events are shown as plain lines or on a bar."""
 
 import io
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from train.callbacks.progress import show_progress
 from train.events import (
+    Began,
     Communicated,
     Evaluated,
     Resumed,
@@ -77,6 +80,22 @@ def test_what_sophia_clipped_is_shown() -> None:
     assert output.getvalue() == (
         "step  50/200  loss 1.2500  accuracy 0.5000  clipped 87.5%  1,234 images/s  lr 1.00e-03\n"
     )
+
+
+def test_what_is_left_is_told_by_the_steps_that_this_process_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output = io.StringIO()
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with show_progress(Console(file=output, force_terminal=True, width=160)) as progress:
+        progress(Began(900, 1000))
+        for step, seconds in ((910, 60.0), (920, 20.0)):  # a minute is for compiling
+            now[0] += seconds
+            progress(replace(REPORT, step=step, num_steps=1000))
+    assert "920/1000" in output.getvalue()
+    assert output.getvalue().count("ETA 0:02:40") >= 1
+    assert output.getvalue().count("ETA") == output.getvalue().count("ETA 0:02:40")
 
 
 def test_a_bar_on_a_terminal() -> None:

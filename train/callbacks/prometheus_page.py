@@ -25,6 +25,7 @@ from train.events import (
     Evaluated,
     Event,
     Noted,
+    Resources,
     RolledBack,
     Saved,
     SaveFailed,
@@ -82,6 +83,8 @@ class PrometheusPage(Closing):
                 data = event.measured_on.replace("-", "_")
                 for name, value in event.metrics.items():
                     self._set(f"{data}_{name}", value, f"Of the latest evaluation, {name}.")
+            case Resources():
+                self._take_resources(event)
             case Saved():
                 self._count("checkpoints", 1, "Checkpoints that were written.")
                 self._set("checkpoint_step", event.step, "Updates of the newest checkpoint.")
@@ -115,6 +118,20 @@ class PrometheusPage(Closing):
             self._set("marked_weights_ratio", value, "Of the weights, by mark.", mark=mark)
         for phase, seconds in report.phases.items():
             self._count("phase_seconds", seconds * num_steps, "Spent on the host.", phase=phase)
+
+    def _take_resources(self, used: Resources) -> None:
+        self._set("cpu_cores", used.cpu_cores, "Processors at work.")
+        self._set("memory_resident_bytes", used.memory_bytes, "Of all processes, at most.")
+        read, written = used.disk_read_bytes_per_s, used.disk_written_bytes_per_s
+        self._set("disk_read_bytes_per_second", read, "From devices.")
+        self._set("disk_written_bytes_per_second", written, "To devices.")
+        received, sent = used.network_received_bytes_per_s, used.network_sent_bytes_per_s
+        self._set("network_received_bytes_per_second", received, "By this machine.")
+        self._set("network_sent_bytes_per_second", sent, "By this machine.")
+        for gpu, usage in used.gpus.items():
+            self._set("gpu_utilization_ratio", usage.utilization, "By GPU.", gpu=gpu)
+            self._set("gpu_memory_used_bytes", usage.memory_bytes, "By GPU.", gpu=gpu)
+            self._set("gpu_power_watts", usage.power_w, "By GPU.", gpu=gpu)
 
     def _set(self, name: str, value: float, meaning: str, **labels: str) -> None:
         self._metric(Gauge, name, meaning, labels).set(value)

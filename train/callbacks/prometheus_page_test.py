@@ -11,7 +11,18 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from train.callbacks.prometheus_page import PrometheusPage
 from train.config.schema import ConfigError
-from train.events import Began, Evaluated, Noted, RolledBack, Saved, SaveFailed, Stepped, Tell
+from train.events import (
+    Began,
+    Evaluated,
+    GpuUsage,
+    Noted,
+    Resources,
+    RolledBack,
+    Saved,
+    SaveFailed,
+    Stepped,
+    Tell,
+)
 
 _ABOUT = {"framework": "flax", "artifact": "digits"}
 
@@ -53,6 +64,7 @@ def test_a_scrape_says_how_the_run_is(page: PrometheusPage) -> None:
         _report(50),
         RolledBack(50, 40, 1, "by chance"),
         _report(50),
+        Resources(50, 1.5, 2**20, 1.0, 2.0, 3.0, 4.0, {"0": GpuUsage(0.5, 2**30, 250.0)}),
         SaveFailed(50, "No space left on device"),
         Evaluated(50, {"accuracy": 0.75, "loss_nats": 1.0}, is_final=False),
     ):
@@ -80,6 +92,15 @@ def test_a_scrape_says_how_the_run_is(page: PrometheusPage) -> None:
         ("train_checkpoint_step",): 40,
         ("train_checkpoint_failures_total",): 1,
         ("train_rollbacks_total",): 1,
+        ("train_cpu_cores",): 1.5,
+        ("train_memory_resident_bytes",): 2**20,
+        ("train_disk_read_bytes_per_second",): 1,
+        ("train_disk_written_bytes_per_second",): 2,
+        ("train_network_received_bytes_per_second",): 3,
+        ("train_network_sent_bytes_per_second",): 4,
+        ("train_gpu_utilization_ratio", "0"): 0.5,
+        ("train_gpu_memory_used_bytes", "0"): 2**30,
+        ("train_gpu_power_watts", "0"): 250,
         ("train_evaluations_total",): 1,
         ("train_held_out_accuracy",): 0.75,
         ("train_held_out_loss_nats",): 1.0,

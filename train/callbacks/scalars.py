@@ -1,8 +1,9 @@
 """What events come to as curves: numbers by name, after a step."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
-from train.events import Evaluated, Event, Stepped
+from train.events import Evaluated, Event, Resources, Stepped
 
 
 def scalars_of(event: Event) -> dict[str, float]:
@@ -19,6 +20,11 @@ def scalars_of(event: Event) -> dict[str, float]:
                 **_below("fraction", event.fractions),
                 **_below("phase_s", event.phases),
             }
+        case Resources():
+            numbers = asdict(event)
+            for gpu, usage in numbers.pop("gpus").items():
+                numbers |= {f"gpu_{gpu}_{name}": value for name, value in usage.items()}
+            return _below("resources", {k: v for k, v in numbers.items() if k != "step"})
         case Evaluated():
             return _below(event.measured_on.replace("-", "_"), event.metrics)
     return {}

@@ -11,7 +11,9 @@ from train.callbacks.early_stopping import EarlyStopping
 from train.callbacks.improvement import Improvement
 from train.callbacks.json_lines import JsonLines
 from train.callbacks.plateau import ReduceOnPlateau
+from train.callbacks.process_tree import root_of_run
 from train.callbacks.recorder import Recorder
+from train.callbacks.resources import ResourceSampler
 from train.callbacks.surroundings import Surroundings
 from train.callbacks.watch import Watch
 from train.checkpoint.run_directory import METRICS, TENSORBOARD
@@ -69,6 +71,8 @@ def recorders_of(config: TrainConfig, surroundings: Surroundings) -> dict[str, C
     """
     section, directory = config.callbacks.metrics, surroundings.directory
     made: dict[str, Callback] = {}
+    if (every_s := config.callbacks.resources.every_s) is not None:
+        made["resources"] = ResourceSampler(every_s, root_of_run())
     if section.json_lines:
         made["json_lines"] = Recorder(JsonLines(directory / METRICS), METRICS)
     if section.tensorboard:

@@ -45,6 +45,7 @@ _FORMAT = "hpc training run 1"
 MAY_DIFFER = (
     "run.log_every_steps",
     "callbacks.metrics.",
+    "callbacks.resources.",
     "checkpoint.",
     "torch.num_threads",
     "callbacks.watch.compare_ranks_every_steps",

@@ -146,10 +146,22 @@ class MetricsConfig(Section):
     )
 
 
+class ResourcesConfig(Section):
+    """What the run's processes use of this machine; see `train.callbacks.resources`."""
+
+    every_s: float | None = Field(
+        default=None,
+        ge=0.01,
+        description="seconds from one look to the next, of which each report has one record; null: "
+        "none is made",
+    )
+
+
 class CallbacksConfig(Section):
     """Who hears of a run besides its user, in the order in which they do."""
 
     watch: WatchConfig = WatchConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     reduce_on_plateau: ReduceOnPlateauConfig = ReduceOnPlateauConfig()
+    resources: ResourcesConfig = ResourcesConfig()
     metrics: MetricsConfig = MetricsConfig()
