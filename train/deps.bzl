@@ -28,6 +28,7 @@ DEPS = {
     "parity_test.py": [":events", ":torch", "//data/sources:digits", "//optim:sophia", "//proto/hpc/artifact/v1:artifact_py_proto", "//train/testing:example", "//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "preflight.py": [":capacity", ":data_parallel", "//models:network", "//registry:artifact", "//train/checkpoint:beginning", "//train/checkpoint:run_directory", "//train/config:overrides", "//train/config:schema"],
     "presets_parity_test.py": [":recipe", "//models:weights", "//models/testing:parity", "//train/backends:backend", "//train/backends:deepspeed_backend", "//train/backends:flax_backend", "//train/config:load", "//train/config:schema", "//train/launch:process_group", "//train/testing:example", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
+    "profiles_test.py": [":cli", ":flax", ":torch", ":training", "//registry:artifact", "//train/callbacks:trace_file", "//train/checkpoint:run_directory", "//train/launch:process_group", "//train/testing:example", "@pip//:pytest"],
     "programs_test.py": ["//registry:artifact", "//train/testing:trainer_programs", "@pip//:pytest"],
     "publication.py": ["//base:provenance", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train/config:schema", "@pip//:numpy"],
     "publication_test.py": [":publication", "//models:weights", "//registry:artifact", "//train/testing:example", "@pip//:pytest"],

@@ -128,6 +128,26 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Profiled:
+    """A window of steps was traced.
+
+    Attributes:
+        step: The last of them.
+        num_steps: How many.
+        seconds: That a step took, on average, by what it took them for; see
+            `train.callbacks.profiler`.
+        bottleneck: What took most.
+        directory: Of the trace and the summary.
+    """
+
+    step: int
+    num_steps: int
+    seconds: Mapping[str, float]
+    bottleneck: str
+    directory: Path
+
+
+@dataclass(frozen=True)
 class Stopped:
     """A callback's answer ended training; told once, before the evaluation."""
 
@@ -247,6 +267,7 @@ Event: TypeAlias = (
     | Compared
     | Stepped
     | Resources
+    | Profiled
     | Stopped
     | Evaluated
     | Communicated

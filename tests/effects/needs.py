@@ -69,6 +69,7 @@ _BESIDE: dict[str, dict[str, Any]] = {
         "evaluation.every_steps": 1,
     },
     "callbacks.metrics.prometheus_host": {"callbacks.metrics.prometheus_port": 0},
+    "callbacks.profiler.": {"callbacks.profiler.first_step": 1, "callbacks.profiler.num_steps": 1},
     "callbacks.resources.every_s": {"callbacks.resources.every_s": 60.0},
     "callbacks.reduce_on_plateau.min_scale": {
         "callbacks.reduce_on_plateau.patience": 1,

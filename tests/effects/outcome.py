@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -25,7 +26,7 @@ from train.checkpoint.store import CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
-from train.events import Event, Noted, Resources, Saved, Stepped
+from train.events import Event, Noted, Profiled, Resources, Saved, Stepped
 from train.launch import torch_ranks
 from train.publication import Publication
 from train.recipe import Batch
@@ -132,6 +133,8 @@ def _listener(found: Outcome) -> Callable[[Event], None]:
             return
         if isinstance(event, Resources):  # what it used is never the same again
             event = Resources(event.step, 0, 0, 0, 0, 0, 0)
+        if isinstance(event, Profiled):
+            event = replace(event, seconds={}, bottleneck="", directory=Path())
         timed = {"examples_per_s": None, "phases": None}
         if isinstance(event, Noted):  # its port is any that is free
             event = Noted(re.sub(r":\d+/", ":0/", event.message))

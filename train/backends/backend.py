@@ -1,6 +1,7 @@
 """What the loop asks of a framework."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, SupportsFloat, TypeVar
 
@@ -95,6 +96,16 @@ class Backend(Protocol):
         """Returns of each rank the SHA-256, in hex, of its copy of the weights; collective.
 
         Not where each has a part of them alone.
+        """
+
+    def wait(self) -> None:
+        """Returns when the device has made all steps that it was given."""
+
+    def trace(self, directory: Path) -> AbstractContextManager[None]:
+        """Traces what this rank does in the block, by the framework's own profiler.
+
+        Args:
+            directory: Where the trace is, once the block has ended.
         """
 
     def predict_fn(self, weights: Weights) -> Predict:

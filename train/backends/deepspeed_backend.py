@@ -4,7 +4,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from optim.torch.optimizer import Optimizer, decay_groups
 from train.backends.backend import StepResult, Value
 from train.backends.torch_average import MovingAverage
 from train.backends.torch_loss_scale import LossScaler
+from train.backends.torch_trace import trace
 from train.config.deepspeed import engine_config
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, rank_slice
@@ -193,6 +194,13 @@ class DeepSpeedBackend:
         found = [""] * self.world_size
         distributed.all_gather_object(found, sha256.hexdigest())
         return found
+
+    def wait(self) -> None:
+        if self._engine.device.type == "cuda":
+            torch.cuda.synchronize(self._engine.device)
+
+    def trace(self, directory: Path) -> AbstractContextManager[None]:
+        return trace(directory)
 
     def predict_fn(self, weights: Weights) -> Predict:
         return predict_fn(self._config.model, weights)

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, SupportsFloat
@@ -26,6 +27,7 @@ from models.weights import Weights
 from optim.jax.transformation import fractions, transformation
 from train.backends.backend import StepResult, Value
 from train.backends.flax_checkpoint import load, save
+from train.backends.flax_trace import trace
 from train.backends.flax_update import AXIS, TrainState, compile_update
 from train.config.schema import ConfigError, OptimizerConfig, TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
@@ -121,6 +123,12 @@ class FlaxBackend:
             for shard in leaf.addressable_shards:
                 hashes[shard.device].update(np.asarray(shard.data).tobytes())
         return [sha256.hexdigest() for sha256 in hashes.values()]
+
+    def wait(self) -> None:
+        jax.block_until_ready(self._state)
+
+    def trace(self, directory: Path) -> AbstractContextManager[None]:
+        return trace(directory)
 
     def predict_fn(self, weights: Weights) -> Predict:
         return self._predict_fn(weights)

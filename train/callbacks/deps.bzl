@@ -11,6 +11,7 @@ DEPS = {
     "judges_test.py": [":best_checkpoints", ":callbacks", ":early_stopping", ":improvement", ":plateau", "//train:events", "//train/config:callbacks", "@pip//:hypothesis", "@pip//:pytest", "@pip//:torch"],
     "plateau.py": [":callbacks", ":improvement", "//train:events", "//train/config:callbacks"],
     "process_tree.py": ["@pip//:psutil"],
+    "profiler.py": [":callbacks", ":surroundings", ":trace_file", "//base:files", "//train:events"],
     "progress.py": ["//train:events", "@pip//:rich"],
     "progress_test.py": [":progress", "//train:events", "@pip//:pytest", "@pip//:rich"],
     "prometheus_page.py": [":callbacks", "//train:events", "//train/config:schema", "@pip//:prometheus_client"],
@@ -21,7 +22,7 @@ DEPS = {
     "resources_test.py": [":gpus", ":process_tree", ":resources", "//train:events", "@pip//:pytest"],
     "scalars.py": ["//train:events"],
     "surroundings.py": ["//train:phases", "//train/backends:backend"],
-    "table.py": [":best_checkpoints", ":early_stopping", ":event_files", ":improvement", ":json_lines", ":plateau", ":process_tree", ":prometheus_page", ":recorder", ":resources", ":surroundings", ":watch", "//train:events", "//train:meter", "//train/checkpoint:run_directory", "//train/config:schema", "//train/tasks:table"],
+    "table.py": [":best_checkpoints", ":early_stopping", ":event_files", ":improvement", ":json_lines", ":plateau", ":process_tree", ":profiler", ":prometheus_page", ":recorder", ":resources", ":surroundings", ":watch", "//train:events", "//train:meter", "//train/checkpoint:run_directory", "//train/config:schema", "//train/tasks:table"],
     "watch.py": [":callbacks", "//train:events", "//train/config:callbacks", "@pip//:numpy"],
     "watch_test.py": [":watch", "//train:events", "//train/config:callbacks", "@pip//:numpy", "@pip//:pytest"],
 }

@@ -25,6 +25,7 @@ from train.events import (
     Event,
     Losses,
     Noted,
+    Profiled,
     Resources,
     Resumed,
     RolledBack,
@@ -147,6 +148,12 @@ def _describe(event: Event) -> str | None:
             return f"{after}{event.description}"
         case Warned():
             return f"warning: {event.message}"
+        case Profiled():
+            share = event.seconds[event.bottleneck] / sum(event.seconds.values())
+            return (
+                f"traced {event.num_steps} steps, of which {event.bottleneck} took {share:.0%}; "
+                f"see {event.directory / 'summary.txt'}"
+            )
         case Noted():
             return event.message
         case Saved():

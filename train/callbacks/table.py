@@ -12,11 +12,12 @@ from train.callbacks.improvement import Improvement
 from train.callbacks.json_lines import JsonLines
 from train.callbacks.plateau import ReduceOnPlateau
 from train.callbacks.process_tree import root_of_run
+from train.callbacks.profiler import Profiler
 from train.callbacks.recorder import Recorder
 from train.callbacks.resources import ResourceSampler
 from train.callbacks.surroundings import Surroundings
 from train.callbacks.watch import Watch
-from train.checkpoint.run_directory import METRICS, TENSORBOARD
+from train.checkpoint.run_directory import METRICS, PROFILE, TENSORBOARD
 from train.config.schema import TrainConfig
 from train.events import Callback
 from train.meter import advice
@@ -71,6 +72,10 @@ def recorders_of(config: TrainConfig, surroundings: Surroundings) -> dict[str, C
     """
     section, directory = config.callbacks.metrics, surroundings.directory
     made: dict[str, Callback] = {}
+    if (profiler := config.callbacks.profiler).first_step is not None:
+        made["profiler"] = Profiler(
+            profiler.first_step, profiler.num_steps, directory / PROFILE, surroundings
+        )
     if (every_s := config.callbacks.resources.every_s) is not None:
         made["resources"] = ResourceSampler(every_s, root_of_run())
     if section.json_lines:

@@ -6,6 +6,7 @@ checkpoints/  see store.py
 evaluations/  see train/evaluation_files.py
 metrics.jsonl all that was told, see train/callbacks/json_lines.py
 tensorboard/  curves, see train/callbacks/event_files.py
+profile/      traced steps, see train/callbacks/profiler.py
 artifact/     the trained model, once the run has ended
 """
 
@@ -34,9 +35,10 @@ CHECKPOINTS = "checkpoints"
 EVALUATIONS = "evaluations"
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+PROFILE = "profile"
 ARTIFACT = "artifact"
 # Written from a run's first step on, to be read; nothing goes on from them.
-_RECORDS = (EVALUATIONS, METRICS, TENSORBOARD)
+_RECORDS = (EVALUATIONS, METRICS, TENSORBOARD, PROFILE)
 _SET_ASIDE = "set-aside"
 
 _FORMAT = "hpc training run 1"
@@ -45,6 +47,7 @@ _FORMAT = "hpc training run 1"
 MAY_DIFFER = (
     "run.log_every_steps",
     "callbacks.metrics.",
+    "callbacks.profiler.",
     "callbacks.resources.",
     "checkpoint.",
     "torch.num_threads",

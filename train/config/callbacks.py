@@ -157,11 +157,24 @@ class ResourcesConfig(Section):
     )
 
 
+class ProfilerConfig(Section):
+    """Traces a window of steps; see `train.callbacks.profiler`."""
+
+    first_step: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_INTEGER,
+        description="the first that is traced, counted from 1; null: none is",
+    )
+    num_steps: int = Field(default=5, ge=1, le=1000, description="steps that are traced")
+
+
 class CallbacksConfig(Section):
     """Who hears of a run besides its user, in the order in which they do."""
 
     watch: WatchConfig = WatchConfig()
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     reduce_on_plateau: ReduceOnPlateauConfig = ReduceOnPlateauConfig()
+    profiler: ProfilerConfig = ProfilerConfig()
     resources: ResourcesConfig = ResourcesConfig()
     metrics: MetricsConfig = MetricsConfig()
