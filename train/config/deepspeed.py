@@ -81,11 +81,11 @@ def _overrides(content: Json, world_size: int, problems: list[str]) -> Overrides
             continue
         try:
             found |= reader(value)
-        except _Problem as problem:
+        except _ProblemError as problem:
             problems.append(f"{key}{problem}")
     try:
         found |= _batches(content, world_size)
-    except _Problem as problem:
+    except _ProblemError as problem:
         problems.append(str(problem))
     if {"fp16", "bf16"} <= content.keys() and all(
         isinstance(content[key], dict) and content[key].get("enabled") is True
@@ -95,7 +95,7 @@ def _overrides(content: Json, world_size: int, problems: list[str]) -> Overrides
     return found
 
 
-class _Problem(Exception):
+class _ProblemError(Exception):
     """What is wrong below a key; begins with the rest of its path."""
 
 
@@ -114,7 +114,7 @@ def _batches(content: Json, world_size: int) -> Overrides:
         if steps is None:
             steps = whole // (micro * world_size)
         if whole != micro * steps * world_size:
-            raise _Problem(
+            raise _ProblemError(
                 f"train_batch_size: expected train_micro_batch_size_per_gpu ({micro}) x "
                 f"gradient_accumulation_steps ({steps}) x ranks ({world_size}), got {whole}"
             )
@@ -141,7 +141,7 @@ def _zero(value: Any) -> Overrides:
 def _offload(value: Any) -> Overrides:
     def device(name: Any) -> Overrides:
         if name not in ("none", "cpu"):
-            raise _Problem(f": expected 'none' or 'cpu', got {shown(name)}")
+            raise _ProblemError(f": expected 'none' or 'cpu', got {shown(name)}")
         return {"zero.offload_optimizer": name == "cpu"}
 
     return _section(value, {"device": device})
@@ -169,7 +169,7 @@ def _optimizer(value: Any) -> Overrides:
     kind = value.get("type") if isinstance(value, dict) else None
     name = names.get(kind.lower()) if isinstance(kind, str) else None
     if name is None:
-        raise _Problem(
+        raise _ProblemError(
             f".type: expected Adam, AdamW or Lion, got {shown(kind)}; of others choose one of ours "
             "by optimizer.name"
         )
@@ -177,7 +177,7 @@ def _optimizer(value: Any) -> Overrides:
 
     def betas(pair: Any) -> Overrides:
         if not isinstance(pair, list) or len(pair) != 2:
-            raise _Problem(f": expected two numbers, got {shown(pair)}")
+            raise _ProblemError(f": expected two numbers, got {shown(pair)}")
         return {f"{section}.beta1": _number(pair[0]), f"{section}.beta2": _number(pair[1])}
 
     params: _Readers = {
@@ -200,7 +200,7 @@ def _only(expected: Any) -> _Reader:
 
     def read(value: Any) -> Overrides:
         if value != expected:
-            raise _Problem(f": expected {json.dumps(expected)}, as it is here, got {shown(value)}")
+            raise _ProblemError(f": expected {json.dumps(expected)}, as it is here, got {shown(value)}")
         return {}
 
     return read
@@ -208,17 +208,17 @@ def _only(expected: Any) -> _Reader:
 
 def _section(value: Any, readers: _Readers) -> Overrides:
     if not isinstance(value, dict):
-        raise _Problem(f": expected an object, got {shown(value)}")
+        raise _ProblemError(f": expected an object, got {shown(value)}")
     found: Overrides = {}
     for key, inner in value.items():
         if inner == _AUTO:
             continue
         if (reader := readers.get(key)) is None:
-            raise _Problem(f".{_unheeded(key, readers)}")
+            raise _ProblemError(f".{_unheeded(key, readers)}")
         try:
             found |= reader(inner)
-        except _Problem as problem:
-            raise _Problem(f".{key}{problem}") from None
+        except _ProblemError as problem:
+            raise _ProblemError(f".{key}{problem}") from None
     return found
 
 
@@ -229,13 +229,13 @@ def _unheeded(key: str, readers: Mapping[str, object]) -> str:
 
 def _count(value: Any, key: str) -> int:
     if type(value) is not int or value < 1:
-        raise _Problem(f"{key}: expected a whole number from 1 up, got {shown(value)}")
+        raise _ProblemError(f"{key}: expected a whole number from 1 up, got {shown(value)}")
     return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _Problem(f": expected a number, got {shown(value)}")
+        raise _ProblemError(f": expected a number, got {shown(value)}")
     return float(value)
 
 
