@@ -200,7 +200,9 @@ def _only(expected: Any) -> _Reader:
 
     def read(value: Any) -> Overrides:
         if value != expected:
-            raise _ProblemError(f": expected {json.dumps(expected)}, as it is here, got {shown(value)}")
+            raise _ProblemError(
+                f": expected {json.dumps(expected)}, as it is here, got {shown(value)}"
+            )
         return {}
 
     return read
