@@ -79,3 +79,13 @@ class Residuals:
         self.loss_scale = loss_scale
         if self.feedbacks is not None:
             self.feedbacks = dict(feedbacks)
+
+    def fold_owned(self) -> None:
+        """Adds what is pending of sums that were loaded to every rank's own, for reduce-scatter.
+
+        What is pending of the mean over ranks, mean(local) + owned, stays as it was.
+        """
+        for feedback in (self.feedbacks or {}).values():
+            if feedback.inherited is not None:
+                local, owned = feedback.inherited
+                feedback.inherit(local if owned is None else local + owned, None)

@@ -107,6 +107,8 @@ class DeepSpeedBackend:
     def start(self, weights: Weights) -> None:
         model = from_canonical(self._config.model, weights)
         groups = decay_groups(model, decaying_weights(self._config.model))
+        name_of = {param: name for name, param in model.named_parameters()}
+        names = [name_of[param] for group in groups for param in group["params"]]
         self._optimizer = Optimizer(groups, self._config.optimizer.algorithm)
         self._has_stepped = False
         self._weight_decays = [group["weight_decay"] for group in self._optimizer.param_groups]
@@ -116,7 +118,9 @@ class DeepSpeedBackend:
         if self._config.ema.decay is not None:
             self._average = MovingAverage(self._engine.module)
         self._compression = _compress_gradients(self._engine, self._config)
-        self._checkpoints = EngineCheckpoints(self._engine, self._compression)
+        self._checkpoints = EngineCheckpoints(
+            self._engine, self._optimizer, names, self._compression
+        )
         precision, self._scaler = self._config.precision, None
         if precision.scales_loss or self._config.callbacks.watch.skips:
             self._scaler = LossScaler(
@@ -174,11 +178,13 @@ class DeepSpeedBackend:
         return self._checkpoints.save(directory, own)
 
     def load(self, directory: Path) -> None:
-        own = self._checkpoints.load(directory)
+        own, written = self._checkpoints.load(directory)
         self._has_stepped = own["has_stepped"]
         if self._scaler is not None:
             self._scaler.state = own["loss_scale"]
-        if self._average is not None:
+        if self._average is not None and written is not None:
+            self._average.take_whole(written.average(self._average.names))
+        elif self._average is not None:
             self._average.state = own["average"]
 
     def weights(self) -> Weights:

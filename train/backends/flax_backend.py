@@ -110,7 +110,9 @@ class FlaxBackend:
         return save(self._state, directory)
 
     def load(self, directory: Path) -> None:
-        self._state = load(directory, self._state, self._shardings)
+        self._state = load(
+            directory, self._state, self._shardings, self._compression, self.world_size
+        )
 
     def weights(self) -> Weights:
         state = self._state

@@ -6,11 +6,14 @@ written depends on no type of ours.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from comm.compression import Compression
+from comm.jax.transformation import CompressionState, resize_state
 from train.backends.flax_update import TrainState
 
 
@@ -26,13 +29,21 @@ def save(state: TrainState, directory: Path) -> Callable[[], None]:
     return write
 
 
-def load(directory: Path, like: TrainState, shardings: TrainState) -> TrainState:
-    """Reads what was saved.
+def load(
+    directory: Path,
+    like: TrainState,
+    shardings: TrainState,
+    compression: Compression | None,
+    world_size: int,
+) -> TrainState:
+    """Reads what was saved, by whichever number of devices.
 
     Args:
         directory: Of `save`.
         like: A state of the same run.
         shardings: Where each array of it is to be.
+        compression: That its gradients go through, if any.
+        world_size: Devices that are to go on.
 
     Raises:
         ValueError: It is of another network, optimizer or way to exchange gradients.
@@ -40,12 +51,32 @@ def load(directory: Path, like: TrainState, shardings: TrainState) -> TrainState
     with ocp.PyTreeCheckpointer() as checkpointer:
         found = checkpointer.restore(directory)
     expected = _by_path(like)
+    if found.keys() != expected.keys():
+        raise ValueError(f"{directory} holds another state: expected {', '.join(expected)}")
+    state = jax.tree.unflatten(jax.tree.structure(like), [found[name] for name in expected])
+    if compression is not None:
+        state = _resized(state, like, compression, world_size)
     shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()}
-    if shapes != {name: (leaf.shape, leaf.dtype) for name, leaf in found.items()}:
+    if shapes != {name: (leaf.shape, leaf.dtype) for name, leaf in _by_path(state).items()}:
         raise ValueError(f"{directory} holds another state: expected {shapes}")
-    leaves = [found[name] for name in expected]
-    state = jax.tree.unflatten(jax.tree.structure(like), leaves)
     return jax.tree.map(jax.device_put, state, shardings)
+
+
+def _resized(
+    state: TrainState, like: TrainState, compression: Compression, world_size: int
+) -> TrainState:
+    """Returns a state with as much of what compression carries over as there are devices."""
+
+    def resized(part: Any, own: Any) -> Any:
+        if not isinstance(part, CompressionState) or part.owned is None:
+            return part
+        if len(part.owned) == len(own.owned):  # with nodes there is no other number
+            return part
+        return resize_state(part, compression, world_size)
+
+    return jax.tree.map(
+        resized, state, like, is_leaf=lambda part: isinstance(part, CompressionState)
+    )
 
 
 def _by_path(state: TrainState) -> dict[str, jax.Array]:

@@ -33,6 +33,17 @@ class MovingAverage:
         for value, saved in zip(self._values, state, strict=True):
             value.copy_(saved)
 
+    @property
+    def names(self) -> list[str]:
+        """Of the tensors, in the order of the state."""
+        return [name for name, _ in self._tensors()]
+
+    def take_whole(self, values: Sequence[torch.Tensor]) -> None:
+        """Replaces it by an average of which every rank gives all."""
+        tensors = (tensor for _, tensor in self._tensors())
+        for own, tensor, value in zip(self._values, tensors, values, strict=True):
+            own.copy_(_own_part(tensor, value))
+
     @torch.no_grad()
     def move(self, rate: float) -> None:
         """Moves it to the weights as they are, by this part of the way."""
@@ -63,3 +74,12 @@ def _whole(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     distributed.all_gather_into_tensor(parts, value, tensor.ds_process_group)
     # The last of them is filled up.
     return parts[: tensor.ds_numel].view(tensor.ds_shape)
+
+
+def _own_part(tensor: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Returns of a value, which is whole, the part that this rank holds of a tensor."""
+    if not hasattr(tensor, "ds_tensor"):
+        return value
+    size, rank = tensor.ds_tensor.numel(), distributed.get_rank(tensor.ds_process_group)
+    part = value.flatten()[rank * size : (rank + 1) * size]
+    return nn.functional.pad(part, (0, size - part.numel()))  # the last of them is filled up

@@ -8,7 +8,7 @@ thread; whether all could, they tell each other by a process group of their own.
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from torch import distributed
 from comm.torch import checkpoint
 from comm.torch.feedback import Feedback
 from comm.torch.zero import ZeroCompression
-from comm.torch.zero_checkpoint import FOLDER
+from comm.torch.zero_checkpoint import FOLDER, load_residuals
+from optim.torch.optimizer import Optimizer
+from train.backends.torch_elastic import WrittenState, take_up
 
 # DeepSpeed's name for one checkpoint of several.
 _TAG = "deepspeed"
@@ -33,11 +35,19 @@ class EngineCheckpoints:
 
     Args:
         engine: Whose state.
+        optimizer: That it steps.
+        names: Of the optimizer's parameters, group by group.
         compression: That its gradients go through, if any.
     """
 
-    def __init__(self, engine: deepspeed.DeepSpeedEngine, compression: ZeroCompression | None):
-        self._engine = engine
+    def __init__(
+        self,
+        engine: deepspeed.DeepSpeedEngine,
+        optimizer: Optimizer,
+        names: Sequence[str],
+        compression: ZeroCompression | None,
+    ):
+        self._engine, self._optimizer, self._names = engine, optimizer, names
         self._compression = compression
         self._memory = engine.checkpoint_engine = _Memory()
         # Only the first rank would, of its own installation, and while the others wait.
@@ -81,12 +91,26 @@ class EngineCheckpoints:
 
         return write
 
-    def load(self, directory: Path) -> dict[str, Any]:
-        """Replaces the state of an engine that has not stepped; returns what else was saved."""
-        path, own = self._engine.load_checkpoint(str(directory), tag=_TAG)
-        if path is None:
-            raise FileNotFoundError(f"DeepSpeed finds no checkpoint in {directory}")
-        return own
+    def load(self, directory: Path) -> tuple[dict[str, Any], WrittenState | None]:
+        """Replaces the state of an engine that has not stepped.
+
+        Returns:
+            What else was saved; and, if other ranks or another stage of ZeRO wrote it, all of that,
+            as what else there is of the first rank may then be a part that this one cannot use.
+        """
+        written = WrittenState(directory / _TAG, self._names)
+        if written.is_as_of(self._engine):
+            path, own = self._engine.load_checkpoint(str(directory), tag=_TAG)
+            if path is None:
+                raise FileNotFoundError(f"DeepSpeed finds no checkpoint in {directory}")
+            return own, None
+        take_up(self._engine, self._optimizer, written)
+        if self._compression is not None:
+            residuals = self._compression.residuals
+            load_residuals(directory / _TAG / "any", residuals, self._engine, fresh=False)
+            if self._engine.zero_optimization():  # whose ranks quantize no sums
+                residuals.fold_owned()
+        return dict(written.first), written
 
     def _residuals(self) -> dict[str, Feedback] | None:
         if self._compression is None or self._compression.residuals.feedbacks is None:

@@ -73,7 +73,7 @@ def check_goes_on(
         data: Digest of the data set.
 
     Raises:
-        RunDirectoryError: It was another run, of other ranks, or on other data.
+        RunDirectoryError: It was another run, or on other data, or only as many ranks can go on.
     """
     manifest = checkpoint.manifest
     require_same(
@@ -81,8 +81,11 @@ def check_goes_on(
         {"framework": manifest.framework, "data_digest": manifest.data_digest, **manifest.config},
         {"framework": framework, "data_digest": data, **config.model_dump(mode="json")},
     )
-    if manifest.world_size != world_size:
+    compression = config.gradient_compression
+    is_shared = compression.enabled and compression.ranks_per_node is not None
+    if is_shared and manifest.world_size != world_size:
         raise RunDirectoryError(
             f"{checkpoint.directory} was written by {manifest.world_size} ranks, and {world_size} "
-            f"are to go on; give --nproc {manifest.world_size}"
+            "are to go on: what compression carries over with gradient_compression.ranks_per_node "
+            f"is of no other number of them; give --nproc {manifest.world_size}"
         )

@@ -4,6 +4,7 @@ DEPS = {
     "beginning.py": [":manifest", ":run_directory", ":store", "//models:network", "//train:events", "//train/callbacks:callbacks", "//train/config:schema"],
     "course.py": ["//base:config", "@pip//:pydantic"],
     "damage_test.py": [":beginning", ":manifest", ":run_directory", ":store", "//base:interrupts", "//registry:artifact", "//train:cli", "//train:events", "//train:flax", "//train:torch", "//train/testing/sower:runs", "@pip//:numpy", "@pip//:pytest"],
+    "elastic_test.py": ["//base:interrupts", "//comm/testing:ranks", "//comm/testing:zero_engines", "//optim:adan", "//optim:sophia", "//train:events", "//train:flax", "//train:torch", "//train/config:schema", "//train/testing/sower:runs", "@pip//:jax", "@pip//:pytest"],
     "fine_tuning.py": ["//models:architecture", "//models:weights", "//registry:artifact", "@pip//:numpy"],
     "fine_tuning_test.py": [":fine_tuning", "//models:weights", "//registry:artifact", "//train/config:schema", "//train/testing:example", "@pip//:numpy"],
     "manifest.py": [":course", "//base:config", "//base:files", "@pip//:pydantic"],

@@ -53,6 +53,7 @@ MAY_DIFFER = (
     "torch.num_threads",
     "callbacks.watch.compare_ranks_every_steps",
     "callbacks.watch.hang_timeout_s",
+    "zero.",
 )
 
 

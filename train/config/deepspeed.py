@@ -103,7 +103,7 @@ _BATCH_KEYS = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_a
 
 
 def _batches(content: Json, world_size: int) -> Overrides:
-    """Returns sizes of batches, of which DeepSpeed makes the one that is not given of the others."""
+    """Returns sizes of batches; DeepSpeed makes the one that is not given of the others."""
     whole, micro, steps = (
         None if content.get(key) in (None, _AUTO) else _count(content[key], key)
         for key in _BATCH_KEYS
