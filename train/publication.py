@@ -86,7 +86,7 @@ def publish_model(
         library_versions=libraries,
         environment=environment,
         started_at=started_at,
-        finished_at=datetime.now(UTC),
+        finished_at=max(started_at, datetime.now(UTC)),  # the clock may have been set back
         steps=num_steps,
     )
     model = config.model

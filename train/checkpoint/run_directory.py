@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import platform
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -309,7 +310,9 @@ def _is_at(file: TextIO, path: Path) -> bool:
 def _set_aside(path: Path, names: Sequence[str]) -> None:
     """Moves what there is of a run by these names into a directory of its own."""
     if there := [name for name in names if (path / name).exists()]:
-        aside = path / _SET_ASIDE / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"
+        # The clock may have been set back since the last time.
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        aside = path / _SET_ASIDE / name
         for name in there:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).rename(aside / name)
