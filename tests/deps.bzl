@@ -7,7 +7,7 @@ DEPS = {
     "config_refusals_test.py": ["//base:config", "//tests/effects:bases", "//tests/effects:content", "//train/config:schema", "@pip//:pydantic", "@pip//:pytest"],
     "curvature_test.py": ["//models:architecture", "//models/flax:weights", "//models/testing:parity", "//models/torch:weights", "//optim/jax:curvature", "//optim/torch:curvature", "@pip//:flax", "@pip//:jax", "@pip//:numpy", "@pip//:optax", "@pip//:torch"],
     "extension_test.py": ["//data:source", "//models:architecture", "//optim:registry", "//registry:artifact", "//serving:predictor", "//tests/toy:network", "//tests/toy:optimizer", "//tests/toy:source", "//train:flax", "//train:torch", "//train/checkpoint:run_directory", "//train/config:load", "//train/config:schema", "@pip//:numpy", "@pip//:pytest"],
-    "kill_and_resume.py": ["//base:program", "//registry:artifact", "@pip//:numpy", "@pip//:typer"],
+    "kill_and_resume.py": ["//base:program", "//registry:artifact", "//train/checkpoint:run_directory", "@pip//:numpy", "@pip//:typer"],
     "kill_and_resume_test.py": [":kill_and_resume", "//train/testing:trainer_programs", "@pip//:pytest"],
     "names_test.py": ["//data:source", "//models:architecture", "//optim:registry", "@pip//:pytest"],
     "quickstart_test.py": ["//registry:artifact", "@pip//:numpy", "@pip//:pytest"],
