@@ -241,11 +241,11 @@ def main(
 
 def _table(kills: list[Kill]) -> Iterator[str]:
     """Yields a line for each kill, and what they come to."""
-    yield "kill  at          after step  went on after  lost"
+    yield "kill  in          after step  went on after  lost"
     for number, kill in enumerate(kills, start=1):
         yield f"{number:>4}  {kill.place:<10}  {kill.step:>10}  {kill.resumed:>13}  {kill.lost:>4}"
     counts = Counter(kill.place for kill in kills)
-    places = ", ".join(f"{counts[place]} at a {place}" for place in Place)
+    places = ", ".join(f"{counts[place]} in {place}s" for place in Place)
     lost = [kill.lost for kill in kills]
     yield f"{len(kills)} kills: {places}; lost {max(lost, default=0)} steps at most"
 
