@@ -4,8 +4,8 @@ import json
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn, Protocol
@@ -15,7 +15,13 @@ from rich.console import Console
 
 from base.interrupts import asked
 from base.output import Output
-from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
+from base.program import (
+    EXIT_FAILED,
+    PathError,
+    directory_from_user,
+    end_with_error,
+    from_user,
+)
 from models.network import Framework
 from registry.artifact import ArtifactError
 from train.callbacks.callbacks import CallbackError
@@ -30,6 +36,7 @@ from train.config.overrides import in_words
 from train.config.schema import ArtifactConfig, ConfigError, TrainConfig
 from train.data_parallel import check_world_size
 from train.events import Callback
+from train.launch.launched import Launched, launched
 from train.launch.launcher import RankError
 from train.meter import TrainingError
 from train.preflight import check_overrides, check_run
@@ -59,12 +66,24 @@ class Train(Protocol):
     ) -> Publication | Suspension: ...
 
 
-def main(framework: Framework, load_train: Callable[[], Train]) -> None:
+# `train_torch.train_launched`.
+TrainLaunched = Callable[
+    [Launched, TrainConfig, Path, Sequence[Callback], Beginning],
+    Publication | Suspension | None,
+]
+
+
+def main(
+    framework: Framework,
+    load_train: Callable[[], Train],
+    load_launched: Callable[[], TrainLaunched] | None = None,
+) -> None:
     """Trains as the command line asks, and ends the process with its status.
 
     Args:
         framework: What trains.
         load_train: Imports it, which takes seconds; called once all has been checked.
+        load_launched: Imports what trains as one of a launcher's ranks; None: none is heeded.
     """
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -93,6 +112,10 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
         overrides: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY.PATH=VALUE", help="Replace a value; repeatable."),
+        ] = None,
+        local_rank: Annotated[
+            int | None,
+            typer.Option("--local_rank", "--local-rank", hidden=True),  # DeepSpeed's launcher's
         ] = None,
         nproc: Annotated[
             int,
@@ -126,20 +149,39 @@ def main(framework: Framework, load_train: Callable[[], Train]) -> None:
         ] = False,
     ) -> None:
         """Train a model, evaluate it on held-out data and publish it as an artifact."""
+        place = None
         try:
-            given = _deepspeed_options(deepspeed_config, overrides or (), nproc, framework)
+            place = None if load_launched is None else _place()
+            _check_launched(place, nproc, output)
+            world_size = nproc if place is None else place.world_size
+            given = _deepspeed_options(deepspeed_config, overrides or (), world_size, framework)
             checked = load_config(from_user(config), given)
             check_overrides(overrides or (), framework)
             if print_deepspeed_config:
-                _print_deepspeed(checked, nproc, framework)
+                if _is_first(place):
+                    _print_deepspeed(checked, world_size, framework)
                 return
             output = _new_run(checked.artifact) if output is None else output
             output_dir = directory_from_user(output, NO_OUTPUT)
             beginning = _beginning(fresh, from_step, init_from)
             check_run(
-                checked, output_dir, framework=framework, world_size=nproc, beginning=beginning
+                checked,
+                output_dir,
+                framework=framework,
+                world_size=world_size,
+                beginning=beginning,
+                is_first=_is_first(place),
             )
-            _run(load_train(), checked, output_dir, nproc, quiet, beginning)
+            quiet = quiet or not _is_first(place)
+            with _progress(quiet) as (console, callbacks):
+                end: Publication | Suspension | None
+                if place is not None and load_launched is not None:
+                    end = load_launched()(place, checked, output_dir, callbacks, beginning)
+                else:
+                    end = load_train()(
+                        checked, output_dir, callbacks, world_size=nproc, beginning=beginning
+                    )
+            _tell_end(console, end)
         except _EXPECTED as error:
             end_with_error(error)
         except (RankError, CallbackError) as error:
@@ -197,20 +239,39 @@ def _new_run(artifact: ArtifactConfig) -> str:
     return f"runs/{artifact.name}-{artifact.version}-{unique_name()}"
 
 
-def _run(
-    train: Train,
-    config: TrainConfig,
-    output_dir: Path,
-    nproc: int,
-    quiet: bool,
-    beginning: Beginning,
-) -> None:
-    output = Output() if sys.stdout else None
-    console = Console(quiet=quiet, file=output)
-    progress = nullcontext() if quiet else show_progress(console)
-    with progress as callback:
-        callbacks = [callback] if callback else []
-        end = train(config, output_dir, callbacks, world_size=nproc, beginning=beginning)
+def _place() -> Launched | None:
+    """Returns the place of this process in a launcher's world; None: it is in none."""
+    try:
+        return launched()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _check_launched(place: Launched | None, nproc: int, output: str | None) -> None:
+    if place is not None and nproc != 1:
+        raise ConfigError(
+            f"--nproc {nproc}: a launcher has started the {place.world_size} ranks; leave it out"
+        )
+    if place is not None and output is None:
+        raise ConfigError("--output: ranks of a launcher go to one directory; name it")
+
+
+def _is_first(place: Launched | None) -> bool:
+    return place is None or place.rank == 0
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[tuple[Console, list[Callback]]]:
+    """Yields where to print, and who shows the progress there."""
+    console = Console(quiet=quiet, file=Output() if sys.stdout else None)
+    with nullcontext() if quiet else show_progress(console) as callback:
+        yield console, [callback] if callback else []
+
+
+def _tell_end(console: Console, end: Publication | Suspension | None) -> None:
+    """Says what a run has come to; of a launcher's ranks the first one knows."""
+    if end is None:
+        return
     if isinstance(end, Suspension):
         _end_suspended(end)
     directory, artifact = end
@@ -220,7 +281,8 @@ def _run(
         soft_wrap=True,
         highlight=False,
     )
-    if output and output.lost:
+    output = console.file
+    if isinstance(output, Output) and output.lost:
         reason = output.lost.strerror
         end_with_error(f"published to {directory}, but output was lost: {reason}", EXIT_FAILED)
 

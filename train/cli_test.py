@@ -42,8 +42,9 @@ class _Refused:
         before = sorted(self.directory.rglob("*"))
         self._monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(self.directory))
         self._monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        launched = _must_not_launch if framework == "torch" else None
         with pytest.raises(SystemExit) as ended:
-            cli.main(framework, _must_not_load)
+            cli.main(framework, _must_not_load, launched)
         stdout, stderr = self._capsys.readouterr()
         assert (ended.value.code, stdout) == (2, "")
         assert sorted(self.directory.rglob("*")) == before
@@ -52,6 +53,10 @@ class _Refused:
 
 
 def _must_not_load() -> cli.Train:
+    raise AssertionError("a trainer was imported")
+
+
+def _must_not_launch() -> cli.TrainLaunched:
     raise AssertionError("a trainer was imported")
 
 
@@ -206,12 +211,17 @@ def test_torch_refuses_more_threads_than_cores(refused: _Refused) -> None:
     assert stderr.startswith(f"error: torch.num_threads: expected at most {cores}, the cores of")
 
 
-def test_torch_refuses_a_distributed_launch(
+def test_torch_refuses_half_a_launch_and_what_is_a_launchers(
     refused: _Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    stderr = refused("torch", "--config", "run.yaml", "--output", "a")
-    assert stderr.startswith("error: WORLD_SIZE is 2, but this trainer starts its processes its")
+    run = ("torch", "--config", "run.yaml", "--output", "a")
+    assert refused(*run).startswith("error: WORLD_SIZE set, and RANK, LOCAL_RANK, MASTER_ADDR, ")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    assert refused(*run, "--nproc", "2") == (
+        "error: --nproc 2: a launcher has started the 2 ranks; leave it out\n"
+    )
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

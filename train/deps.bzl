@@ -2,7 +2,7 @@
 
 DEPS = {
     "capacity.py": ["//models:weights", "//train/config:schema", "@pip//:numpy"],
-    "cli.py": [":data_parallel", ":events", ":meter", ":preflight", ":publication", "//base:interrupts", "//base:output", "//base:program", "//models:network", "//registry:artifact", "//train/callbacks:callbacks", "//train/callbacks:progress", "//train/checkpoint:beginning", "//train/checkpoint:run_directory", "//train/checkpoint:suspension", "//train/config:deepspeed", "//train/config:help_text", "//train/config:load", "//train/config:overrides", "//train/config:schema", "//train/launch:launcher", "@pip//:rich", "@pip//:typer"],
+    "cli.py": [":data_parallel", ":events", ":meter", ":preflight", ":publication", "//base:interrupts", "//base:output", "//base:program", "//models:network", "//registry:artifact", "//train/callbacks:callbacks", "//train/callbacks:progress", "//train/checkpoint:beginning", "//train/checkpoint:run_directory", "//train/checkpoint:suspension", "//train/config:deepspeed", "//train/config:help_text", "//train/config:load", "//train/config:overrides", "//train/config:schema", "//train/launch:launched", "//train/launch:launcher", "@pip//:rich", "@pip//:typer"],
     "cli_test.py": [":capacity", ":cli", ":events", ":preflight", ":publication", "//models:weights", "//proto/hpc/artifact/v1:artifact_py_proto", "//train/callbacks:callbacks", "//train/config:schema", "//train/testing:example", "//train/testing:trainer_programs", "@pip//:pytest"],
     "clock_test.py": [":flax", "//train/checkpoint:beginning", "//train/checkpoint:run_directory", "//train/checkpoint:store", "//train/testing/sower:resumed_runs", "//train/testing/sower:runs", "@pip//:pytest"],
     "compression_options_test.py": ["//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
@@ -18,12 +18,15 @@ DEPS = {
     "evaluator.py": [":evaluation", ":evaluation_files", ":events", "//data:dataset", "//models:weights", "//train/backends:backend", "//train/callbacks:callbacks", "//train/config:schema", "//train/tasks:table", "@pip//:numpy"],
     "evaluator_test.py": [":evaluation", ":evaluation_files", ":evaluator", ":events", ":loop", "//data:dataset", "//data:validation", "//models/torch:predict", "//registry:artifact", "//train/backends:deepspeed_backend", "//train/checkpoint:beginning", "//train/checkpoint:run_directory", "//train/config:schema", "//train/launch:process_group", "//train/tasks/classification:task", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],
     "failing_disk_test.py": ["//registry:artifact", "//train/checkpoint:run_directory", "//train/checkpoint:store", "//train/config:load", "//train/testing:trainer_programs"],
+    "launchers_test.py": ["//registry:artifact", "//train/checkpoint:store", "//train/testing:trainer_programs", "@pip//:pytest"],
     "loop.py": [":evaluator", ":events", ":meter", ":phases", ":publication", ":recipe", ":training", "//base:provenance", "//data:dataset", "//data:source", "//data:validation", "//models:weights", "//registry:artifact", "//train/backends:backend", "//train/callbacks:callbacks", "//train/callbacks:surroundings", "//train/callbacks:table", "//train/checkpoint:beginning", "//train/checkpoint:course", "//train/checkpoint:fine_tuning", "//train/checkpoint:manifest", "//train/checkpoint:run_directory", "//train/checkpoint:saver", "//train/checkpoint:store", "//train/checkpoint:suspension", "//train/config:schema", "@pip//:numpy"],
     "loss_scale.py": ["//train/config:precision", "@pip//:numpy"],
     "loss_scale_test.py": [":loss_scale", "//train/config:precision", "@pip//:deepspeed", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
+    "main_deepspeed.py": ["@pip//:deepspeed"],
     "main_flax.py": [":cli", "//base:interrupts"],
     "main_tensorboard.py": ["@pip//:tensorboard"],
     "main_torch.py": [":cli", "//base:interrupts"],
+    "main_torchrun.py": ["@pip//:torch"],
     "meter.py": [":events", ":phases", "//train/backends:backend", "//train/config:schema", "@pip//:numpy"],
     "meter_test.py": [":events", ":meter", ":phases", "//train/backends:backend", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],
     "optimizer_checkpoint_test.py": ["//comm/testing:ranks", "//comm/testing:zero_engines", "//optim:registry", "//optim:sophia", "//optim/torch:curvature", "//optim/torch:optimizer", "@pip//:deepspeed", "@pip//:numpy", "@pip//:pytest"],
@@ -41,6 +44,6 @@ DEPS = {
     "statistics_test.py": [":recipe", "//data/sources:digits", "//models:weights", "//models/flax:predict", "//models/torch:predict", "//train/testing:example", "//train/testing:parity_runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
     "step_parity_test.py": ["//models/testing:parity", "//optim:sophia", "//train/config:schema", "//train/testing/sower:runs", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "train_flax.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:flax_backend", "//train/checkpoint:beginning", "//train/checkpoint:suspension", "//train/config:schema"],
-    "train_torch.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:deepspeed_backend", "//train/checkpoint:beginning", "//train/checkpoint:suspension", "//train/config:schema", "//train/launch:process_group", "//train/launch:torch_ranks"],
+    "train_torch.py": [":events", ":loop", ":preflight", ":publication", "//train/backends:deepspeed_backend", "//train/checkpoint:beginning", "//train/checkpoint:suspension", "//train/config:schema", "//train/launch:launched", "//train/launch:process_group", "//train/launch:torch_ranks"],
     "training.py": [":data_parallel", ":evaluation", ":evaluator", ":events", ":meter", ":phases", ":recipe", "//base:interrupts", "//data:dataset", "//data:prefetch", "//models:weights", "//train/backends:backend", "//train/callbacks:callbacks", "//train/checkpoint:course", "//train/checkpoint:manifest", "//train/checkpoint:saver", "//train/checkpoint:store", "//train/config:schema", "//train/launch:heartbeat", "@pip//:numpy"],
 }

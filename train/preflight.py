@@ -1,6 +1,5 @@
 """All that can be refused of a run before a framework is imported and hours are spent."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +23,17 @@ def check_run(
     framework: Framework,
     world_size: int,
     beginning: Beginning = NEWEST,
+    is_first: bool = True,
 ) -> None:
     """Checks that `framework` can train as `config` says, and in this directory.
+
+    Args:
+        config: The run.
+        output_dir: Of the run.
+        framework: That trains.
+        world_size: Ranks that share each batch.
+        beginning: Where it begins.
+        is_first: Whether this process is the first rank, which alone claims the directory.
 
     Raises:
         ArtifactError: There is none where it is to begin from.
@@ -37,6 +45,8 @@ def check_run(
         _check_torch(config)
     zero_stage = config.zero.stage if framework == "torch" else 0
     check_capacity(config, world_size, zero_stage)
+    if not is_first:
+        return
     origin = None if beginning.init_from is None else read_descriptor(beginning.init_from).digest
     check_run_directory(output_dir, config, framework, fresh=beginning.fresh, init_from=origin)
 
@@ -59,12 +69,6 @@ def check_overrides(overrides: Sequence[str], framework: Framework) -> None:
 
 
 def _check_torch(config: TrainConfig) -> None:
-    launched = os.environ.get("WORLD_SIZE", "1")
-    if launched != "1":
-        raise ConfigError(
-            f"WORLD_SIZE is {launched}, but this trainer starts its processes itself; start it "
-            f"without a distributed launcher, with --nproc {launched}"
-        )
     check_threads(config)
     every = config.callbacks.watch.compare_ranks_every_steps
     if every is not None and config.zero.stage == 3:

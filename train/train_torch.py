@@ -16,7 +16,8 @@ from train.checkpoint.beginning import NEWEST, Beginning
 from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.events import Callback
-from train.launch.process_group import check_devices, join_alone
+from train.launch.launched import Launched
+from train.launch.process_group import check_devices, join_alone, join_launched
 from train.launch.torch_ranks import train_on_ranks
 from train.preflight import check_run
 from train.publication import Publication
@@ -60,6 +61,32 @@ def train(
     end = train_rank(config, output_dir, callbacks, beginning)
     assert end is not None  # the only rank is the first
     return end
+
+
+def train_launched(
+    place: Launched,
+    config: TrainConfig,
+    output_dir: Path,
+    callbacks: Sequence[Callback],
+    beginning: Beginning,
+) -> Publication | Suspension | None:
+    """Does as one of a launcher's ranks what `train` does; all of them call this.
+
+    Args:
+        place: Of this process.
+        config: The run.
+        output_dir: Of the run, which all ranks see.
+        callbacks: Whom to tell of progress; the first rank does.
+        beginning: Where it goes on, if not from its newest checkpoint.
+
+    Returns:
+        What `train` does, on the first rank; None on the others.
+
+    Raises:
+        As `train` does, but for a `RankError`: launchers end ranks whose peers have died.
+    """
+    join_launched(place)
+    return train_rank(config, output_dir, callbacks if place.rank == 0 else [], beginning)
 
 
 def train_rank(

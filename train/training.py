@@ -103,7 +103,7 @@ class Training:
             CallbackError: A callback failed; the run was saved.
             TrainingError: A callback aborted it.
         """
-        with held_back(_ASKED_TO_END):
+        with held_back(_ASKED_TO_END if self.backend.rank == 0 else ""):
             while self.step < self.num_steps:
                 verdict = self._stretch()
                 if _Verdict.ROLL_BACK in verdict:

@@ -76,7 +76,7 @@ def _rows(args: argparse.Namespace, length: Length, machine: Machine) -> Iterato
 def _time_steps(framework: str, network: str, length: Length) -> Iterator[Row]:
     chunk = length.chunk_of(network)
     # It is ended before.
-    config = _reported(run_config(network, 4 * chunk * (length.num_chunks + 2)), chunk)
+    config = _reported(run_config(network, 40 * chunk * (length.num_chunks + 2)), chunk)
     loader = training_batches(config, config.data.load().train)
     batches = [batch_of(config, loader, step) for step in range(chunk)]
     step = plain_loop_step(framework, config, init_weights(config.model, config.run.seed))
@@ -97,16 +97,17 @@ def _time_steps(framework: str, network: str, length: Length) -> Iterator[Row]:
             side=side,
             timing=summarize(seconds[1:]),
         )
-    saves = Saves(chunk, length.num_chunks)
+    saves = Saves(length.num_chunks // 2)
     _train(framework, config, saves)
-    step_s = statistics.median(saves.chunks_s[False]) / chunk
-    added_s = statistics.median(saves.chunks_s[True]) - step_s * chunk
+    chunk_s = statistics.median(saves.plain_s)
+    step_s = chunk_s / chunk
+    added_s = statistics.median(spent_s - number * chunk_s for spent_s, number in saves.saving_s)
     yield Row(
         table=STEP_TABLE,
         case=case,
         step="training",
         side=SAVING,
-        timing=summarize([seconds / chunk for seconds in saves.chunks_s[True]]),
+        timing=summarize([spent_s / number / chunk for spent_s, number in saves.saving_s]),
         metrics={
             "save_ms": 1e3 * added_s,
             "share_by_default": added_s / (DEFAULT_INTERVAL * step_s),
@@ -120,7 +121,9 @@ def _time_data(framework: str, preset: str, length: Length) -> Row:
     content |= {"zero": {}, "torch": {}}
     waiting = Waiting(length.data_s)
     _train(framework, _reported(TrainConfig.model_validate(content), _DATA_REPORT_STEPS), waiting)
-    whole = sum(waiting.seconds.values())
+    whole, data = sum(waiting.seconds.values()), waiting.seconds["data"]
+    # While the host waits for a batch, a device that is asynchronous may still be at work.
+    lost = max(0.0, data - waiting.seconds["device"])
     return Row(
         table=DATA_TABLE,
         case={"preset": preset, "framework": framework},
@@ -128,8 +131,8 @@ def _time_data(framework: str, preset: str, length: Length) -> Row:
         side=LOOP,
         metrics={
             "step_ms": 1e3 * whole / waiting.num_steps,
-            "data_ms": 1e3 * waiting.seconds["data"] / waiting.num_steps,
-            "data_share": waiting.seconds["data"] / whole,
+            "data_ms": 1e3 * data / waiting.num_steps,
+            "lost_share": lost / whole,
         },
     )
 

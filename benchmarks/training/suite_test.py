@@ -35,7 +35,7 @@ def test_what_is_timed_is_written_down(
     assert [row.case for row in data] == [
         {"preset": "waves", "framework": framework} for framework in FRAMEWORKS
     ]
-    assert all(0 <= row.metrics["data_share"] <= 1 for row in data)
+    assert all(0 <= row.metrics["lost_share"] <= 1 for row in data)
     printed = capsys.readouterr().out
     for text in (printed, page.read_text()):
         assert f"{MLP} in flax" in text

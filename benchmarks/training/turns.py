@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from train.events import Abort, Action, Event, Save, StepBegins, Stepped
+from train.events import Abort, Action, Event, Save, Saved, StepBegins, Stepped
 
 DONE = "all was measured"
 
@@ -31,6 +31,7 @@ class Turns:
         self.other_s: list[float] = []
 
     def __call__(self, event: Event) -> Action | None:
+        """Hears an event of the run."""
         if not isinstance(event, StepBegins) or event.step % self._chunk:
             return None
         now = time.perf_counter()
@@ -43,32 +44,48 @@ class Turns:
 
 
 class Saves:
-    """Has the run saved after every second chunk, and times those with a save and those without.
+    """Has the run saved now and then, and times chunks of steps in which a checkpoint is written.
+
+    A save begins after a chunk in which none was written, and goes on for as many as it takes.
 
     Args:
-        chunk: Steps of a chunk, which is a report.
-        num_chunks: How many of each kind.
+        num_saves: How many.
 
     Attributes:
-        chunks_s: Seconds of each chunk, by whether a checkpoint was copied and written in it.
+        plain_s: Seconds of each chunk beside which nothing was written.
+        saving_s: Of each save, the seconds of the chunks from its copy to its end, and how many.
     """
 
-    def __init__(self, chunk: int, num_chunks: int):
-        self._num_chunks = num_chunks
+    def __init__(self, num_saves: int):
+        self._num_saves = num_saves
         self._since: float | None = None
-        self._saves = False
-        self.chunks_s: dict[bool, list[float]] = {True: [], False: []}
+        self._spent_s, self._num_chunks = 0.0, 0
+        self._is_written = True
+        self.plain_s: list[float] = []
+        self.saving_s: list[tuple[float, int]] = []
 
     def __call__(self, event: Event) -> Action | None:
+        """Hears an event of the run."""
+        if isinstance(event, Saved):
+            self._is_written = True
         if not isinstance(event, Stepped):
             return None
         now = time.perf_counter()
-        if self._since is not None:
-            self.chunks_s[self._saves].append(now - self._since)
-        if len(self.chunks_s[True]) >= self._num_chunks:
-            return Abort(DONE)
-        self._since, self._saves = now, not self._saves
-        return Save() if self._saves else None
+        if self._since is None:  # the first chunk compiles
+            self._since = now
+            return None
+        seconds, self._since = now - self._since, now
+        if self._num_chunks == 0:
+            self.plain_s.append(seconds)
+            self._spent_s, self._num_chunks, self._is_written = 0.0, 1, False
+            return Abort(DONE) if len(self.saving_s) >= self._num_saves else Save()
+        self._spent_s += seconds
+        if self._is_written:
+            self.saving_s.append((self._spent_s, self._num_chunks))
+            self._num_chunks = 0
+        else:
+            self._num_chunks += 1
+        return None
 
 
 class Waiting:
@@ -90,6 +107,7 @@ class Waiting:
         self.num_steps = 0
 
     def __call__(self, event: Event) -> Action | None:
+        """Hears an event of the run."""
         if not isinstance(event, Stepped):
             return None
         now = time.perf_counter()

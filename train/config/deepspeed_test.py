@@ -9,8 +9,9 @@ import pytest
 from train.config.deepspeed import as_options, engine_config, read_deepspeed
 from train.config.load import load_config
 from train.config.schema import ConfigError, TrainConfig
+from train.testing.example import PRESETS_DIR
 
-_PRESET = Path(__file__).parents[2] / "config" / "digits.yaml"
+_PRESET = PRESETS_DIR / "digits.yaml"
 
 
 def _read(directory: Path, content: Any, world_size: int = 1) -> dict[str, Any]:

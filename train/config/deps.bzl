@@ -6,7 +6,7 @@ DEPS = {
     "config_test.py": [":load", ":schema", "//optim:registry", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest", "@pip//:pyyaml"],
     "data.py": ["//base:config", "//data:dataset", "//data:mixup", "//data:source", "//data/augment:config", "@pip//:pydantic"],
     "deepspeed.py": [":schema", "//base:config"],
-    "deepspeed_test.py": [":deepspeed", ":load", ":schema", "@pip//:deepspeed", "@pip//:pytest"],
+    "deepspeed_test.py": [":deepspeed", ":load", ":schema", "//train/testing:example", "@pip//:deepspeed", "@pip//:pytest"],
     "docs.py": [":reference", "//base:files"],
     "docs_test.py": [":docs", ":load", "@pip//:pytest"],
     "ema.py": ["//base:config", "@pip//:pydantic"],

@@ -9,6 +9,7 @@ import torch
 from torch import distributed
 
 from train.config.schema import ConfigError
+from train.launch.launched import Launched
 
 Value = TypeVar("Value")
 
@@ -38,6 +39,13 @@ def join(rank: int, world_size: int, meeting_point: Path) -> None:
     """Joins the world whose ranks find each other through a file that none of them has yet made."""
     # A TCPStore would ask the name of every address that connects, which may take a timeout.
     _join(distributed.FileStore(str(meeting_point), world_size), rank, world_size)
+
+
+def join_launched(place: Launched) -> None:
+    """Joins the world that a launcher made, whose ranks find each other as it has told them."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(place.local_rank)
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
 def _join(store: distributed.Store, rank: int, world_size: int) -> None:
