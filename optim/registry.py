@@ -26,3 +26,7 @@ def algorithm(name: str, **hyperparameters: Any) -> Algorithm:
     if name not in ALGORITHMS:
         raise ValueError(f"no optimizer is named {name!r}; accepted: {', '.join(ALGORITHMS)}")
     return ALGORITHMS[name](**hyperparameters)
+
+
+# What DeepSpeed's configurations call them, in lower case; its Adam decays weights as AdamW does.
+DEEPSPEED_TYPES = {"adam": "adamw", "adamw": "adamw", "lion": "lion"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from base.config import shown
+from optim.registry import ALGORITHMS, DEEPSPEED_TYPES
 from train.config.schema import ConfigError, TrainConfig
 
 # Hugging Face's word for what is given elsewhere; here, in our configuration.
@@ -164,14 +165,12 @@ def _precision(dtype: str, value: Any) -> Overrides:
 
 
 def _optimizer(value: Any) -> Overrides:
-    """Returns the optimizer; DeepSpeed's Adam decays weights as AdamW does by default."""
-    names = {"adam": "adamw", "adamw": "adamw", "lion": "lion"}
     kind = value.get("type") if isinstance(value, dict) else None
-    name = names.get(kind.lower()) if isinstance(kind, str) else None
+    name = DEEPSPEED_TYPES.get(kind.lower()) if isinstance(kind, str) else None
     if name is None:
         raise _ProblemError(
-            f".type: expected Adam, AdamW or Lion, got {shown(kind)}; of others choose one of ours "
-            "by optimizer.name"
+            f".type: expected one of {', '.join(DEEPSPEED_TYPES)}, got {shown(kind)}; of others "
+            "choose one of ours by optimizer.name"
         )
     section = f"optimizer.{name}"
 
@@ -185,7 +184,7 @@ def _optimizer(value: Any) -> Overrides:
         "betas": betas,
         "weight_decay": lambda decay: {f"{section}.weight_decay": _number(decay)},
     }
-    if name == "adamw":
+    if "epsilon" in ALGORITHMS[name].model_fields:
         params |= {
             "eps": lambda eps: {f"{section}.epsilon": _number(eps)},
             "adam_w_mode": _only(True),

@@ -120,7 +120,10 @@ def test_auto_is_what_our_configuration_says(tmp_path: Path) -> None:
             {"fp16": {"enabled": True}, "bf16": {"enabled": True}},
             "fp16.enabled, bf16.enabled: expected one of them at most",
         ),
-        ({"optimizer": {"type": "Lamb"}}, "optimizer.type: expected Adam, AdamW or Lion, got 'L"),
+        (
+            {"optimizer": {"type": "Lamb"}},
+            "optimizer.type: expected one of adam, adamw, lion, got 'L",
+        ),
         (
             {"optimizer": {"type": "Adam", "params": {"adam_w_mode": False}}},
             "optimizer.params.adam_w_mode: expected true, as it is here, got False",

@@ -5,7 +5,7 @@ DEPS = {
     "checkpoint.py": ["//base:config", "@pip//:pydantic"],
     "config_test.py": [":load", ":schema", "//optim:registry", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest", "@pip//:pyyaml"],
     "data.py": ["//base:config", "//data:dataset", "//data:mixup", "//data:source", "//data/augment:config", "@pip//:pydantic"],
-    "deepspeed.py": [":schema", "//base:config"],
+    "deepspeed.py": [":schema", "//base:config", "//optim:registry"],
     "deepspeed_test.py": [":deepspeed", ":load", ":schema", "//train/testing:example", "@pip//:deepspeed", "@pip//:pytest"],
     "docs.py": [":reference", "//base:files"],
     "docs_test.py": [":docs", ":load", "@pip//:pytest"],
