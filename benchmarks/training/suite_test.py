@@ -26,6 +26,7 @@ def test_what_is_timed_is_written_down(
     (page,) = tmp_path.glob("*.md")
     (content,) = tmp_path.glob("*.json")
     record = Record.model_validate_json(content.read_text())
+    assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert record.findings == tuple(findings(record))
     found = groups(record.rows)
     assert [list(group) for group in found] == len(FRAMEWORKS) * [[LOOP, PLAIN, SAVING]]
