@@ -12,6 +12,7 @@ from registry.artifact import load
 from train import train_flax, train_torch, training
 from train.backends.backend import Backend, StepResult
 from train.callbacks.callbacks import CallbackError
+from train.checkpoint.beginning import Beginning
 from train.checkpoint.run_directory import ARTIFACT
 from train.checkpoint.store import CheckpointStore
 from train.cli import Train
@@ -182,6 +183,18 @@ def test_what_is_rolled_back_leaves_no_trace(
     assert _weights(tmp_path / "rolled_back") == _weights(tmp_path / "straight")
     losses = {event.step: event.loss for event in rolled_back.of(Stepped)}
     assert losses == {event.step: event.loss for event in straight.of(Stepped)}
+
+
+def test_a_run_that_began_from_other_weights_is_rolled_back_to_them(tmp_path: Path) -> None:
+    train_flax.train(sower_config(run={"seed": 5}), tmp_path / "origin")
+    beginning = Beginning(init_from=tmp_path / "origin" / ARTIFACT)
+    answering = Answering(at_1=RollBack("of batch 0"))
+    train_flax.train(sower_config(), tmp_path / "run", [answering], beginning=beginning)
+    plain = Answering()
+    train_flax.train(sower_config(), tmp_path / "plain", [plain])
+    first, again = answering.of(Stepped)[:2]
+    # What was trained knows more than what was drawn.
+    assert max(first.loss, again.loss) < plain.of(Stepped)[0].loss - 0.5
 
 
 class Raising:

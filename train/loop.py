@@ -12,16 +12,14 @@ from base.provenance import cpu_features, flags, host, library_versions, source_
 from data.dataset import Dataset
 from data.source import SOURCES
 from data.validation import hold_out
-from models.weights import Weights, init_weights
-from registry.artifact import load, read_descriptor
+from registry.artifact import read_descriptor
 from train.backends.backend import Backend
 from train.callbacks.callbacks import Callbacks, named
 from train.callbacks.surroundings import Surroundings
 from train.callbacks.table import callbacks_of, score_of
 from train.checkpoint.beginning import NEWEST, Beginning, check_goes_on, find_checkpoint
 from train.checkpoint.course import Course
-from train.checkpoint.fine_tuning import inherit
-from train.checkpoint.manifest import STATE
+from train.checkpoint.fine_tuning import first_weights
 from train.checkpoint.run_directory import CHECKPOINTS, EVALUATIONS, claim
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint, CheckpointStore
@@ -144,21 +142,14 @@ def _begin(training: Training, checkpoint: Checkpoint | None, origin: Path | Non
         callbacks.restore(manifest.callbacks)
         callbacks.tell(Resumed(manifest.step, f"from {checkpoint.directory}"))
     training.step, course = backend.object_of_first_rank(place)
-    training.course = Course.model_validate(course)
-    if training.step:  # the weights are replaced by what was saved
-        backend.start(_weights(training.config, None, callbacks))
-        backend.load(training.saver.store.path(training.step) / STATE)
-    else:
-        backend.start(_weights(training.config, origin, callbacks))
-
-
-def _weights(config: TrainConfig, origin: Path | None, callbacks: Callbacks) -> Weights:
-    """Returns the weights before the first step, of another model as far as they fit."""
-    if origin is None:
-        return init_weights(config.model, config.run.seed)
-    inherited = inherit(config.model, config.run.seed, load(origin))
-    callbacks.tell(Resumed(0, f"from {origin}: {inherited}"))
-    return inherited.weights
+    training.course, training.origin = Course.model_validate(course), origin
+    if training.step:
+        training.load(training.step)
+        return
+    weights, taken = first_weights(training.config.model, training.config.run.seed, origin)
+    backend.start(weights)
+    if taken is not None:
+        callbacks.tell(Resumed(0, taken))
 
 
 def _training(

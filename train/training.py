@@ -3,6 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import IntFlag, auto
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,11 @@ import numpy as np
 from base.interrupts import asked, held_back
 from data.dataset import Split
 from data.prefetch import prefetch
-from models.weights import Weights, init_weights
+from models.weights import Weights
 from train.backends.backend import Backend
 from train.callbacks.callbacks import CallbackError, Callbacks
 from train.checkpoint.course import Course
+from train.checkpoint.fine_tuning import first_weights
 from train.checkpoint.manifest import STATE, CheckpointError
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint
@@ -72,6 +74,7 @@ class Training:
         callbacks: Whom to tell; on the first rank.
         num_steps: Updates in the whole run.
         phases: Where its time goes.
+        origin: Directory of the artifact whose weights it began with, if any.
         step: Updates that were made.
         course: How it goes on.
         evaluation: After this very step, on the first rank, if there was one.
@@ -86,6 +89,7 @@ class Training:
     callbacks: Callbacks
     num_steps: int
     phases: Phases
+    origin: Path | None = None
     step: int = 0
     course: Course = field(default_factory=Course)
     evaluation: Evaluation | None = None
@@ -162,6 +166,9 @@ class Training:
                 if self._is_due(config.callbacks.watch.compare_ranks_every_steps):
                     self._tell(Compared(self.step, self.backend.digests()))
                 verdict = self._verdict()
+                if _Verdict.SUSPEND in verdict:  # what is not looked at is not saved
+                    self._look(meter)
+                    verdict |= self._verdict()
                 if verdict & (_Verdict.ROLL_BACK | _Verdict.STOP | _Verdict.SUSPEND):
                     return verdict
                 self._save(is_asked=_Verdict.SAVE in verdict)
@@ -285,7 +292,7 @@ class Training:
         self.step, course = self.backend.object_of_first_rank(target)
         rolled_back = {"next_batch": next_batch, "num_rollbacks": self.course.num_rollbacks + 1}
         self.course = Course.model_validate(course | rolled_back)
-        self._load(self.step)
+        self.load(self.step)
         if self.backend.rank == 0:
             self.callbacks.restore({} if found is None else found.manifest.callbacks)
             self._tell(RolledBack(step, self.step, self.course.num_rollbacks, self._reason))
@@ -303,12 +310,15 @@ class Training:
             except CheckpointError as error:
                 self._tell(Warned(f"the best model, of step {best}, is lost: {error}"))
         if self.backend.of_first_rank(is_there):
-            self._load(best)
+            self.load(best)
             self.step = best
 
-    def _load(self, step: int) -> None:
-        """Has the backend have the state after so many steps."""
-        self.backend.start(init_weights(self.config.model, self.config.run.seed))
+    def load(self, step: int) -> None:
+        """Has the backend start, and have the state after so many steps."""
+        # Of later steps all are replaced by what was saved.
+        origin = None if step else self.origin
+        weights, _ = first_weights(self.config.model, self.config.run.seed, origin)
+        self.backend.start(weights)
         if step:
             self.backend.load(self.saver.store.path(step) / STATE)
         self._num_made, self.evaluation = 0, None

@@ -1,5 +1,6 @@
 """Who hears of a run, in which order, and what they answer."""
 
+import json
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -76,11 +77,7 @@ class Callbacks:
             except CallbackError as error:  # of another process, where it was named
                 self._failure = error
             except Exception as error:
-                self._failure = CallbackError(
-                    f"callback {name} failed at {type(event).__name__}: "
-                    f"{type(error).__name__}: {error}"
-                )
-                self._failure.__cause__ = error
+                self._fail(name, f"failed at {type(event).__name__}", error)
         return answers
 
     def take_answers(self) -> list[Action]:
@@ -94,12 +91,15 @@ class Callbacks:
         return self._failure
 
     def state(self) -> dict[str, dict[str, Any]]:
-        """Returns the states of those that have one, by name."""
-        return {
-            name: callback.state()
-            for name, callback in self._callbacks.items()
-            if isinstance(callback, Stateful)
-        }
+        """Returns copies of the states of those that have one, by name."""
+        states = {}
+        for name, callback in self._callbacks.items():
+            if isinstance(callback, Stateful):
+                try:
+                    states[name] = json.loads(json.dumps(callback.state(), allow_nan=False))
+                except Exception as error:
+                    self._fail(name, "has no state that can be saved", error)
+        return states
 
     def restore(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Has each go on from its state; one that had none begins anew."""
@@ -112,6 +112,10 @@ class Callbacks:
         for callback in self._callbacks.values():
             if isinstance(callback, Closing):
                 callback.close()
+
+    def _fail(self, name: str, how: str, error: Exception) -> None:
+        self._failure = CallbackError(f"callback {name} {how}: {type(error).__name__}: {error}")
+        self._failure.__cause__ = error
 
 
 def _actions(answer: Action | Sequence[Action] | None) -> Sequence[Action]:

@@ -86,6 +86,23 @@ def test_states_are_kept_by_name() -> None:
     assert again.state() == {"b": {"count": 1}, "new": {"count": 0}}
 
 
+def test_a_state_is_a_copy() -> None:
+    counting = _Counting()
+    counting.state = lambda: {"counts": counts}  # type: ignore[method-assign]
+    counts = [1]
+    state = Callbacks({"a": counting}).state()
+    counts.append(2)
+    assert state == {"a": {"counts": [1]}}
+
+
+@pytest.mark.parametrize("odd", [{1, 2}, float("nan"), object()])
+def test_a_state_that_cannot_be_saved_is_a_failure(odd: object) -> None:
+    callbacks = Callbacks({"odd": _Counting(), "good": _Counting()})
+    callbacks._callbacks["odd"].state = lambda: {"odd": odd}  # type: ignore[attr-defined]
+    assert callbacks.state() == {"good": {"count": 0}}
+    assert str(callbacks.failure).startswith("callback odd has no state that can be saved: ")
+
+
 def test_they_are_named_after_what_they_are() -> None:
     def hearing(event: Event) -> None:
         pass

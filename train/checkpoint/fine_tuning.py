@@ -1,13 +1,14 @@
 """A run that begins from the weights of a trained model, as far as they fit."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from models.architecture import Model
 from models.weights import Weights, init_weights
-from registry.artifact import LoadedArtifact
+from registry.artifact import LoadedArtifact, load
 
 _MAX_NAMED = 8
 
@@ -56,6 +57,23 @@ def inherit(model: Model, seed: int, artifact: LoadedArtifact) -> Inherited:
         missing=[_shaped(name, drawn) for name in drawn if name not in fitting],
         left=[_shaped(name, artifact.tensors) for name in artifact.tensors if name not in fitting],
     )
+
+
+def first_weights(model: Model, seed: int, origin: Path | None) -> tuple[Weights, str | None]:
+    """Returns the weights before the first step, and what was taken of another model, in words.
+
+    Args:
+        model: Of the run.
+        seed: Of the weights that are drawn.
+        origin: Directory of the artifact that it begins from; None: all weights are drawn.
+
+    Raises:
+        ArtifactError: The artifact cannot be read.
+    """
+    if origin is None:
+        return init_weights(model, seed), None
+    inherited = inherit(model, seed, load(origin))
+    return inherited.weights, f"from {origin}: {inherited}"
 
 
 def _shaped(name: str, weights: Mapping[str, np.ndarray]) -> str:

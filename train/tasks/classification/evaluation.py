@@ -23,6 +23,9 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Tally:
     Args:
         logits: `[num_examples, num_classes]` float32.
         labels: `[num_examples]` integers.
+
+    Returns:
+        What `summarize` makes the metrics of.
     """
     logits = logits.astype(np.float64)
     num_classes, rows = logits.shape[1], np.arange(len(labels))
@@ -36,7 +39,7 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Tally:
     tally = {
         "losses": moments(log_sums - target_logits),
         "count": np.array(len(labels)),
-        "correct": np.count_nonzero(correct, keepdims=False),
+        "correct": np.count_nonzero(correct),
         "bin_counts": np.bincount(bins, minlength=NUM_BINS),
         "bin_correct": np.bincount(bins, correct, NUM_BINS),
         "bin_confidence": np.bincount(bins, confidences, NUM_BINS),

@@ -15,6 +15,9 @@ def measure(logits: np.ndarray, tokens: np.ndarray) -> Tally:
     Args:
         logits: `[num_examples, seq_len, vocab_size]` float32.
         tokens: `[num_examples, seq_len]` integers, negative where nothing is to be predicted.
+
+    Returns:
+        What `summarize` makes the metrics of.
     """
     counts = tokens >= 0
     logits, targets = logits[counts].astype(np.float64), tokens[counts]

@@ -16,6 +16,9 @@ def measure(outputs: np.ndarray, targets: np.ndarray) -> Tally:
     Args:
         outputs: `[num_examples, num_targets]` float32.
         targets: Likewise.
+
+    Returns:
+        What `summarize` makes the metrics of.
     """
     targets = targets.astype(np.float64)
     errors = outputs - targets
