@@ -5,7 +5,7 @@ from typing import NamedTuple
 from benchmarks.networks.cases import BYTES
 
 LOOP, PLAIN, SAVING = "our loop", "plain loop", "our loop, saving"
-STEP_TABLE, DATA_TABLE = "step", "data"
+DATA_TABLE = "data"
 
 PRESETS = ("bytes", "digits", "mixture", "mnist_cnn", "mnist_mlp", "recall", "waves")
 

@@ -3,7 +3,7 @@
 DEPS = {
     "cases.py": ["//benchmarks/networks:suite"],
     "measure.py": ["//benchmarks/harness:harness", "//benchmarks/networks:suite", "//models:weights", "//train:events", "//train:flax", "//train:meter", "//train:recipe", "//train:torch", "//train/config:load", "//train/config:schema"],
-    "report.py": ["//benchmarks/harness:harness", "@pip//:matplotlib"],
+    "report.py": ["//benchmarks/harness:harness", "//benchmarks/networks:suite", "@pip//:matplotlib"],
     "suite.py": ["//base:options", "//benchmarks/harness:harness", "//benchmarks/networks:suite"],
     "suite_test.py": [":suite", "//benchmarks/harness:harness", "//benchmarks/networks:suite", "@pip//:jax", "@pip//:pytest"],
     "turns.py": ["//train:events"],

@@ -13,7 +13,7 @@ from benchmarks.harness.machine import Machine
 from benchmarks.harness.record import Row
 from benchmarks.harness.suite import Measurement
 from benchmarks.harness.timing import summarize
-from benchmarks.networks.cases import FLAX
+from benchmarks.networks.cases import FLAX, STEP_TABLE
 from benchmarks.networks.runs import run_config
 from benchmarks.networks.sides import plain_loop_step
 from benchmarks.training.cases import (
@@ -25,7 +25,6 @@ from benchmarks.training.cases import (
     QUICK,
     SAVING,
     SHORT_INTERVAL,
-    STEP_TABLE,
     Length,
 )
 from benchmarks.training.report import HOW_TO_READ, REPORT, data_table, step_table

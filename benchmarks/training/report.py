@@ -14,7 +14,8 @@ from benchmarks.harness.text import (
     ran_with_settings,
     table_lines,
 )
-from benchmarks.training.cases import DATA_TABLE, LOOP, PLAIN, SAVING, STEP_TABLE
+from benchmarks.networks.findings import groups
+from benchmarks.training.cases import DATA_TABLE, LOOP, PLAIN, SAVING
 
 HOW_TO_READ = """\
 Our loop as `//train:flax` and `//train:torch` run it, with the data's pipeline, reports and all
@@ -30,14 +31,6 @@ _PLOT_SHOWS = "A step of our loop over one of a plain loop, and the aim"
 
 # Of a step of a plain loop; of a step; of a step.
 _STEP_AIM, _SAVE_AIM, _DATA_AIM = 1.03, 0.05, 0.05
-
-
-def groups(rows: Sequence[Row]) -> list[dict[str, Row]]:
-    """Returns the steps of each network and framework, by side."""
-    found: dict[tuple[object, object], dict[str, Row]] = {}
-    for row in (row for row in rows if row.table == STEP_TABLE):
-        found.setdefault((row.case["network"], row.case["framework"]), {})[row.side] = row
-    return list(found.values())
 
 
 def findings(record: Record) -> Iterator[Finding]:

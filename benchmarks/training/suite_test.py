@@ -8,9 +8,10 @@ import pytest
 from benchmarks.harness.record import Record
 from benchmarks.harness.runner import run
 from benchmarks.networks.cases import FRAMEWORKS, MLP
+from benchmarks.networks.findings import groups
 from benchmarks.training import measure
 from benchmarks.training.cases import DATA_TABLE, LOOP, PLAIN, PRESETS, SAVING, Length
-from benchmarks.training.report import findings, groups
+from benchmarks.training.report import findings
 from benchmarks.training.suite import SUITE
 
 jax.config.update("jax_disable_most_optimizations", True)
