@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Images are warped a block at a time, of at most so many pixels or one image: a cache holds what is
+# computed on the way, and the system is not asked for new memory again and again.
+_BLOCK_POSITIONS = 12288
+
 
 @dataclass(frozen=True)
 class Affine:
@@ -29,7 +33,14 @@ class Affine:
 
         Values between pixels are bilinear and values outside the image are 0.
         """
-        return _sample_bilinear(images, *self._source_positions(images.shape))
+        _, height, width, _ = images.shape
+        num_images = max(1, _BLOCK_POSITIONS // (height * width))
+        warped = np.empty_like(images)
+        for start in range(0, len(images), num_images):
+            block = slice(start, start + num_images)
+            positions = self[block]._source_positions(images[block].shape)
+            warped[block] = _sample_bilinear(images[block], *positions)
+        return warped
 
     def _source_positions(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows and columns to sample at, each `[batch, height, width]`."""
@@ -39,8 +50,12 @@ class Affine:
         column = np.arange(width)[None, None, :] - centre_column
         cos, sin = self.turn[:, :, None, None]
         shift_row, shift_column = self.shift[:, :, None, None]
-        source_row = cos * row - sin * column + centre_row + shift_row
-        source_column = sin * row + cos * column + centre_column + shift_column
+        source_row = cos * row - sin * column
+        source_row += centre_row
+        source_row += shift_row
+        source_column = sin * row + cos * column
+        source_column += centre_column
+        source_column += shift_column
         return source_row, source_column
 
 
@@ -68,17 +83,39 @@ def random_affine(
 
 
 def _sample_bilinear(images: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """Returns what images are at positions `[batch, height, width]`, which it overwrites."""
     batch, height, width, channels = images.shape
-    # A border of one zero pixel makes "outside" an ordinary neighbour.
-    padded = np.zeros((batch, height + 2, width + 2, channels), images.dtype)
-    padded[:, 1:-1, 1:-1] = images
-    row = np.clip(row + 1, 0, height + 1)
-    column = np.clip(column + 1, 0, width + 1)
-    top = np.minimum(row.astype(np.intp), height)
-    left = np.minimum(column.astype(np.intp), width)
-    down = (row - top)[..., None].astype(images.dtype)
-    right = (column - left)[..., None].astype(images.dtype)
-    image = np.arange(batch)[:, None, None]
-    upper = padded[image, top, left] * (1 - right) + padded[image, top, left + 1] * right
-    lower = padded[image, top + 1, left] * (1 - right) + padded[image, top + 1, left + 1] * right
-    return upper * (1 - down) + lower * down
+    # A border of zeros makes "outside" an ordinary neighbour: one pixel before the image, and two
+    # behind it, of which the second stands beside a position that is on the first.
+    stride = width + 3
+    padded = np.zeros((batch, height + 3, stride, channels), images.dtype)
+    padded[:, 1:-2, 1:-2] = images
+    top, down = _whole_and_rest(row, height, images.dtype)
+    left, right = _whole_and_rest(column, width, images.dtype)
+    # All pixels in one row: a neighbour is at the same place in a row that begins later.
+    pixels = padded.reshape(-1, channels)
+    first = np.arange(batch)[:, None, None] * ((height + 3) * stride)
+    place = (top * stride + left + first).astype(np.intp)
+    up, back = 1 - down, 1 - right
+    upper = pixels.take(place, axis=0) * back + pixels[1:].take(place, axis=0) * right
+    below = pixels[stride:]
+    lower = below.take(place, axis=0) * back + below[1:].take(place, axis=0) * right
+    mixed: np.ndarray = upper * up + lower * down
+    return mixed
+
+
+def _whole_and_rest(
+    position: np.ndarray, size: int, dtype: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixel before each position, counted from the border, and how far it is from it.
+
+    Args:
+        position: In an image without its border; overwritten.
+        size: Of the image along this axis; positions beyond it are moved onto the border.
+        dtype: Of the second, which has an axis for channels.
+    """
+    position += 1
+    np.clip(position, 0, size + 1, out=position)
+    whole = np.floor(position)
+    position -= whole
+    return whole, position.astype(dtype)[..., None]

@@ -45,6 +45,25 @@ def test_matches_scipy(degrees: float, scale: float) -> None:
             np.testing.assert_allclose(result[..., channel], expected, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("shift", [(1, -2), (8, 0), (9, -9), (-10, 3), (40, -40)])
+def test_whole_shifts_move_pixels_as_they_are(shift: tuple[int, int]) -> None:
+    images = _images()
+    down, right = shift
+    padded = np.pad(images, ((0, 0), (40, 40), (40, 40), (0, 0)))
+    expected = padded[:, 40 + down : 49 + down, 40 + right : 49 + right]
+    ones = np.ones(len(images))
+    warped = Affine(np.outer(shift, ones), np.outer((1.0, 0.0), ones))(images)
+    np.testing.assert_array_equal(warped, expected)
+
+
+def test_each_image_of_many_is_warped_as_it_is_alone() -> None:
+    images = _images(count=40, size=28)
+    limits = {"max_shift_pixels": 3.0, "max_rotation_degrees": 20.0, "max_scale": 0.2}
+    drawn = random_affine(len(images), np.random.default_rng(0), **limits)
+    alone = [drawn[number : number + 1](images[number : number + 1]) for number in range(40)]
+    np.testing.assert_array_equal(drawn(images), np.concatenate(alone))
+
+
 def test_each_image_moves_by_an_amount_of_its_own() -> None:
     images = np.repeat(_images(1), 8, axis=0)
     warped = _warp(images, max_shift_pixels=1.0)
