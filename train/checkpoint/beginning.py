@@ -54,7 +54,8 @@ def find_checkpoint(
             f"{error}; go on with the program that wrote it, or have it set aside with --fresh"
         ) from error
     except CheckpointError as error:
-        there = ", ".join(map(str, store.steps())) or "none"
+        others = [step for step in store.steps() if step != beginning.from_step]
+        there = ", ".join(map(str, others)) or "none"
         raise RunDirectoryError(
             f"--from-step {beginning.from_step}: {error}; there are checkpoints of: {there}"
         ) from error

@@ -119,7 +119,7 @@ def check_run_directory(
             if (lock := path / LOCK).exists():
                 with lock.open("r+") as file:
                     _lock(file, path)
-        elif path.is_symlink() or (path.exists() and not path.is_dir()):
+        elif os.path.lexists(path) and not path.is_dir():  # a file, or a link to nowhere
             raise RunDirectoryError(f"{path} is no directory; choose a new one, or one of a run")
         else:
             rehearse_directory(path / CHECKPOINTS / f".partial-step-{0:012}" / "state" / ("x" * 64))
@@ -163,7 +163,8 @@ def claim(
             if not description.exists():
                 _check_empty(path)
             elif fresh:
-                _set_aside(path, [DESCRIPTION, CHECKPOINTS, *_RECORDS, ARTIFACT])
+                # What says whose they are goes last: killed half-way, it is still a run.
+                _set_aside(path, [ARTIFACT, *_RECORDS, CHECKPOINTS, DESCRIPTION])
             if not description.exists():
                 stack.push(partial(_remove_unsaved, path))  # while it is locked
                 write_file(description, _described(config, framework, init_from).encode())

@@ -82,6 +82,40 @@ def test_fresh_sets_aside_what_there_is(run: Path) -> None:
     assert json.loads((aside / DESCRIPTION).read_text())["config"]["run"]["num_steps"] == 10
 
 
+@pytest.mark.parametrize("num_moved", [1, 2])
+def test_fresh_that_was_killed_half_way_is_done_by_the_same_command(
+    run: Path, config: TrainConfig, num_moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / ARTIFACT).mkdir()
+    rename, moved = Path.rename, list[Path]()
+
+    def dying(path: Path, target: Path) -> Path:
+        if len(moved) == num_moved:
+            raise KeyboardInterrupt
+        moved.append(path)
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", dying)
+        with pytest.raises(KeyboardInterrupt), claim(run, config, "flax", fresh=True):
+            pass
+    check_run_directory(run, config, "flax", fresh=True)
+    with claim(run, config, "flax", fresh=True) as place:
+        assert not place.artifact.exists() and place.checkpoints.steps() == []
+    aside = [path.name for part in (run / "set-aside").iterdir() for path in part.iterdir()]
+    assert sorted(aside) == [ARTIFACT, CHECKPOINTS, DESCRIPTION]
+
+
+def test_a_link_to_an_empty_directory_is_one(tmp_path: Path, config: TrainConfig) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    check_run_directory(tmp_path / "link", config, "flax")
+    with claim(tmp_path / "link", config, "flax") as place:
+        place.checkpoints.path(5).mkdir(parents=True)
+    check_run_directory(tmp_path / "link", config, "flax")
+    assert (tmp_path / "disk" / DESCRIPTION).exists()
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_directory_of_something_else_is_refused(
     tmp_path: Path, config: TrainConfig, fresh: bool

@@ -107,6 +107,8 @@ class CheckpointStore:
         Raises:
             CheckpointError: It is not as it was written, or there is none.
         """
+        if step not in self.steps():
+            raise CheckpointError(f"{self.path(step)} is not there")
         manifest = verified_manifest(self.path(step))
         if manifest.step != step:
             raise CheckpointError(f"{self.path(step)} is of step {manifest.step}")
