@@ -24,7 +24,7 @@ def answers(config: TrainConfig) -> list[str]:
 
 def _events(config: TrainConfig) -> Iterator[Event]:
     """Yields the events of a run whose metrics differ and whose loss is lost at last."""
-    names = TASKS[config.task].directions
+    names = TASKS[config.task].directions(config.data.describe())
     for step, value in enumerate(_COURSE, start=1):
         yield Losses(step, [1 / step], {})
         metrics = {

@@ -1,5 +1,6 @@
 """Has the best models that were evaluated saved, of which `checkpoint.keep_best` stay."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ class BestCheckpoints(Stateful):
     def __call__(self, event: Event) -> Action | None:
         if not isinstance(event, Evaluated) or event.is_final:
             return None
-        value = event.metrics[self._metric]
+        value = event.metrics.get(self._metric, math.nan)
         is_among_them = value == value and (
             len(self._best) < self._num_kept or self._sign * value > self._sign * self._best[-1]
         )

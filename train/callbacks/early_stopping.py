@@ -4,6 +4,7 @@ Reference: Prechelt, "Early Stopping - But When?", https://doi.org/10.1007/3-540
 those of `keras.callbacks.EarlyStopping`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ class EarlyStopping(Stateful):
     def __call__(self, event: Event) -> Action | None:
         if not isinstance(event, Evaluated) or event.is_final:
             return None
-        if self._improvement.take(event.metrics[self._metric]):
+        if self._improvement.take(event.metrics.get(self._metric, math.nan)):
             return KeepBest() if self._restores else None
         if self._improvement.num_since < self._patience:
             return None

@@ -63,6 +63,14 @@ def test_what_is_no_number_is_never_better() -> None:
     assert stop == Stop("m has not improved in 2 evaluations; the best was no number")
 
 
+def test_what_an_evaluation_lacks_is_no_number() -> None:
+    without = Evaluated(1, {"other": 1.0}, is_final=False)
+    assert _stopping(patience=2)(without) is None
+    assert isinstance(_stopping(patience=1)(without), Stop)
+    assert _plateau(patience=2)(without) is None
+    assert BestCheckpoints(1, "m", "max")(without) is None
+
+
 def test_the_last_model_is_published_where_the_best_is_not_wanted() -> None:
     assert _answers(_stopping(patience=3, restore_best=False), [0.1, 0.2]) == [None, None]
 

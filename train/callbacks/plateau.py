@@ -4,6 +4,7 @@ The rule and its keys are those of `torch.optim.lr_scheduler.ReduceLROnPlateau`,
 threshold, and a patience that counts as early stopping's does: by one evaluation less.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ class ReduceOnPlateau(Stateful):
     def __call__(self, event: Event) -> Action | None:
         if not isinstance(event, Evaluated) or event.is_final:
             return None
-        self._improvement.take(event.metrics[self._metric])
+        self._improvement.take(event.metrics.get(self._metric, math.nan))
         if self._cooldown > 0:
             self._cooldown -= 1
             self._improvement.num_since = 0

@@ -40,6 +40,7 @@ def callbacks_of(config: TrainConfig, surroundings: Surroundings) -> dict[str, C
 def judges_of(config: TrainConfig) -> dict[str, Callback]:
     """Returns those that may change the course of a run, by name."""
     task, sections = TASKS[config.task], config.callbacks
+    directions = task.directions(config.data.describe())
     scales_loss = config.precision.scales_loss
     made: dict[str, Callback] = {
         "watch": Watch(sections.watch, scales_loss=scales_loss, advice=advice(config))
@@ -48,7 +49,7 @@ def judges_of(config: TrainConfig) -> dict[str, Callback]:
     def improvement(
         metric: str, mode: Literal["min", "max"] | None, min_delta: float
     ) -> Improvement:
-        return Improvement(mode or task.directions[metric], min_delta)
+        return Improvement(mode or directions[metric], min_delta)
 
     if (plateau := sections.reduce_on_plateau).patience is not None:
         metric = plateau.metric or task.primary
@@ -60,7 +61,7 @@ def judges_of(config: TrainConfig) -> dict[str, Callback]:
         made["early_stopping"] = EarlyStopping(stopping, metric, compared)
     if (num_kept := config.checkpoint.keep_best) is not None:
         metric = config.checkpoint.keep_best_metric or task.primary
-        made["best_checkpoints"] = BestCheckpoints(num_kept, metric, task.directions[metric])
+        made["best_checkpoints"] = BestCheckpoints(num_kept, metric, directions[metric])
     return made
 
 
@@ -107,5 +108,5 @@ def score_of(config: TrainConfig) -> Callable[[Mapping[str, float]], float | Non
     """
     task = TASKS[config.task]
     metric = config.checkpoint.keep_best_metric or task.primary
-    sign = 1 if task.directions[metric] == "max" else -1
+    sign = 1 if task.directions(config.data.describe())[metric] == "max" else -1
     return lambda metrics: sign * metrics[metric] if metric in metrics else None

@@ -15,6 +15,7 @@ from train.testing.example import PRESETS_DIR
 
 PRESETS = sorted(PRESETS_DIR.glob("*.yaml"))
 DIGITS = PRESETS_DIR / "digits.yaml"
+MIXTURE = PRESETS_DIR / "mixture.yaml"
 
 
 def _preset() -> dict:
@@ -155,6 +156,22 @@ def test_gradients_are_clipped_in_one_way() -> None:
     content["optimizer"] |= {"max_grad_norm": 1.0, "max_grad_value": 0.1}
     with pytest.raises(ValueError, match="one of max_grad_norm and max_grad_value at most, got bo"):
         TrainConfig.model_validate(content)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "callbacks.early_stopping.metric",
+        "callbacks.reduce_on_plateau.metric",
+        "checkpoint.keep_best_metric",
+    ],
+)
+def test_refuses_a_metric_that_these_examples_do_not_have(path: str) -> None:
+    few = ["data.options.num_classes=4", "model.config.num_classes=4"]
+    with pytest.raises(ConfigError) as refused:
+        load_config(MIXTURE, [*few, f"{path}=top5_accuracy"])
+    assert f"{path}: expected one of accuracy, loss_nats, calibration_error, " in str(refused.value)
+    load_config(MIXTURE, [f"{path}=top5_accuracy"])
 
 
 def test_what_is_held_out_is_measured() -> None:

@@ -323,17 +323,17 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _check_metrics(self) -> Self:
-        task = TASKS[self.task]
+        measured = TASKS[self.task].directions(self.data.describe())
         asked = {
             "callbacks.early_stopping.metric": self.callbacks.early_stopping.metric,
             "callbacks.reduce_on_plateau.metric": self.callbacks.reduce_on_plateau.metric,
             "checkpoint.keep_best_metric": self.checkpoint.keep_best_metric,
         }
         for path, metric in asked.items():
-            if metric is not None and metric not in task.directions:
+            if metric is not None and metric not in measured:
                 raise ValueError(
-                    f"{path}: expected one of {', '.join(task.directions)}, which task "
-                    f"{self.task!r} measures, got {metric!r}"
+                    f"{path}: expected one of {', '.join(measured)}, which task {self.task!r} "
+                    f"measures of data.source {self.data.source!r}, got {metric!r}"
                 )
         on_the_way = self.judges_evaluations or self.evaluation.every_steps is not None
         if self.evaluation.validation_fraction is not None and not on_the_way:

@@ -10,17 +10,23 @@ from train.tasks.table import TASKS
 from train.tasks.task import Task
 
 _RNG = np.random.default_rng(0)
-_EXAMPLES = {
-    "classification": (_RNG.normal(size=(4, 7)), _RNG.integers(0, 7, 4)),
-    "next_token": (_RNG.normal(size=(4, 5, 7)), _RNG.integers(-1, 7, (4, 5))),
-    "regression": (_RNG.normal(size=(4, 3)), _RNG.normal(size=(4, 3))),
+_TARGETS = {
+    "classification": lambda num_classes: _RNG.integers(0, num_classes, 4),
+    "next_token": lambda num_classes: _RNG.integers(-1, num_classes, (4, 5)),
+    "regression": lambda num_targets: _RNG.normal(size=(4, num_targets)),
 }
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_every_metric_has_a_direction(task: Task[Any]) -> None:
-    spec = ExampleSpec("examples", (1,), "float32", None, bytes_per_token=2.0)
-    summary = task.summarize(task.measure(*_EXAMPLES[task.name]), spec)
+@pytest.mark.parametrize("size", [2, 5, 6])
+@pytest.mark.parametrize("bytes_per_token", [None, 2.0])
+def test_every_metric_of_the_examples_has_a_direction_and_no_other(
+    task: Task[Any], size: int, bytes_per_token: float | None
+) -> None:
+    spec = ExampleSpec("examples", (1,), "float32", size, bytes_per_token=bytes_per_token)
+    targets = _TARGETS[task.name](size)
+    shape = targets.shape if task.name == "regression" else (*targets.shape, size)
+    summary = task.summarize(task.measure(_RNG.normal(size=shape), targets), spec)
     assert summary is not None
-    assert summary.estimates.keys() == task.directions.keys()
-    assert task.primary in task.directions
+    assert summary.estimates.keys() == task.directions(spec).keys()
+    assert task.primary in task.directions(spec)

@@ -72,8 +72,8 @@ class Task(Generic[Loss]):
         measure: Outputs `[n, ...]` and targets `[n, ...]` to what the held-out metrics are made of.
         summarize: Of the tallies of all held-out examples, and what these are, the metrics; None if
             there is nothing to measure.
-        directions: Of each held-out metric, whether more of it is better, or less; not of all
-            examples there are all of them.
+        directions: Of each metric that is measured on such held-out examples, whether more of it
+            is better, or less.
         primary: The metric by which models are compared unless another one is asked for.
         flax: The objective in JAX. Imports JAX.
         torch: The objective in PyTorch. Imports PyTorch.
@@ -85,7 +85,7 @@ class Task(Generic[Loss]):
     noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
     measure: Callable[[np.ndarray, np.ndarray], Tally]
     summarize: Callable[[Tally, ExampleSpec], Summary | None]
-    directions: Mapping[str, Direction]
+    directions: Callable[[ExampleSpec], Mapping[str, Direction]]
     primary: str
     flax: Callable[[Loss], Objective]
     torch: Callable[[Loss], Objective]

@@ -14,7 +14,8 @@ NUM_BINS = 15
 # Of more classes nobody reads the confusion matrix, which would fill memory.
 MAX_CONFUSION_CLASSES = 1000
 
-_TOP = 5
+# Of no more classes every answer would be right.
+TOP = 5
 
 
 def measure(logits: np.ndarray, labels: np.ndarray) -> Tally:
@@ -44,12 +45,12 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Tally:
         "bin_correct": np.bincount(bins, correct, NUM_BINS),
         "bin_confidence": np.bincount(bins, confidences, NUM_BINS),
     }
-    if num_classes > _TOP:
+    if num_classes > TOP:
         # Of equal logits the first counts as higher, as it does in `argmax`.
         targets = target_logits[:, np.newaxis]
         higher = (logits > targets).sum(axis=1)
         before = (np.arange(num_classes) < labels[:, np.newaxis]) & (logits == targets)
-        tally["top5"] = np.count_nonzero(higher + before.sum(axis=1) < _TOP)
+        tally["top5"] = np.count_nonzero(higher + before.sum(axis=1) < TOP)
     if num_classes <= MAX_CONFUSION_CLASSES:
         cells = np.bincount(labels.astype(np.int64) * num_classes + predicted, None, num_classes**2)
         tally["confusion"] = cells.reshape(num_classes, num_classes)

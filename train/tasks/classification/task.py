@@ -7,8 +7,8 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.classification.evaluation import measure, summarize
-from train.tasks.task import Objective, Task
+from train.tasks.classification.evaluation import TOP, measure, summarize
+from train.tasks.task import Direction, Objective, Task
 
 
 class CrossEntropy(Section):
@@ -26,6 +26,18 @@ def _output_shape(examples: ExampleSpec) -> Shape:
             "'classification' needs one class for each example"
         )
     return (examples.num_classes,)
+
+
+def _directions(examples: ExampleSpec) -> dict[str, Direction]:
+    found: dict[str, Direction] = {
+        "accuracy": "max",
+        "top5_accuracy": "max",
+        "loss_nats": "min",
+        "calibration_error": "min",
+    }
+    if (examples.num_classes or 0) <= TOP:
+        del found["top5_accuracy"]
+    return found
 
 
 def _noise(signature: Signature, num_examples: int, rng: np.random.Generator) -> np.ndarray:
@@ -52,12 +64,7 @@ CLASSIFICATION = Task(
     noise=_noise,
     measure=measure,
     summarize=summarize,
-    directions={
-        "accuracy": "max",
-        "top5_accuracy": "max",
-        "loss_nats": "min",
-        "calibration_error": "min",
-    },
+    directions=_directions,
     primary="accuracy",
     flax=_flax,
     torch=_torch,

@@ -8,7 +8,7 @@ from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
 from train.tasks.next_token.evaluation import measure, summarize
-from train.tasks.task import Objective, Task
+from train.tasks.task import Direction, Objective, Task
 
 
 class NextTokenLoss(Section):
@@ -31,6 +31,19 @@ def _output_shape(examples: ExampleSpec) -> Shape:
             "'next_token' needs a token for each position, [seq_len]"
         )
     return (*examples.target_shape, examples.num_classes)
+
+
+def _directions(examples: ExampleSpec) -> dict[str, Direction]:
+    found: dict[str, Direction] = {
+        "accuracy": "max",
+        "bits_per_byte": "min",
+        "bits_per_token": "min",
+        "loss_nats": "min",
+        "perplexity": "min",
+    }
+    if examples.bytes_per_token is None:
+        del found["bits_per_byte"]
+    return found
 
 
 def _noise(signature: Signature, num_examples: int, rng: np.random.Generator) -> np.ndarray:
@@ -57,13 +70,7 @@ NEXT_TOKEN = Task(
     noise=_noise,
     measure=measure,
     summarize=summarize,
-    directions={
-        "accuracy": "max",
-        "bits_per_byte": "min",
-        "bits_per_token": "min",
-        "loss_nats": "min",
-        "perplexity": "min",
-    },
+    directions=_directions,
     primary="loss_nats",
     flax=_flax,
     torch=_torch,
