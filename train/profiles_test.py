@@ -50,6 +50,8 @@ def test_a_window_is_traced_and_changes_nothing(
     summary = _summary(tmp_path / "traced")
     assert (summary["first_step"], summary["num_steps"]) == (3, 2)
     assert summary["bottleneck"] == "data"
+    words = (tmp_path / "traced" / PROFILE / "summary.txt").read_text()
+    assert words.endswith("The bottleneck is data: waiting for the next batch.\n")
     assert summary["seconds_a_step"]["compute"] > 0
     names = {event["name"] for event in read_trace(tmp_path / "traced" / PROFILE)}
     assert any(_KNOWN[framework] in name for name in names)

@@ -113,7 +113,7 @@ def num_steps_of(config: TrainConfig, num_examples: int) -> int:
     begin the next epoch.
 
     Raises:
-        ConfigError: These are too many, or no more than there are to warm up.
+        ConfigError: These are too many, or fewer than the rest of it needs.
     """
     run, batch_size = config.run, config.data.global_batch_size
     if run.num_steps is not None:
@@ -123,7 +123,7 @@ def num_steps_of(config: TrainConfig, num_examples: int) -> int:
     name = f"the steps of run.num_epochs {run.num_epochs} of {num_examples:,} examples"
     if num_steps > MAX_STEPS:
         raise ConfigError(f"run.num_epochs: expected at most {MAX_STEPS:,} steps, got {name}")
-    config.check_warmup(num_steps, name)
+    config.check_length(num_steps, name)
     return num_steps
 
 

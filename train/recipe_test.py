@@ -81,6 +81,20 @@ def test_epochs_that_end_before_the_warm_up_are_refused() -> None:
         num_steps_of(config, 1437)
 
 
+def test_epochs_that_end_before_the_traced_steps_are_refused() -> None:
+    config = short_config(
+        num_steps=10,
+        run={"num_steps": None, "num_epochs": 1},
+        callbacks={"profiler": {"first_step": 24}},
+    )
+    with pytest.raises(
+        ConfigError,
+        match=r"callbacks\.profiler\.first_step: expected at most the steps of run\.num_epochs 1 "
+        r"of 1,437 examples \(23\), got 24",
+    ):
+        num_steps_of(config, 1437)
+
+
 def test_every_step_has_the_numbers_of_its_place_in_the_run() -> None:
     factors = {"dropout": {"shape": "linear", "final": 0.0}, "weight_decay": {"initial": 0.5}}
     config = short_config(num_steps=10, regularization=factors)

@@ -12,6 +12,7 @@ DEPS = {
     "plateau.py": [":callbacks", ":improvement", "//train:events", "//train/config:callbacks"],
     "process_tree.py": ["@pip//:psutil"],
     "profiler.py": [":callbacks", ":surroundings", ":trace_file", "//base:files", "//train:events"],
+    "profiler_test.py": [":profiler", ":surroundings", "//train:events", "//train:phases", "@pip//:pytest"],
     "progress.py": ["//train:events", "@pip//:rich"],
     "progress_test.py": [":progress", "//train:events", "@pip//:pytest", "@pip//:rich"],
     "prometheus_page.py": [":callbacks", "//train:events", "//train/config:schema", "@pip//:prometheus_client"],

@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +10,21 @@ from base.files import write_file
 from train.callbacks.callbacks import Closing
 from train.callbacks.surroundings import Surroundings
 from train.callbacks.trace_file import busy, read_trace
-from train.events import Action, Event, Profiled, StepBegins, Stepped, Tell
+from train.events import (
+    Action,
+    Began,
+    Event,
+    Profiled,
+    RolledBack,
+    StepBegins,
+    Stepped,
+    Stopped,
+    Tell,
+    Warned,
+)
+
+# In words, beside the trace itself; there once both are whole.
+_SUMMARY = "summary.txt"
 
 _MEANING = {
     "data": "waiting for the next batch",
@@ -26,10 +39,12 @@ _MEANING = {
 class Profiler(Closing):
     """Traces on the first rank, once in a process that makes the first of these steps.
 
+    That none is traced, as a run goes on after that step or stops before it, is told.
+
     Args:
         first_step: The first that is traced, counted from 1.
-        num_steps: How many are. A window that the run's last step cuts is shorter; of one that is
-            ended otherwise there is a trace and no summary.
+        num_steps: How many are. A window in which the run ends or is stopped is shorter; of one in
+            which it is rolled back or interrupted there is a trace and no summary.
         directory: Where to; what is there is replaced.
         surroundings: What traces, and what measures phases.
     """
@@ -40,22 +55,35 @@ class Profiler(Closing):
         self._begin, self._end = first_step - 1, first_step - 1 + num_steps
         self._directory, self._surroundings = directory, surroundings
         self._tracing = ExitStack()
-        self._is_tracing = False
+        self._is_tracing = self._is_done = False
         self._since, self._before = 0.0, dict[str, float]()
 
     def __call__(self, event: Event) -> Action | None:
         match event:
-            case StepBegins(step) if step == self._begin and not self._is_tracing:
+            case Began(step) if step > self._begin and not (self._directory / _SUMMARY).exists():
+                return Tell(self._untraced(f"goes on after {step:,} steps"))
+            case StepBegins(step) if step == self._begin and not self._is_done:
                 self._start()
             case StepBegins(step) if self._is_tracing and step >= self._end:
                 return Tell(self._finish(step))
             case Stepped() if self._is_tracing and event.step >= min(self._end, event.num_steps):
                 return Tell(self._finish(event.step))
+            case Stopped(step) if self._is_tracing:
+                return Tell(self._finish(step))
+            case Stopped(step) if step <= self._begin:
+                return Tell(self._untraced(f"ends after {step:,} steps"))
+            case RolledBack() if self._is_tracing:
+                self._end_trace()
+                return Tell(Warned("of the steps that were rolled back there is no summary"))
         return None
 
     def close(self) -> None:
         """See `Closing`."""
         self._tracing.close()
+
+    def _untraced(self, why: str) -> Warned:
+        first = self._begin + 1
+        return Warned(f"callbacks.profiler.first_step {first:,} is not traced: the run {why}")
 
     def _start(self) -> None:
         backend = self._surroundings.backend
@@ -70,8 +98,8 @@ class Profiler(Closing):
         self._surroundings.backend.wait()
         total_s = time.perf_counter() - self._since
         after = self._surroundings.phases.seconds()
-        self._tracing.close()
-        self._is_tracing = False
+        self._end_trace()
+        self._is_done = True
         apart = {
             phase: after.get(phase, 0.0) - self._before.get(phase, 0.0)
             for phase in ("data", "checkpoint", "evaluation")
@@ -93,6 +121,10 @@ class Profiler(Closing):
         _write(profiled)
         return profiled
 
+    def _end_trace(self) -> None:
+        self._tracing.close()
+        self._is_tracing = False
+
 
 def _write(profiled: Profiled) -> None:
     content = {
@@ -102,14 +134,16 @@ def _write(profiled: Profiled) -> None:
         "bottleneck": profiled.bottleneck,
     }
     write_file(profiled.directory / "summary.json", json.dumps(content, indent=1).encode())
-    write_file(profiled.directory / "summary.txt", _in_words(profiled.seconds).encode())
+    write_file(profiled.directory / _SUMMARY, _in_words(profiled).encode())
 
 
-def _in_words(seconds: Mapping[str, float]) -> str:
+def _in_words(profiled: Profiled) -> str:
+    seconds, bottleneck = profiled.seconds, profiled.bottleneck
     total = sum(seconds.values())
     lines = [f"A step took {total * 1e3:.2f} ms on average:"]
     lines += [
         f"{part:>14} {seconds[part] * 1e3:9.2f} ms {seconds[part] / total:6.1%}  {meaning}"
         for part, meaning in _MEANING.items()
     ]
+    lines += [f"The bottleneck is {bottleneck}: {_MEANING[bottleneck]}."]
     return "\n".join(lines) + "\n"

@@ -124,6 +124,12 @@ def test_preset_is_valid_and_says_how_to_run_it(path: Path) -> None:
         ("gradient_compression", "bits", 8, "gradient_compression.bits: unknown key (accepted: "),
         ("artifact", "name", "Digits!", "artifact.name: expected at most 63 lower-case letters"),
         ("artifact", "version", "1.0", "artifact.version: expected a semantic version"),
+        (
+            "callbacks",
+            "profiler",
+            {"first_step": 1001},
+            "callbacks.profiler.first_step: expected at most run.num_steps (1000), got 1001",
+        ),
         ("schedule", "warmup_steps", 10**6, "schedule.warmup_steps: expected less than run.num"),
     ],
 )

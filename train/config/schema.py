@@ -307,7 +307,7 @@ class TrainConfig(Section):
     def _check_sections_agree(self) -> Self:
         # Of epochs the number of steps is known once the examples are; see `train.recipe`.
         if self.run.num_steps is not None:
-            self.check_warmup(self.run.num_steps, "run.num_steps")
+            self.check_length(self.run.num_steps, "run.num_steps")
         examples = self.data.describe()
         try:
             check_targets(self.task, self.data.source, examples)
@@ -359,16 +359,23 @@ class TrainConfig(Section):
                 )
         return self
 
-    def check_warmup(self, num_steps: int, name: str) -> None:
-        """Checks that the learning rate has risen before a run of so many steps ends.
+    def check_length(self, num_steps: int, name: str) -> None:
+        """Checks that a run of so many steps is long enough for what it is to do.
 
         Raises:
-            ConfigError: It has not; the message calls the number by this name.
+            ConfigError: It ends before the learning rate has risen, or before a step that is to be
+                traced; the message calls the number by this name.
         """
         if self.schedule.warmup_steps >= num_steps:
             raise ConfigError(
                 f"schedule.warmup_steps: expected less than {name} ({num_steps}), got "
                 f"{self.schedule.warmup_steps}"
+            )
+        traced = self.callbacks.profiler.first_step
+        if traced is not None and traced > num_steps:
+            raise ConfigError(
+                f"callbacks.profiler.first_step: expected at most {name} ({num_steps}), got "
+                f"{traced}"
             )
 
     @property
