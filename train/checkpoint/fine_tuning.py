@@ -9,6 +9,7 @@ import numpy as np
 from models.architecture import Model
 from models.weights import Weights, init_weights
 from registry.artifact import LoadedArtifact, load
+from train.config.schema import ConfigError
 
 _MAX_NAMED = 8
 
@@ -30,7 +31,8 @@ class Inherited(NamedTuple):
 
     def __str__(self) -> str:
         """Returns what the user is told."""
-        parts = [f"{len(self.loaded)} tensors loaded"]
+        number = len(self.loaded)
+        parts = [f"{number} tensor{'' if number == 1 else 's'} loaded"]
         parts += [f"drawn anew: {_named(self.missing)}"] if self.missing else []
         parts += [f"left in the artifact: {_named(self.left)}"] if self.left else []
         return "; ".join(parts)
@@ -69,10 +71,16 @@ def first_weights(model: Model, seed: int, origin: Path | None) -> tuple[Weights
 
     Raises:
         ArtifactError: The artifact cannot be read.
+        ConfigError: The network has no weight of the artifact's.
     """
     if origin is None:
         return init_weights(model, seed), None
     inherited = inherit(model, seed, load(origin))
+    if not inherited.loaded:
+        raise ConfigError(
+            f"--init-from {origin}: none of its tensors has the name and the shape of one of this "
+            f"network; it has {_named(inherited.left)}; expected {_named(inherited.missing)}"
+        )
     return inherited.weights, f"from {origin}: {inherited}"
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.weights import init_weights
 from registry.artifact import LoadedArtifact, load
-from train.checkpoint.fine_tuning import inherit
-from train.config.schema import TrainConfig
+from train.checkpoint.fine_tuning import first_weights, inherit
+from train.config.schema import ConfigError, TrainConfig
 from train.testing.example import publish_untrained, short_config
 
 
@@ -43,3 +44,14 @@ def test_another_head_and_more_blocks_are_drawn(tmp_path: Path) -> None:
     said = str(inherited)
     assert said.startswith(f"{len(inherited.loaded)} tensors loaded; drawn anew: ")
     assert said.endswith(f"left in the artifact: {', '.join(inherited.left)}")
+
+
+def test_a_model_of_which_nothing_fits_is_refused(tmp_path: Path) -> None:
+    config = short_config(num_steps=1)
+    artifact = tmp_path / "a"
+    publish_untrained(config, {"other.weight": np.zeros((2, 3), np.float32)}, artifact)
+    with pytest.raises(ConfigError) as refused:
+        first_weights(config.model, 0, artifact)
+    message = str(refused.value)
+    assert message.startswith(f"--init-from {artifact}: none of its tensors has the name and the ")
+    assert "it has other.weight [2, 3]; expected embedding." in message
