@@ -56,6 +56,7 @@ class Callbacks:
         self._callbacks = dict(callbacks)
         self._answers: list[Action] = []
         self._failure: CallbackError | None = None
+        self._initial = self.state()
 
     def tell(self, event: Event) -> None:
         """Tells all of them, in their order; one that failed hears no more, nor do the others."""
@@ -102,10 +103,11 @@ class Callbacks:
         return states
 
     def restore(self, states: Mapping[str, Mapping[str, Any]]) -> None:
-        """Has each go on from its state; one that had none begins anew."""
+        """Has each go on from its state; one that had none begins anew, whatever it has heard."""
         for name, callback in self._callbacks.items():
-            if isinstance(callback, Stateful) and name in states:
-                callback.restore(states[name])
+            state = states.get(name, self._initial.get(name))
+            if isinstance(callback, Stateful) and state is not None:
+                callback.restore(state)
 
     def close(self) -> None:
         """Has all let go of what they hold."""

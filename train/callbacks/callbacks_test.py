@@ -86,6 +86,13 @@ def test_states_are_kept_by_name() -> None:
     assert again.state() == {"b": {"count": 1}, "new": {"count": 0}}
 
 
+def test_a_run_that_is_rolled_back_to_its_beginning_begins_anew() -> None:
+    callbacks = Callbacks({"a": _Counting(), "b": _Counting()})
+    callbacks.tell(_EVENT)
+    callbacks.restore({"b": {"count": 5}})
+    assert callbacks.state() == {"a": {"count": 0}, "b": {"count": 5}}
+
+
 def test_a_state_is_a_copy() -> None:
     counting = _Counting()
     counting.state = lambda: {"counts": counts}  # type: ignore[method-assign]
