@@ -7,7 +7,7 @@ Versioning 2.0.0 (semver.org) is the source of `SEMANTIC_VERSION`.
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from hpc.artifact.v1 import artifact_pb2
@@ -68,6 +68,8 @@ def check(artifact: artifact_pb2.Artifact) -> None:
     _check_tensors("outputs", artifact.outputs)
     for key, value in artifact.metrics.items():
         _require(math.isfinite(value), f"metrics[{key!r}] is {value}; expected a finite number")
+    for key, interval in artifact.metric_intervals.items():
+        _check_interval(key, interval, artifact.metrics)
     _check_run(artifact.training_run)
     paths = [file.path for file in artifact.files]
     for path in paths:
@@ -107,6 +109,18 @@ def _check_tensors(field: str, tensors: Iterable[artifact_pb2.TensorSpec]) -> No
             f"{where}.shape is {list(tensor.shape)}; expected -1 (the batch), then sizes of at "
             "least 1 or -1 for any",
         )
+
+
+def _check_interval(
+    key: str, interval: artifact_pb2.Interval, metrics: Mapping[str, float]
+) -> None:
+    where = f"metric_intervals[{key!r}]"
+    _require(key in metrics, f"{where} is of no metric; expected one of {sorted(metrics)}")
+    low, high = interval.low, interval.high
+    _require(
+        -math.inf < low <= high < math.inf,
+        f"{where} is from {low} to {high}; expected finite numbers, the lower one first",
+    )
 
 
 def _check_run(run: artifact_pb2.TrainingRun) -> None:

@@ -52,6 +52,11 @@ def set_metric(artifact: artifact_pb2.Artifact, value: float) -> None:
     artifact.metrics["loss"] = value
 
 
+def set_interval(artifact: artifact_pb2.Artifact, key: str, low: float, high: float) -> None:
+    artifact.metric_intervals[key].low = low
+    artifact.metric_intervals[key].high = high
+
+
 def set_shape(artifact: artifact_pb2.Artifact, shape: list[int]) -> None:
     artifact.inputs[0].shape[:] = shape
 
@@ -73,6 +78,13 @@ def set_shape(artifact: artifact_pb2.Artifact, shape: list[int]) -> None:
         (lambda a: set_shape(a, [-1, -2]), "sizes of at least 1"),
         (lambda a: set_metric(a, float("nan")), r"metrics\['loss'\] is nan"),
         (lambda a: set_metric(a, float("inf")), r"metrics\['loss'\] is inf"),
+        (
+            lambda a: set_interval(a, "loss", 0.1, 0.2),
+            r"\['loss'\] is of no metric; expected one of",
+        ),
+        (lambda a: set_interval(a, "accuracy", 0.9, 0.8), "is from 0.9 to 0.8; expected finite"),
+        (lambda a: set_interval(a, "accuracy", float("nan"), 1), "is from nan to 1.0; expected"),
+        (lambda a: set_interval(a, "accuracy", 0, float("inf")), "is from 0.0 to inf; expected"),
         (lambda a: setattr(a.training_run, "git_commit", "main"), "git_commit is 'main'"),
         (lambda a: setattr(a.training_run, "config_digest", "A" * 64), "config_digest is 'AAA"),
         (lambda a: setattr(a.training_run, "data_digest", ""), "data_digest is ''"),

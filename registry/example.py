@@ -27,7 +27,9 @@ def example_artifact() -> artifact_pb2.Artifact:
         model=artifact_pb2.Model(architecture="mlp", config_json=json.dumps(MODEL_CONFIG)),
         inputs=[artifact_pb2.TensorSpec(name="image", datatype="FP32", shape=[-1, 8, 8, 1])],
         outputs=[artifact_pb2.TensorSpec(name="logits", datatype="FP32", shape=[-1, 10])],
-        metrics={"accuracy": 0.97},
+        metrics={"accuracy": 0.97, "calibration_error": 0.02},
+        metric_intervals={"accuracy": artifact_pb2.Interval(low=0.95, high=0.98)},
+        num_evaluated=360,
         training_run=artifact_pb2.TrainingRun(
             git_commit="0123456789abcdef0123456789abcdef01234567",
             config_digest="a" * 64,

@@ -34,11 +34,10 @@ def describe(loaded: LoadedArtifact) -> Text:
     )
     inputs = {f"input {tensor.name}": _shape(tensor) for tensor in artifact.inputs}
     outputs = {f"output {tensor.name}": _shape(tensor) for tensor in artifact.outputs}
-    metrics = {name: f"{value:.6g}" for name, value in sorted(artifact.metrics.items())}
     files = {file.path: f"{file.size_bytes:,} bytes" for file in artifact.files}
     _add_section(text, "model", _model(loaded))
     _add_section(text, "signature", inputs | outputs)
-    _add_section(text, "metrics", metrics)
+    _add_section(text, "metrics", _metrics(artifact))
     _add_section(text, "training run", _run(artifact.training_run))
     _add_section(text, "libraries", dict(sorted(artifact.training_run.library_versions.items())))
     _add_section(text, "environment", dict(sorted(artifact.training_run.environment.items())))
@@ -68,6 +67,19 @@ def _model(loaded: LoadedArtifact) -> dict[str, str]:
         "parameters": f"{num_parameters:,} in {len(loaded.tensors)} tensors",
         **_flat(json.loads(artifact.model.config_json)),
     }
+
+
+def _metrics(artifact: artifact_pb2.Artifact) -> dict[str, str]:
+    """Returns each metric, and its 95% interval if it has one."""
+    facts = {}
+    for name, value in sorted(artifact.metrics.items()):
+        facts[name] = f"{value:.6g}"
+        if name in artifact.metric_intervals:
+            interval = artifact.metric_intervals[name]
+            facts[name] += f" [{interval.low:.6g}, {interval.high:.6g}]"
+    if artifact.num_evaluated:
+        facts["of examples"] = f"{artifact.num_evaluated:,}"
+    return facts
 
 
 def _flat(config: Mapping[str, Any], path: str = "") -> dict[str, str]:

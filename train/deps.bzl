@@ -36,7 +36,7 @@ DEPS = {
     "presets_parity_test.py": [":recipe", "//models:weights", "//models/testing:parity", "//train/backends:backend", "//train/backends:deepspeed_backend", "//train/backends:flax_backend", "//train/config:load", "//train/config:schema", "//train/launch:process_group", "//train/testing:example", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "profiles_test.py": [":cli", ":flax", ":torch", ":training", "//registry:artifact", "//train/callbacks:trace_file", "//train/checkpoint:run_directory", "//train/launch:process_group", "//train/testing:example", "@pip//:pytest"],
     "programs_test.py": ["//registry:artifact", "//train/testing:trainer_programs", "@pip//:pytest"],
-    "publication.py": ["//base:provenance", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train/config:schema", "@pip//:numpy"],
+    "publication.py": [":evaluation", "//base:provenance", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train/config:schema", "@pip//:numpy"],
     "publication_test.py": [":publication", "//models:weights", "//registry:artifact", "//train/testing:example", "@pip//:pytest"],
     "recipe.py": ["//base:seeds", "//data:dataset", "//data:loader", "//data/augment:chain", "//models:context", "//optim:schedule", "//train/checkpoint:course", "//train/config:schema", "//train/tasks:table", "@pip//:numpy"],
     "recipe_test.py": [":recipe", "//base:seeds", "//data/sources:digits", "//models:weights", "//optim:sophia", "//train/config:schema", "//train/testing:example", "@pip//:numpy", "@pip//:pytest"],

@@ -107,15 +107,15 @@ def run(
         weights = backend.weights()
         if place is None:
             return None
-        metrics = training.evaluate(weights, is_final=True).metrics
-        require_finite(config, metrics)
+        evaluation = training.evaluate(weights, is_final=True)
+        require_finite(config, evaluation.metrics)
         if heard.failure is not None:
             raise heard.failure
         return publish_model(
             place.artifact,
             config,
             weights,
-            metrics,
+            evaluation,
             framework=backend.framework,
             libraries=libraries,
             environment=_surroundings(config, backend),

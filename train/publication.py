@@ -12,6 +12,7 @@ from base.provenance import host, source_state
 from models.network import Framework, TensorSpec
 from registry.artifact import publish, read_descriptor
 from train.config.schema import TrainConfig
+from train.evaluation import Evaluation
 
 _FRAMEWORKS = {
     "flax": artifact_pb2.FRAMEWORK_FLAX,
@@ -47,7 +48,7 @@ def publish_model(
     directory: Path,
     config: TrainConfig,
     weights: Mapping[str, np.ndarray],
-    metrics: Mapping[str, float],
+    evaluation: Evaluation,
     *,
     framework: Framework,
     libraries: Mapping[str, str],
@@ -63,7 +64,7 @@ def publish_model(
         directory: Where to; see `registry.artifact.publish`.
         config: The run that has just ended.
         weights: Canonical weights.
-        metrics: On the held-out data.
+        evaluation: Of them, on the held-out data.
         framework: What it was trained in.
         libraries: Versions of what training used, by distribution.
         environment: What else can change the result, by name.
@@ -99,7 +100,12 @@ def publish_model(
         ),
         inputs=[_to_proto(model.signature.input)],
         outputs=[_to_proto(model.signature.output)],
-        metrics=metrics,
+        metrics=evaluation.metrics,
+        metric_intervals={
+            name: artifact_pb2.Interval(low=low, high=high)
+            for name, (low, high) in evaluation.intervals.items()
+        },
+        num_evaluated=evaluation.num_examples,
         training_run=run,
     )
     return Publication(directory, publish(directory, artifact, weights))

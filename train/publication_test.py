@@ -21,6 +21,14 @@ def test_it_can_be_found_again(tmp_path: Path) -> None:
     load(published.directory)
 
 
+def test_metrics_have_their_intervals_and_the_number_of_examples(tmp_path: Path) -> None:
+    artifact = _publish(tmp_path / "out").artifact
+    assert dict(artifact.metrics) == {"accuracy": 0.5}
+    intervals = {name: (i.low, i.high) for name, i in artifact.metric_intervals.items()}
+    assert intervals == {"accuracy": (0.25, 0.75)}
+    assert artifact.num_evaluated == 8
+
+
 def test_refuses_a_place_that_is_taken(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").write_text("mine")

@@ -8,6 +8,7 @@ import numpy as np
 
 from train.config.load import load_config
 from train.config.schema import TrainConfig
+from train.evaluation import Evaluation
 from train.publication import Publication, publish_model
 
 PRESETS_DIR = Path(__file__).parent.parent.parent / "config"
@@ -41,7 +42,7 @@ def publish_untrained(
         directory,
         config,
         weights,
-        {"accuracy": 0.5},
+        Evaluation({"accuracy": 0.5}, {"accuracy": (0.25, 0.75)}, 8, 8, {}),
         framework="flax",
         libraries={},
         environment={},
