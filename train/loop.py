@@ -30,7 +30,7 @@ from train.events import Began, Callback, Resumed, Saved, Warned
 from train.meter import require_finite
 from train.phases import Phases
 from train.publication import Publication, publication_at, publish_model
-from train.recipe import num_steps_of
+from train.recipe import num_steps_of, unjudged
 from train.training import Training
 
 
@@ -187,6 +187,10 @@ def _training(
     store = CheckpointStore(output_dir / CHECKPOINTS)
     saver = Saver(backend, store, config.checkpoint, facts, score_of(config), callbacks)
     learnt, validation = _parts(config, data)
+    num_examples = len(data.train) if learnt is None else len(learnt)
+    num_steps = num_steps_of(config, num_examples)
+    if (warning := unjudged(config, num_examples, num_steps)) is not None:
+        callbacks.tell(Warned(warning))
     evaluations = output_dir / EVALUATIONS
     training = Training(
         config,
@@ -196,7 +200,7 @@ def _training(
         learnt,
         Evaluator(config, backend, data, validation, evaluations, callbacks),
         callbacks,
-        num_steps_of(config, len(data.train) if learnt is None else len(learnt)),
+        num_steps,
         phases,
     )
     return training

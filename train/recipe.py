@@ -140,6 +140,24 @@ def evaluation_interval(config: TrainConfig, num_examples: int) -> int | None:
     return every_steps
 
 
+def unjudged(config: TrainConfig, num_examples: int, num_steps: int) -> str | None:
+    """Returns why nothing judges the run that was to, for its user; None: it is judged.
+
+    Args:
+        config: The run.
+        num_examples: That it learns from.
+        num_steps: Updates in the whole run.
+    """
+    interval = evaluation_interval(config, num_examples)
+    if not config.judges_evaluations or interval is None or interval <= num_steps:
+        return None
+    return (
+        f"nothing is judged on the way, as early stopping, a plateau or keep_best would: from one "
+        f"evaluation to the next there are {interval:,} steps, and the run has {num_steps:,}; set "
+        "evaluation.every_steps"
+    )
+
+
 class ScalarsOf(Protocol):
     """Gives the numbers of a step, counted from 0."""
 

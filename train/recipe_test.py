@@ -8,7 +8,14 @@ from data.sources import digits
 from models.weights import init_weights
 from optim.sophia import Sophia
 from train.config.schema import ConfigError
-from train.recipe import batch_of, evaluation_interval, num_steps_of, step_scalars, training_batches
+from train.recipe import (
+    batch_of,
+    evaluation_interval,
+    num_steps_of,
+    step_scalars,
+    training_batches,
+    unjudged,
+)
 from train.testing.example import short_config
 
 _NUM_EPOCHS = 7
@@ -114,3 +121,20 @@ def test_evaluations_that_are_judged_are_made_once_an_epoch() -> None:
     assert evaluation_interval(config, 1000) == 16  # the last is the first with all examples
     asked = short_config(num_steps=9, callbacks=judged, evaluation={"every_steps": 5})
     assert evaluation_interval(asked, 1000) == 5
+
+
+@pytest.mark.parametrize(
+    "judging",
+    [
+        {"callbacks": {"early_stopping": {"patience": 1}}},
+        {"callbacks": {"reduce_on_plateau": {"patience": 1}}},
+        {"checkpoint": {"keep_best": 1}},
+    ],
+)
+def test_a_run_that_ends_before_it_is_judged_says_so(judging: dict[str, dict[str, object]]) -> None:
+    config = short_config(num_steps=15, data={"global_batch_size": 64}, **judging)
+    assert "there are 16 steps, and the run has 15; set evaluation.every_steps" in str(
+        unjudged(config, 1000, 15)
+    )
+    assert unjudged(config, 1000, 16) is None
+    assert unjudged(short_config(num_steps=15, evaluation={"every_steps": 99}), 1000, 15) is None

@@ -8,7 +8,7 @@ DEPS = {
     "event_files.py": [":appended_file", ":scalars", "//train:events", "@pip//:tensorboard"],
     "gpus.py": ["//train:events", "@pip//:nvidia_ml_py"],
     "json_lines.py": [":appended_file", "//base:files", "//train:events"],
-    "judges_test.py": [":best_checkpoints", ":callbacks", ":early_stopping", ":improvement", ":plateau", "//train:events", "//train/config:callbacks", "@pip//:hypothesis", "@pip//:pytest", "@pip//:torch"],
+    "judges_test.py": [":best_checkpoints", ":callbacks", ":early_stopping", ":improvement", ":plateau", ":table", "//train:events", "//train/config:callbacks", "//train/testing:example", "@pip//:hypothesis", "@pip//:pytest", "@pip//:torch"],
     "plateau.py": [":callbacks", ":improvement", "//train:events", "//train/config:callbacks"],
     "process_tree.py": ["@pip//:psutil"],
     "profiler.py": [":callbacks", ":surroundings", ":trace_file", "//base:files", "//train:events"],

@@ -15,8 +15,10 @@ from train.callbacks.callbacks import Stateful
 from train.callbacks.early_stopping import EarlyStopping
 from train.callbacks.improvement import Improvement
 from train.callbacks.plateau import ReduceOnPlateau
+from train.callbacks.table import score_of
 from train.config.callbacks import EarlyStoppingConfig, ReduceOnPlateauConfig
 from train.events import Action, Evaluated, KeepBest, Save, ScaleLearningRate, Stop
+from train.testing.example import short_config
 
 _VALUES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), max_size=25)
 
@@ -139,3 +141,12 @@ def test_they_go_on_from_their_states(values: Sequence[float], cut: int) -> None
         found = _answers(first, values[:cut])
         second.restore(json.loads(json.dumps(first.state())))
         assert found + _answers(second, values[cut:]) == expected
+
+
+def test_only_a_number_is_a_score() -> None:
+    by_loss = short_config(num_steps=1, checkpoint={"keep_best_metric": "loss_nats"})
+    score = score_of(by_loss)
+    assert score({"loss_nats": 0.5, "accuracy": 1.0}) == -0.5
+    assert score({"loss_nats": math.nan}) is None
+    assert score({"accuracy": 1.0}) is None
+    assert score_of(short_config(num_steps=1))({"accuracy": 0.25}) == 0.25

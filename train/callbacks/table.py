@@ -3,6 +3,7 @@
 Those that judge a run come first: what a later one writes down or shows has been judged already.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -102,11 +103,16 @@ def recorders_of(config: TrainConfig, surroundings: Surroundings) -> dict[str, C
 
 
 def score_of(config: TrainConfig) -> Callable[[Mapping[str, float]], float | None]:
-    """Returns what says of metrics how good they are, by what `checkpoint` compares; None: nothing.
+    """Returns what says of metrics how good they are, by what `checkpoint` compares.
 
-    More is better.
+    More is better; None: nothing can be said, as the metric is missing or no number.
     """
     task = TASKS[config.task]
     metric = config.checkpoint.keep_best_metric or task.primary
     sign = 1 if task.directions(config.data.describe())[metric] == "max" else -1
-    return lambda metrics: sign * metrics[metric] if metric in metrics else None
+
+    def score(metrics: Mapping[str, float]) -> float | None:
+        value = metrics.get(metric, math.nan)
+        return None if math.isnan(value) else sign * value
+
+    return score
