@@ -5,6 +5,7 @@ DEPS = {
     "config_test.py": [":config", "@pip//:pydantic", "@pip//:pytest"],
     "files_test.py": [":files", "@pip//:pytest"],
     "interrupts_test.py": ["@pip//:pytest"],
+    "memory_test.py": [":memory", "@pip//:numpy"],
     "options.py": [":program"],
     "program_test.py": [":program", "@pip//:pytest"],
     "provenance_test.py": [":provenance", "@pip//:pytest"],

@@ -193,6 +193,20 @@ class Communicated:
 
 
 @dataclass(frozen=True)
+class PeakMemory:
+    """What training took of memory at the most; told once, when it has ended.
+
+    Attributes:
+        host_bytes: Resident memory of a rank's process, of the rank that had most.
+        device_bytes: Of a GPU, likewise, as the framework counts what it allocates; None: there is
+            none.
+    """
+
+    host_bytes: int
+    device_bytes: int | None
+
+
+@dataclass(frozen=True)
 class Resumed:
     """A run goes on from a checkpoint, or begins from another model's weights.
 
@@ -271,6 +285,7 @@ Event: TypeAlias = (
     | Stopped
     | Evaluated
     | Communicated
+    | PeakMemory
     | Resumed
     | Warned
     | Noted

@@ -46,7 +46,7 @@ _TWO_RANKS = {
     **{f"stage {i}": {"zero": {"stage": i}} for i in range(4)},
     **{f"stage {i}, compressed": {"zero": {"stage": i}, **_COMPRESSED} for i in range(4)},
     **{
-        f"stage {i}, offloaded": {"zero": {"stage": i, "offload_optimizer": True}}
+        f"stage {i}, offloaded": {"zero": {"stage": i, "offload_optimizer": {"device": "cpu"}}}
         for i in (1, 2, 3)
     },
 }

@@ -8,6 +8,7 @@ the same batches and learning rates, and arrive at the same losses up to roundin
 """
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from train import loop
@@ -100,4 +101,5 @@ def train_rank(
     Returns:
         What `train` does, on the first rank; None on the others.
     """
-    return loop.run(config, output_dir, DeepSpeedBackend(config), callbacks, beginning)
+    with closing(DeepSpeedBackend(config)) as backend:
+        return loop.run(config, output_dir, backend, callbacks, beginning)

@@ -117,6 +117,7 @@ class Training:
                 elif verdict:
                     break
         self._report_communication()
+        self._tell(self.backend.peak_memory())
         self._restore_best()
         return None
 

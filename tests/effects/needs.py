@@ -1,5 +1,6 @@
 """What a key needs beside it to be heeded, and with which others it has to change."""
 
+from tempfile import gettempdir
 from typing import Any
 
 from tests.effects.bases import BASES
@@ -40,7 +41,17 @@ _BESIDE: dict[str, dict[str, Any]] = {
     },
     "schedule.decay_fraction": {"schedule.kind": "warmup_stable_decay"},
     "data.augment.": {"data.augment": {}},
-    "zero.offload_optimizer": {"zero.stage": 1},
+    "zero.sub_group_size": {"zero.stage": 3, "zero.sub_group_size": 64},
+    "zero.offload_optimizer.device": {"zero.stage": 1},
+    "zero.offload_param.device": {"zero.stage": 3},
+    **{
+        f"zero.{section}.nvme_path": {
+            "zero.stage": 3,
+            f"zero.{section}.device": "nvme",
+            f"zero.{section}.nvme_path": gettempdir(),
+        }
+        for section in ("offload_optimizer", "offload_param")
+    },
     "checkpoint.": {"checkpoint.every_steps": 1, "checkpoint.keep_last": 1},
     "checkpoint.keep_best": {
         "checkpoint.every_steps": None,
@@ -112,6 +123,10 @@ _TOGETHER: dict[str, list[dict[str, Any]]] = {
             "callbacks.reduce_on_plateau.metric",
             "checkpoint.keep_best_metric",
         )
+    },
+    **{
+        f"zero.{section}.nvme_path": [{f"zero.{section}.nvme_path": f"{gettempdir()}/."}]
+        for section in ("offload_optimizer", "offload_param")
     },
     "callbacks.metrics.prometheus_host": [{"callbacks.metrics.prometheus_host": "127.0.0.2"}],
     "callbacks.metrics.prometheus_port": [{"callbacks.metrics.prometheus_port": 0}],

@@ -26,7 +26,7 @@ from train.checkpoint.store import CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
-from train.events import Event, Noted, Profiled, Resources, Saved, Stepped
+from train.events import Event, Noted, PeakMemory, Profiled, Resources, Saved, Stepped
 from train.launch import torch_ranks
 from train.publication import Publication
 from train.recipe import Batch
@@ -129,7 +129,7 @@ class _Recording(DeepSpeedBackend):
 
 def _listener(found: Outcome) -> Callable[[Event], None]:
     def listen(event: Event) -> None:
-        if isinstance(event, Saved):  # told when the disk has it
+        if isinstance(event, Saved | PeakMemory):  # told when the disk has it; never the same
             return
         if isinstance(event, Resources):  # what it used is never the same again
             event = Resources(event.step, 0, 0, 0, 0, 0, 0)
@@ -150,7 +150,8 @@ def _recording_setup(found: Outcome) -> Iterator[None]:
     initialize, set_num_threads = deepspeed.initialize, torch.set_num_threads
 
     def initializing(*args: Any, **options: Any) -> Any:
-        found["engine"] = json.dumps(options["config"], sort_keys=True, default=repr)
+        config = json.dumps(options["config"], sort_keys=True, default=repr)
+        found["engine"] = re.sub(r"/hpc-offload-\w+", "", config)  # a new directory each time
         return initialize(*args, **options)
 
     def setting(number: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from comm.wire import Wire
 from models.network import Framework, Predict
 from models.weights import Weights
+from train.events import PeakMemory
 from train.recipe import Batch, StepScalars
 
 Value = TypeVar("Value")
@@ -100,6 +101,9 @@ class Backend(Protocol):
 
     def wait(self) -> None:
         """Returns when the device has made all steps that it was given."""
+
+    def peak_memory(self) -> PeakMemory:
+        """Returns what all ranks took at the most so far; collective."""
 
     def trace(self, directory: Path) -> AbstractContextManager[None]:
         """Traces what this rank does in the block, by the framework's own profiler.

@@ -2,11 +2,9 @@
 
 import hashlib
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from copy import deepcopy
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, SupportsFloat, TypeAlias
 
@@ -14,10 +12,11 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
+from base.memory import peak_resident_bytes
 from comm.wire import Wire
 from models.network import Framework, Predict
 from models.torch.predict import predict_fn
-from models.torch.weights import from_canonical, to_canonical
+from models.torch.weights import from_canonical
 from models.weights import Weights, decaying_weights
 from optim.torch.curvature import gauss_newton_bartlett
 from optim.torch.optimizer import Optimizer, decay_groups
@@ -25,9 +24,9 @@ from train.backends.backend import StepResult, Value
 from train.backends.torch_average import MovingAverage
 from train.backends.torch_loss_scale import LossScaler
 from train.backends.torch_trace import trace
-from train.config.deepspeed import engine_config
 from train.config.schema import TrainConfig
 from train.data_parallel import compression_of, rank_slice
+from train.events import PeakMemory
 from train.launch.heartbeat import beat
 from train.launch.process_group import mean_over_ranks, object_of_first_rank, of_first_rank
 from train.recipe import Batch, StepScalars, context_of
@@ -38,22 +37,17 @@ from train.tasks.task import Objective
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
 
 import deepspeed
-from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 
 from comm.torch import zero
 from comm.torch.feedback import Feedback
 from train.backends.torch_checkpoint import EngineCheckpoints
-
-# Deprecations inside DeepSpeed are its own business, and stage 3 would print one a collective.
-warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-
-# DeepSpeed compiles C++ for its shared-memory collectives at start-up, into the home directory,
-# in about a minute. They serve multi-process inference; no training step calls them.
-deepspeed.ops.__compatible_ops__ = {}
-
-# It warns of optimizers that it does not know. Ours is tested under every stage.
-ZERO_SUPPORTED_OPTIMIZERS.append(Optimizer)
-
+from train.backends.torch_engine import (
+    clipping_values,
+    offload_files,
+    start_engine,
+    without_clipping,
+)
+from train.backends.torch_partitions import whole_weights
 
 # What each micro-batch's means count for; None: as much as any other's.
 _Shares: TypeAlias = Sequence[torch.Tensor | None]
@@ -82,6 +76,9 @@ class DeepSpeedBackend:
 
     Args:
         config: The run.
+
+    Raises:
+        ConfigError: What is offloaded cannot be kept where it is to be.
     """
 
     framework: Framework = "torch"
@@ -95,6 +92,12 @@ class DeepSpeedBackend:
         threads = config.torch.num_threads or max(1, torch.get_num_threads() // self.world_size)
         torch.set_num_threads(threads)
         _be_deterministic(config.run.deterministic)
+        self._closing = ExitStack()
+        self._files = self._closing.enter_context(offload_files(config))
+
+    def close(self) -> None:
+        """Removes what it keeps in files while it trains; it does not train again."""
+        self._closing.close()
 
     @property
     def device(self) -> str:
@@ -112,7 +115,7 @@ class DeepSpeedBackend:
         self._optimizer = Optimizer(groups, self._config.optimizer.algorithm)
         self._has_stepped = False
         self._weight_decays = [group["weight_decay"] for group in self._optimizer.param_groups]
-        self._engine = _start_engine(model, self._optimizer, self._config)
+        self._engine = start_engine(model, self._optimizer, self._config, self._files)
         self._statistics = dict(self._engine.module.named_buffers())
         self._average = None
         if self._config.ema.decay is not None:
@@ -143,7 +146,7 @@ class DeepSpeedBackend:
         if noise is not None:
             is_wanted = self._estimate_curvature(scalars, num_targets, *given, noise)
         loss_fn = self._objective.loss
-        with _clipping_values(self._optimizer, self._config.optimizer.max_grad_value):
+        with clipping_values(self._optimizer, self._config.optimizer.max_grad_value):
             limit = scalars.loss_limit if self._config.callbacks.watch.skips else None
             update = self._update(loss_fn, scalars, *given, is_wanted=is_wanted, limit=limit)
         if update.is_made:
@@ -190,8 +193,7 @@ class DeepSpeedBackend:
     def weights(self) -> Weights:
         if self._average is not None:
             return self._average.weights()
-        with deepspeed.zero.GatheredParameters(list(self._engine.module.parameters())):
-            return to_canonical(self._engine.module)
+        return whole_weights(self._engine.module)
 
     def digests(self) -> list[str]:
         sha256 = hashlib.sha256()
@@ -204,6 +206,15 @@ class DeepSpeedBackend:
     def wait(self) -> None:
         if self._engine.device.type == "cuda":
             torch.cuda.synchronize(self._engine.device)
+
+    def peak_memory(self) -> PeakMemory:
+        device = self._engine.device
+        has_own = device.type == "cuda"
+        own = torch.cuda.max_memory_allocated(device) if has_own else 0
+        most = torch.tensor([peak_resident_bytes(), own], device=device)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        of_host, of_device = most.tolist()
+        return PeakMemory(of_host, of_device if has_own else None)
 
     def trace(self, directory: Path) -> AbstractContextManager[None]:
         return trace(directory)
@@ -343,7 +354,7 @@ class DeepSpeedBackend:
             return self._objective.sampled_loss(*args), {}
 
         estimate = gauss_newton_bartlett(num_targets)
-        with self._optimizer.estimating_curvature(estimate), _without_clipping(self._engine):
+        with self._optimizer.estimating_curvature(estimate), without_clipping(self._engine):
             return self._update(sampled_loss, scalars, shares, *batch).is_finite
 
 
@@ -357,34 +368,6 @@ def _be_deterministic(wanted: bool) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def _start_engine(
-    model: nn.Module,
-    optimizer: Optimizer,
-    config: TrainConfig,
-) -> deepspeed.DeepSpeedEngine:
-    """Wraps model and optimizer in an engine that partitions them as `config.zero` says.
-
-    Collective: every rank of the process group, which must have been joined, calls it.
-
-    Args:
-        model: The network; moved to the engine's device.
-        optimizer: Over the model's parameters.
-        config: The run.
-
-    Reference: Rajbhandari et al., "ZeRO", https://arxiv.org/abs/1910.02054.
-    """
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        optimizer=optimizer,
-        config=engine_config(config, distributed.get_world_size()),
-    )
-    if config.zero.stage == 0 and distributed.get_world_size() == 1:
-        # A rank alone has the mean already. DeepSpeed would copy all gradients into one buffer,
-        # reduce that with nobody and copy them back, which takes as long as a small network does.
-        engine.enable_backward_allreduce = False
-    return engine
-
-
 def _means(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Returns the mean of each entry over several mappings with the same keys."""
     if len(results) == 1:
@@ -393,37 +376,6 @@ def _means(results: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Ten
         name: torch.stack([result[name].detach() for result in results]).mean(dim=0)
         for name in results[0]
     }
-
-
-@contextmanager
-def _clipping_values(optimizer: Optimizer, limit: float | None) -> Iterator[None]:
-    """Limits each number in a gradient, of either sign, when the optimizer takes it.
-
-    There it is the mean over ranks and micro-batches under every stage, of whatever partition this
-    rank steps; DeepSpeed itself clips by the norm only.
-    """
-
-    def clip(*_: object) -> None:
-        params = chain.from_iterable(group["params"] for group in optimizer.param_groups)
-        nn.utils.clip_grad_value_(params, limit)
-
-    if limit is None:
-        yield
-        return
-    with optimizer.register_step_pre_hook(clip):
-        yield
-
-
-@contextmanager
-def _without_clipping(engine: deepspeed.DeepSpeedEngine) -> Iterator[None]:
-    """Leaves gradients as long as they are; what clips them, the engine or ZeRO's optimizer."""
-    config, optimizer = engine._config, engine.optimizer
-    limit = config.gradient_clipping
-    config.gradient_clipping = optimizer.clip_grad = 0.0
-    try:
-        yield
-    finally:
-        config.gradient_clipping = optimizer.clip_grad = limit
 
 
 def _compress_gradients(

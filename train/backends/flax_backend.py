@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from jax.sharding import NamedSharding
 
+from base.memory import peak_resident_bytes
 from base.provenance import num_cores
 from comm.compression import Compression
 from comm.jax.transformation import bytes_per_step, compress_gradients, partition_specs
@@ -31,6 +32,7 @@ from train.backends.flax_trace import trace
 from train.backends.flax_update import AXIS, TrainState, compile_update
 from train.config.schema import ConfigError, OptimizerConfig, TrainConfig
 from train.data_parallel import compression_of, ranks_per_node
+from train.events import PeakMemory
 from train.loss_scale import LossScale
 from train.recipe import Batch, StepScalars
 
@@ -128,6 +130,11 @@ class FlaxBackend:
 
     def wait(self) -> None:
         jax.block_until_ready(self._state)
+
+    def peak_memory(self) -> PeakMemory:
+        stats = [device.memory_stats() for device in self._mesh.devices.flat]
+        peaks = [of_one["peak_bytes_in_use"] for of_one in stats if of_one is not None]
+        return PeakMemory(peak_resident_bytes(), max(peaks, default=None))
 
     def trace(self, directory: Path) -> AbstractContextManager[None]:
         return trace(directory)

@@ -8,7 +8,8 @@ thread; whether all could, they tell each other by a process group of their own.
 import io
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from comm.torch.feedback import Feedback
 from comm.torch.zero import ZeroCompression
 from comm.torch.zero_checkpoint import FOLDER, load_residuals
 from optim.torch.optimizer import Optimizer
+from train.backends.nvme.swapped import swapped_groups, write_swapped
 from train.backends.torch_elastic import WrittenState, take_up
 
 # DeepSpeed's name for one checkpoint of several.
@@ -52,6 +54,7 @@ class EngineCheckpoints:
         self._memory = engine.checkpoint_engine = _Memory()
         # Only the first rank would, of its own installation, and while the others wait.
         engine._copy_recovery_script = lambda folder: None
+        self._is_swapping = bool(swapped_groups(engine))
         alone = distributed.get_world_size() == 1
         self._writers = None if alone else distributed.new_group(backend="gloo")
 
@@ -63,15 +66,20 @@ class EngineCheckpoints:
             own: What else is to be saved: this rank's under ZeRO's third stage, otherwise the same
                 on every rank.
         """
-        deepspeed.DeepSpeedEngine.save_checkpoint(
-            self._engine, str(directory), tag=_TAG, client_state=dict(own), save_latest=False
-        )
+        state = {**own, "sub_group_size": self._engine.zero_sub_group_size()}
+        with _nothing_swapped(self._engine):
+            deepspeed.DeepSpeedEngine.save_checkpoint(
+                self._engine, str(directory), tag=_TAG, client_state=state, save_latest=False
+            )
+        failure = self._write_swapped(directory / _TAG)
         files, residuals = self._memory.taken(), self._residuals()
         folder, per_node = directory / _TAG / FOLDER, 1
         if self._compression is not None:
             per_node = self._compression.residuals.ranks_per_node or 1
 
         def write_own() -> None:
+            if failure is not None:
+                raise failure
             for path, content in files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
@@ -99,7 +107,7 @@ class EngineCheckpoints:
             as what else there is of the first rank may then be a part that this one cannot use.
         """
         written = WrittenState(directory / _TAG, self._names)
-        if written.is_as_of(self._engine):
+        if written.is_as_of(self._engine) and not (self._is_swapping or written.was_swapped):
             path, own = self._engine.load_checkpoint(str(directory), tag=_TAG)
             if path is None:
                 raise FileNotFoundError(f"DeepSpeed finds no checkpoint in {directory}")
@@ -111,6 +119,14 @@ class EngineCheckpoints:
             if self._engine.zero_optimization():  # whose ranks quantize no sums
                 residuals.fold_owned()
         return dict(written.first), written
+
+    def _write_swapped(self, folder: Path) -> Exception | None:
+        """Writes at once what is in files, as memory may not hold a copy; returns a failure."""
+        try:
+            write_swapped(self._engine, folder)
+        except (OSError, RuntimeError) as error:  # the latter is torch's word for a full disk
+            return error
+        return None
 
     def _residuals(self) -> dict[str, Feedback] | None:
         if self._compression is None or self._compression.residuals.feedbacks is None:
@@ -131,6 +147,16 @@ class EngineCheckpoints:
                 raise OSError("another rank could not write its part")
         if failure is not None:
             raise failure
+
+
+@contextmanager
+def _nothing_swapped(engine: deepspeed.DeepSpeedEngine) -> Iterator[None]:
+    """Keeps DeepSpeed from copying files of the optimizer's state, which is written otherwise."""
+    engine.zero_nvme_offload_optimizer = lambda: False
+    try:
+        yield
+    finally:
+        del engine.zero_nvme_offload_optimizer
 
 
 class _Memory(CheckpointEngine):

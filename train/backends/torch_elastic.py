@@ -15,6 +15,7 @@ A rank has the whole of the weights, and then of one slot of the optimizer at a 
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -25,6 +26,14 @@ from torch import distributed, nn
 from kernels.optimizer_step import contract
 from optim.torch.optimizer import Optimizer
 from optim.torch.slots import new_slot, read, write
+from train.backends.nvme.swapped import (
+    SwappedGroup,
+    has_swapped,
+    in_memory,
+    read_swapped,
+    swapped_groups,
+)
+from train.backends.torch_partitions import set_weights
 
 # By a parameter's name: where values of it begin in a tensor of several, and how many there are.
 _Spans: TypeAlias = Mapping[str, tuple[int, int]]
@@ -61,12 +70,22 @@ class _Held(NamedTuple):
     spans: _Spans
     starts: Mapping[str, int]
 
+    def part_of(self, whole: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Returns what it has of numbers by parameter, each flat; float32, of its shape."""
+        found = torch.zeros_like(self.tensor, dtype=torch.float32)
+        for name, (at, size) in self.spans.items():
+            part = whole[name][self.starts[name] : self.starts[name] + size]
+            found.view(-1)[at : at + part.numel()] = part
+        return found
+
 
 class WrittenState:
     """What the ranks of a run have written of their engines.
 
     Attributes:
         world_size: How many they were.
+        sub_group_size: Of stage 3, see `ZeroConfig`.
+        was_swapped: Whether the optimizers' state was in files.
         stage: Of ZeRO; 1 stands for 2 too, which writes the same.
 
     Args:
@@ -75,13 +94,15 @@ class WrittenState:
     """
 
     def __init__(self, folder: Path, names: Sequence[str]):
-        self._names = names
+        self._folder, self._names = folder, names
         optimizers = _of_ranks(folder, "optim_states")
         models = _of_ranks(folder, "model_states")
         self._models = [_read(path) for path in models or [folder / "mp_rank_00_model_states.pt"]]
         self._optimizers = [_read(path)["optimizer_state_dict"] for path in optimizers]
         self.stage = 3 if models else min(1, len(optimizers))
         self.world_size = int(self.first["dp_world_size"])
+        self.sub_group_size = int(self.first["sub_group_size"])
+        self.was_swapped = has_swapped(folder)
 
     @property
     def first(self) -> Mapping[str, Any]:
@@ -91,8 +112,10 @@ class WrittenState:
     def is_as_of(self, engine: deepspeed.DeepSpeedEngine) -> bool:
         """Whether DeepSpeed can load it into an engine, each rank what it wrote."""
         stage = engine.zero_optimization_stage()
-        return self.world_size == distributed.get_world_size() and self.stage == (
-            1 if stage == 2 else stage
+        return (
+            self.world_size == distributed.get_world_size()
+            and self.stage == (1 if stage == 2 else stage)
+            and (stage < 3 or self.sub_group_size == engine.zero_sub_group_size())
         )
 
     def module(self) -> dict[str, torch.Tensor]:
@@ -151,7 +174,7 @@ class WrittenState:
             for number, name in enumerate(self._names):
                 weights = self.first["module"][name].flatten()
                 yield _Written(weights, {name: (0, weights.numel())}, states.get(number, {}))
-        for optimizer in self._optimizers:
+        for rank, optimizer in enumerate(self._optimizers):
             if self.stage == 3:
                 states = optimizer["optimizer_state_dict"]["state"]
                 all_spans = [_consecutive(sizes) for sizes in self._parts()]
@@ -171,7 +194,9 @@ class WrittenState:
                     )
                 ]
             for number, (flat, spans) in enumerate(zip(flats, all_spans, strict=True)):
-                yield _Written(flat, spans, states.get(number, {}))
+                own = read_swapped(self._folder, rank, number)
+                weights, state = own or SwappedGroup(flat, states.get(number, {}))
+                yield _Written(weights, spans, state)
 
     def _shapes(self) -> dict[str, torch.Size]:
         """Returns the whole shape of each parameter; under ZeRO."""
@@ -180,11 +205,22 @@ class WrittenState:
         }
 
     def _parts(self) -> Iterator[dict[str, int]]:
-        """Yields the size of a rank's part of each parameter, group by group; of stage 3."""
-        for group in self.first["param_shapes"]:
-            yield {name: -(-shape.numel() // self.world_size) for name, shape in group.items()}
+        """Yields the size of a rank's part of each parameter, group by group; of stage 3.
+
+        A group of the optimizer is cut where `zero.sub_group_size` is reached.
+        """
+        for shapes in self.first["param_shapes"]:
+            group: dict[str, int] = {}
+            for name, shape in shapes.items():
+                group[name] = -(-shape.numel() // self.world_size)
+                if sum(group.values()) >= self.sub_group_size:
+                    yield group
+                    group = {}
+            if group:
+                yield group
 
 
+@torch.no_grad()
 def take_up(engine: deepspeed.DeepSpeedEngine, optimizer: Optimizer, written: WrittenState) -> None:
     """Gives an engine that has not stepped the weights and the optimizer's state; collective.
 
@@ -193,30 +229,37 @@ def take_up(engine: deepspeed.DeepSpeedEngine, optimizer: Optimizer, written: Wr
         optimizer: That it steps.
         written: By whichever ranks, of the same network and optimizer.
     """
-    module = engine.module
-    with deepspeed.zero.GatheredParameters(list(module.parameters()), modifier_rank=0):
-        module.load_state_dict(written.module())
-    if engine.zero_optimization():
-        engine.optimizer.refresh_fp32_params()
+    module = written.module()
+    set_weights(engine.module, module)
     engine.global_steps = written.first["global_steps"]
     engine.global_samples = written.first["global_samples"]
     engine.skipped_steps = written.first["skipped_steps"]
+    if engine.zero_optimization():  # whose optimizer steps copies
+        weights = {name: tensor.flatten() for name, tensor in module.items()}
+        for place, own in enumerate(_held(engine)):
+            with _in_memory(engine, place):
+                own.tensor.copy_(own.part_of(weights))
     algorithm, steps = optimizer.algorithm, written.steps()
     held = [(place, own) for place, own in enumerate(_held(engine)) if steps.keys() & own.spans]
-    for _, (tensor, spans, _) in held:
-        step = max(steps[name] for name in spans)
-        optimizer.state[tensor] = {"step": torch.tensor(float(step))}
+    for place, own in held:
+        step = torch.tensor(float(max(steps[name] for name in own.spans)))
+        with _in_memory(engine, place):
+            slots = {name: new_slot(own.tensor, algorithm.state_bits) for name in algorithm.slots}
+            optimizer.state[own.tensor] = {"step": step, **slots}
     for index, name in enumerate(algorithm.slots):
         is_square = name in algorithm.squares
         whole = written.slot(name, is_square=is_square)
-        for place, (tensor, spans, starts) in held:
-            values = torch.zeros_like(tensor, dtype=torch.float32)
-            for param, (at, size) in spans.items():
-                part = whole[param][starts[param] : starts[param] + size]
-                values.view(-1)[at : at + part.numel()] = part
-            slot = optimizer.state[tensor][name] = new_slot(tensor, algorithm.state_bits)
-            seed = contract.seed(int(optimizer.state[tensor]["step"]), place, index)
-            write(slot, values, is_square=is_square, seed=seed)
+        for place, own in held:
+            state = optimizer.state[own.tensor]
+            seed = contract.seed(int(state["step"]), place, index)
+            with _in_memory(engine, place):
+                write(state[name], own.part_of(whole), is_square=is_square, seed=seed)
+
+
+def _in_memory(engine: deepspeed.DeepSpeedEngine, place: int) -> AbstractContextManager[None]:
+    """Has in memory in the block what the optimizer steps, if that is in files."""
+    is_swapped = place in swapped_groups(engine)
+    return in_memory(engine, place, changes=True) if is_swapped else nullcontext()
 
 
 def _held(engine: deepspeed.DeepSpeedEngine) -> Iterator[_Held]:

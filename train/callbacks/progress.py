@@ -25,6 +25,7 @@ from train.events import (
     Event,
     Losses,
     Noted,
+    PeakMemory,
     Profiled,
     Resources,
     Resumed,
@@ -160,6 +161,10 @@ def _describe(event: Event) -> str | None:
             return f"saved after {event.step:,} steps in {event.directory}"
         case SaveFailed():
             return f"warning: not saved after {event.step:,} steps: {event.reason}"
+        case PeakMemory():
+            device = event.device_bytes
+            of_device = "" if device is None else f", {decimal(device)} of GPU"
+            return f"peak memory of a rank: {decimal(event.host_bytes)}{of_device}"
         case Communicated():
             return (
                 f"sent {decimal(round(event.bytes_per_step))} a step from each rank, "

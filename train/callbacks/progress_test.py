@@ -13,6 +13,7 @@ from train.events import (
     Began,
     Communicated,
     Evaluated,
+    PeakMemory,
     Resumed,
     Saved,
     SaveFailed,
@@ -55,6 +56,8 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         )
         progress(Stopped(50, 200, "it is good enough"))
         progress(COMMUNICATION)
+        progress(PeakMemory(2_000_000_000, None))
+        progress(PeakMemory(2_000_000_000, 31_400_000_000))
         progress(Resumed(1200, "from a/checkpoints"))
         progress(Warned("a file was changed"))
         progress(Saved(1300, Path("a/checkpoints/step-1300")))
@@ -66,6 +69,8 @@ def test_plain_lines_where_there_is_no_terminal() -> None:
         "loss_nats 0.2500 [0.1250, 0.3750]",
         "stopped after 50 of 200 steps: it is good enough",
         COMMUNICATION_LINE,
+        "peak memory of a rank: 2.0 GB",
+        "peak memory of a rank: 2.0 GB, 31.4 GB of GPU",
         "goes on after 1,200 steps, from a/checkpoints",
         "warning: a file was changed",
         "saved after 1,300 steps in a/checkpoints/step-1300",

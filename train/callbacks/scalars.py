@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from train.events import Evaluated, Event, Resources, Stepped
+from train.events import Evaluated, Event, PeakMemory, Resources, Stepped
 
 
 def scalars_of(event: Event) -> dict[str, float]:
@@ -27,6 +27,8 @@ def scalars_of(event: Event) -> dict[str, float]:
             return _below("resources", {k: v for k, v in numbers.items() if k != "step"})
         case Evaluated():
             return _below(event.measured_on.replace("-", "_"), event.metrics)
+        case PeakMemory():
+            return _below("peak_memory", {k: v for k, v in asdict(event).items() if v is not None})
     return {}
 
 

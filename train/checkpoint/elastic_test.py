@@ -53,7 +53,7 @@ _TORCH: dict[str, _Case] = {
     "stage 3 to 1, offloaded": (
         {**_NOISY, "zero": {"stage": 3}},
         2,
-        {"zero": {"stage": 1, "offload_optimizer": True}},
+        {"zero": {"stage": 1, "offload_optimizer": {"device": "cpu"}}},
         2,
     ),
     "rounded: 8 bits": ({**_NOISY, **_BYTES, "zero": {"stage": 1}}, 2, {}, 1),

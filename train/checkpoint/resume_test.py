@@ -81,7 +81,7 @@ _TORCH = {
     "stage 2, curvature, offloaded": {
         **_NOISY,
         **_SOPHIA,
-        "zero": {"stage": 2, "offload_optimizer": True},
+        "zero": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
     },
     "stage 2, float16, compressed, averaged": {
         **_FLOAT16,

@@ -27,6 +27,10 @@ def _write(path: Path, content: object) -> Path:
     return path
 
 
+def _nvme(section: str) -> list[str]:
+    return [f"zero.{section}.device=nvme", f"zero.{section}.nvme_path=/disk"]
+
+
 def _refusal(path: Path) -> str:
     with pytest.raises(ConfigError) as error:
         load_config(path)
@@ -279,7 +283,7 @@ def test_booleans_are_no_numbers(key: str, value: str) -> None:
         ("run.num_steps=1:30", "run.num_steps: input should be a valid integer, got '1:30'"),
         ("run.num_steps=1_000", "run.num_steps: input should be a valid integer, got '1_000'"),
         ("zero.stage=true", "zero.stage: expected an integer, got True"),
-        ("zero.offload_optimizer=yes", "offload_optimizer: input should be a valid boolean"),
+        ("zero.offload_optimizer=yes", "offload_optimizer: expected a section of keys, got 'yes'"),
         ("optimizer.adamw.learning_rate=.nan", "learning_rate: input should be a finite number"),
     ],
 )
@@ -308,7 +312,7 @@ def test_overrides_replace_values_of_the_file() -> None:
         ("run.seed=x", "\n  run.seed: input should be a valid integer, got 'x'"),
         (
             "zero.stag=1",
-            "\n  zero.stag: unknown key, did you mean 'stage'? (accepted: stage, offload_o",
+            "\n  zero.stag: unknown key, did you mean 'stage'? (accepted: stage, sub_grou",
         ),
         ("zeroo.stage=1", "\n  zeroo: unknown key, did you mean 'zero'? (accepted: artifact, "),
         ("run.log_every_steps.x=1", "log_every_steps is 50, which holds no keys"),
@@ -345,9 +349,54 @@ def test_every_optimizer_of_the_registry_can_be_named() -> None:
         assert type(TrainConfig.model_validate(content).optimizer.algorithm) is kind
 
 
-def test_only_a_stage_of_zero_can_offload() -> None:
-    with pytest.raises(ConfigError, match="zero: offload_optimizer: needs a stage of 1, 2 or 3"):
-        load_config(DIGITS, ["zero.offload_optimizer=true", "zero.stage=0"])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["zero.offload_optimizer.device=cpu", "zero.stage=0"],
+            "zero: offload_optimizer.device: needs a stage of 1, 2 or 3, got 0",
+        ),
+        (
+            [*_nvme("offload_optimizer"), "zero.stage=2"],
+            "zero: offload_optimizer.device: nvme needs stage 3, got 2",
+        ),
+        (
+            ["zero.offload_param.device=cpu", "zero.stage=1"],
+            "zero: offload_param.device: cpu needs stage 3, got 1",
+        ),
+        (
+            ["zero.offload_param.device=nvme", "zero.stage=3"],
+            "zero.offload_param: nvme_path: expected the absolute path of a directory, as device "
+            "is 'nvme', got None",
+        ),
+        (
+            ["zero.offload_param.device=nvme", "zero.offload_param.nvme_path=disk"],
+            "zero.offload_param: nvme_path: expected the absolute path of a directory, as device "
+            "is 'nvme', got 'disk'",
+        ),
+        (
+            ["zero.offload_optimizer.nvme_path=/disk"],
+            "zero.offload_optimizer: nvme_path: is heeded if device is 'nvme', which is 'none'",
+        ),
+        (
+            [*_nvme("offload_optimizer"), "zero.stage=3", "optimizer.adamw.state_bits=8"],
+            "zero.offload_optimizer.device: nvme takes state in 32 bits; expected "
+            "optimizer.adamw.state_bits 32, got 8",
+        ),
+        (
+            [*_nvme("offload_optimizer"), "zero.stage=3", "optimizer.name=sophia"],
+            "zero.offload_optimizer.device: optimizer 'sophia' reports of its state between steps",
+        ),
+        (
+            [*_nvme("offload_param"), "zero.stage=3", "ema.decay=0.9"],
+            "zero.offload_param.device: the moving average follows weights in memory",
+        ),
+    ],
+)
+def test_refuses_what_cannot_be_offloaded(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(DIGITS, overrides)
+    assert message in str(error.value)
 
 
 def test_cannot_be_changed() -> None:

@@ -7,6 +7,7 @@ Reference: https://www.deepspeed.ai/docs/config-json/
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,33 @@ def engine_config(config: TrainConfig, world_size: int) -> dict[str, Any]:
     """Returns the configuration that DeepSpeed's engine is given for a run of so many ranks."""
     batch_size = config.data.global_batch_size
     micro_batches = config.data.gradient_accumulation_steps
-    zero: dict[str, Any] = {"stage": config.zero.stage}
-    if config.zero.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu"}
     return {
         "train_batch_size": batch_size,
         "train_micro_batch_size_per_gpu": batch_size // world_size // micro_batches,
         "gradient_accumulation_steps": micro_batches,
-        "zero_optimization": zero,
+        "zero_optimization": _zero_optimization(config, world_size),
         "zero_force_ds_cpu_optimizer": False,  # ours steps there as fast
         "gradient_clipping": config.optimizer.max_grad_norm or 0.0,  # left out, it would be 1.0
     }
+
+
+def _zero_optimization(config: TrainConfig, world_size: int) -> dict[str, Any]:
+    zero, slots = config.zero, config.optimizer.algorithm.slots
+    found: dict[str, Any] = {"stage": zero.stage, "sub_group_size": zero.sub_group_size}
+    if zero.offload_optimizer.device != "none":
+        found["offload_optimizer"] = zero.offload_optimizer.model_dump(exclude_none=True)
+        # Of weights, of their gradients, and of each thing that is kept of them.
+        found["offload_optimizer"]["buffer_count"] = max(4, 2 + len(slots))
+    if zero.offload_param.device != "none":
+        found["offload_param"] = zero.offload_param.model_dump(exclude_none=True)
+    if zero.offload_param.device == "nvme":
+        weights = config.model.network.weights(config.model.config).values()
+        largest = max(math.prod(weight.shape) for weight in weights)
+        found["offload_param"] |= {
+            "max_in_cpu": 0,  # what is to be in files is in no memory besides
+            "buffer_size": -(-largest // world_size),
+        }
+    return found
 
 
 def read_deepspeed(path: Path, world_size: int) -> Overrides:
@@ -134,18 +151,23 @@ def _clipping(value: Any) -> Overrides:
 def _zero(value: Any) -> Overrides:
     readers: _Readers = {
         "stage": lambda stage: {"zero.stage": stage},
-        "offload_optimizer": _offload,
+        "sub_group_size": lambda size: {"zero.sub_group_size": size},
+        "offload_optimizer": lambda offload: _offload("zero.offload_optimizer", offload),
+        "offload_param": lambda offload: _offload("zero.offload_param", offload),
     }
     return _section(value, readers)
 
 
-def _offload(value: Any) -> Overrides:
-    def device(name: Any) -> Overrides:
-        if name not in ("none", "cpu"):
-            raise _ProblemError(f": expected 'none' or 'cpu', got {shown(name)}")
-        return {"zero.offload_optimizer": name == "cpu"}
-
-    return _section(value, {"device": device})
+def _offload(section: str, value: Any) -> Overrides:
+    # How many buffers there are of which size is computed here; it changes no result.
+    sizes = ("buffer_count", "buffer_size", "max_in_cpu")
+    readers: _Readers = {
+        "device": lambda device: {f"{section}.device": device},
+        "nvme_path": lambda path: {f"{section}.nvme_path": path},
+        "pin_memory": _only(True),
+        **dict.fromkeys(sizes, lambda _: {}),
+    }
+    return _section(value, readers)
 
 
 def _precision(dtype: str, value: Any) -> Overrides:

@@ -6,7 +6,7 @@ DEPS = {
     "config_test.py": [":load", ":schema", "//optim:registry", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest", "@pip//:pyyaml"],
     "data.py": ["//base:config", "//data:dataset", "//data:mixup", "//data:source", "//data/augment:config", "@pip//:pydantic"],
     "deepspeed.py": [":schema", "//base:config", "//optim:registry"],
-    "deepspeed_test.py": [":deepspeed", ":load", ":schema", "//train/testing:example", "@pip//:deepspeed", "@pip//:pytest"],
+    "deepspeed_test.py": [":deepspeed", ":load", ":schema", ":zero", "//train/testing:example", "@pip//:deepspeed", "@pip//:pytest"],
     "docs.py": [":reference", "//base:files"],
     "docs_test.py": [":docs", ":load", "@pip//:pytest"],
     "ema.py": ["//base:config", "@pip//:pydantic"],
@@ -21,7 +21,8 @@ DEPS = {
     "reference_test.py": [":reference", "//base:config", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest"],
     "regularization.py": ["//base:config", "@pip//:pydantic"],
     "regularization_test.py": [":regularization", "@pip//:pydantic", "@pip//:pytest"],
-    "schema.py": [":callbacks", ":checkpoint", ":data", ":ema", ":evaluation", ":precision", ":regularization", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
+    "schema.py": [":callbacks", ":checkpoint", ":data", ":ema", ":evaluation", ":precision", ":regularization", ":zero", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
     "yaml_loader.py": ["//base:config", "@pip//:pyyaml"],
     "yaml_loader_test.py": [":yaml_loader", "@pip//:pytest"],
+    "zero.py": ["//base:config", "@pip//:pydantic"],
 }

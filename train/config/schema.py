@@ -30,6 +30,7 @@ from train.config.ema import EmaConfig
 from train.config.evaluation import EvaluationConfig
 from train.config.precision import PrecisionConfig
 from train.config.regularization import RegularizationConfig
+from train.config.zero import ZeroConfig
 from train.tasks.table import TASKS, check_targets
 
 # Holds a block of every size.
@@ -235,24 +236,6 @@ class GradientCompressionConfig(Section):
     )
 
 
-class ZeroConfig(Section):
-    """What DeepSpeed partitions among the ranks, https://arxiv.org/abs/1910.02054."""
-
-    stage: Annotated[Literal[0, 1, 2, 3], STRICT_INTEGER] = Field(
-        default=0,
-        description="1: the optimizer's state, 2: gradients too, 3: weights too",
-    )
-    offload_optimizer: bool = Field(
-        default=False, description="keep the optimizer's state on the CPU, and step there"
-    )
-
-    @model_validator(mode="after")
-    def _check_offload(self) -> Self:
-        if self.offload_optimizer and self.stage == 0:
-            raise ValueError("offload_optimizer: needs a stage of 1, 2 or 3")
-        return self
-
-
 class TorchConfig(Section):
     """How `//train:torch` uses the machine."""
 
@@ -341,6 +324,27 @@ class TrainConfig(Section):
                 "evaluation.validation_fraction: examples are held out for evaluation on the way; "
                 "expected evaluation.every_steps beside it, or something that judges evaluations, "
                 "such as callbacks.early_stopping.patience"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_offload(self) -> Self:
+        name, algorithm = self.optimizer.name, self.optimizer.algorithm
+        if self.zero.offload_optimizer.device == "nvme":
+            if algorithm.state_bits != 32:
+                raise ValueError(
+                    "zero.offload_optimizer.device: nvme takes state in 32 bits; expected "
+                    f"optimizer.{name}.state_bits 32, got {algorithm.state_bits}"
+                )
+            if algorithm.mark_names:
+                raise ValueError(
+                    f"zero.offload_optimizer.device: optimizer {name!r} reports of its state "
+                    "between steps, which is then in files; expected 'none' or 'cpu', got 'nvme'"
+                )
+        if self.zero.offload_param.device == "nvme" and self.ema.decay is not None:
+            raise ValueError(
+                "zero.offload_param.device: the moving average follows weights in memory; "
+                "expected 'none' or 'cpu' beside ema.decay, got 'nvme'"
             )
         return self
 
