@@ -58,6 +58,8 @@ def _zero_optimization(config: TrainConfig, world_size: int) -> dict[str, Any]:
             "max_in_cpu": 0,  # what is to be in files is in no memory besides
             "buffer_size": -(-largest // world_size),
         }
+        # Otherwise weights would stay, and DeepSpeed's few buffers with them.
+        found |= {"stage3_max_live_parameters": 0, "stage3_max_reuse_distance": 0}
     return found
 
 
@@ -113,6 +115,12 @@ def _overrides(content: Json, world_size: int, problems: list[str]) -> Overrides
     return found
 
 
+# How much memory DeepSpeed has for what, which is computed here and changes no result: whatever a
+# file says is taken, and replaced.
+_ROOM_OF_WEIGHTS = ("stage3_max_live_parameters", "stage3_max_reuse_distance")
+_ROOM_OF_OFFLOADED = ("buffer_count", "buffer_size", "max_in_cpu")
+
+
 class _ProblemError(Exception):
     """What is wrong below a key; begins with the rest of its path."""
 
@@ -150,6 +158,7 @@ def _clipping(value: Any) -> Overrides:
 
 def _zero(value: Any) -> Overrides:
     readers: _Readers = {
+        **dict.fromkeys(_ROOM_OF_WEIGHTS, lambda _: {}),
         "stage": lambda stage: {"zero.stage": stage},
         "sub_group_size": lambda size: {"zero.sub_group_size": size},
         "offload_optimizer": lambda offload: _offload("zero.offload_optimizer", offload),
@@ -159,13 +168,11 @@ def _zero(value: Any) -> Overrides:
 
 
 def _offload(section: str, value: Any) -> Overrides:
-    # How many buffers there are of which size is computed here; it changes no result.
-    sizes = ("buffer_count", "buffer_size", "max_in_cpu")
     readers: _Readers = {
+        **dict.fromkeys(_ROOM_OF_OFFLOADED, lambda _: {}),
         "device": lambda device: {f"{section}.device": device},
         "nvme_path": lambda path: {f"{section}.nvme_path": path},
         "pin_memory": _only(True),
-        **dict.fromkeys(sizes, lambda _: {}),
     }
     return _section(value, readers)
 
