@@ -15,7 +15,7 @@ DEPS = {
     "torch_average.py": ["//models:weights", "@pip//:torch"],
     "torch_checkpoint.py": [":torch_elastic", "//comm/torch:checkpoint", "//comm/torch:feedback", "//comm/torch:zero", "//comm/torch:zero_checkpoint", "//optim/torch:optimizer", "//train/backends/nvme:swapped", "@pip//:deepspeed", "@pip//:torch"],
     "torch_elastic.py": [":torch_partitions", "//kernels/optimizer_step:contract", "//optim/torch:optimizer", "//optim/torch:slots", "//train/backends/nvme:swapped", "@pip//:deepspeed", "@pip//:torch"],
-    "torch_engine.py": ["//optim/torch:optimizer", "//train/backends/nvme:scratch", "//train/config:deepspeed", "//train/config:schema", "@pip//:deepspeed", "@pip//:torch"],
+    "torch_engine.py": ["//optim/torch:optimizer", "//train/backends/nvme:ops", "//train/backends/nvme:scratch", "//train/config:deepspeed", "//train/config:schema", "@pip//:deepspeed", "@pip//:torch"],
     "torch_loss_scale.py": ["//train:loss_scale", "//train/config:precision", "@pip//:numpy", "@pip//:torch"],
     "torch_partitions.py": ["//models:weights", "@pip//:deepspeed", "@pip//:torch"],
     "torch_trace.py": ["@pip//:torch"],

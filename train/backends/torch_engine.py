@@ -11,6 +11,7 @@ from deepspeed.runtime.zero.utils import ZERO_SUPPORTED_OPTIMIZERS
 from torch import distributed, nn
 
 from optim.torch.optimizer import Optimizer
+from train.backends.nvme.ops import use_compiled_operations
 from train.backends.nvme.scratch import scratch_directory
 from train.config.deepspeed import engine_config
 from train.config.schema import ConfigError, TrainConfig
@@ -71,8 +72,7 @@ def offload_files(config: TrainConfig) -> Iterator[dict[str, Path]]:
             path = getattr(config.zero, key).nvme_path
             if path is None:
                 continue
-            # Which takes time to be loaded, and DeepSpeed looks for it when an engine starts.
-
+            use_compiled_operations()
             try:
                 found[key] = stack.enter_context(scratch_directory(Path(path)))
             except OSError as error:

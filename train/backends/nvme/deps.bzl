@@ -4,5 +4,5 @@ DEPS = {
     "ops.py": ["@pip//:deepspeed"],
     "scratch_test.py": [":scratch", "@pip//:pytest"],
     "swapped.py": ["@pip//:deepspeed", "@pip//:torch"],
-    "swapped_test.py": [":swapped", "//models/testing:parity", "//train:recipe", "//train/backends:deepspeed_backend", "//train/config:schema", "//train/launch:process_group", "@pip//:numpy", "@pip//:pytest"],
+    "swapped_test.py": [":swapped", "//models/testing:parity", "//train:recipe", "//train/backends:deepspeed_backend", "//train/config:schema", "//train/launch:process_group", "@pip//:deepspeed", "@pip//:numpy", "@pip//:pytest"],
 }

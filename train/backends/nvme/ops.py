@@ -1,14 +1,17 @@
-"""DeepSpeed's operations for files on fast disks, compiled with this program.
-
-Importing this has DeepSpeed use them; it would compile them itself, into the home directory, when a
-run first needs them.
-"""
+"""DeepSpeed's operations for files on fast disks, compiled with this program."""
 
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from deepspeed.ops.op_builder.builder import OpBuilder
+
+
+def use_compiled_operations() -> None:
+    """Has DeepSpeed use them; it would compile its own, into the home directory, when needed."""
+    for name in ("pin_memory", "async_io"):  # the second looks for what the first has
+        if name not in OpBuilder._loaded_ops:
+            OpBuilder._loaded_ops[name] = _load(name)
 
 
 def _load(name: str) -> ModuleType:
@@ -21,8 +24,3 @@ def _load(name: str) -> ModuleType:
     module = module_from_spec(spec)
     loader.exec_module(module)
     return module
-
-
-# The second looks for what the first has.
-for _name in ("pin_memory", "async_io"):
-    OpBuilder._loaded_ops[_name] = _load(_name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deepspeed.ops.op_builder import AsyncIOBuilder
 
 from models.testing.parity import stirred
 from train.backends.deepspeed_backend import DeepSpeedBackend
@@ -118,6 +119,7 @@ def test_is_the_run_in_memory(tmp_path: Path, zero: dict[str, Any], optimizer: s
         found = run.steps(0, _NUM_STEPS)
         files = [path for path in tmp_path.rglob("*.swp") if path.stat().st_size]
         assert files
+        assert AsyncIOBuilder().load().__file__.endswith("/train/backends/nvme/deepspeed_ops.so")
         assert (run.num_swapped > 0) == ("offload_optimizer" in zero)
     _assert_same(found, expected)
     assert [*tmp_path.iterdir()] == []
