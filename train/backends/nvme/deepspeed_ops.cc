@@ -2,12 +2,22 @@
 // one library, `pin_memory` and `async_io`. DeepSpeed itself would compile them into the home
 // directory when a run first needs them.
 
+#include <sys/mman.h>
 #include <torch/extension.h>
+
+// Locks memory if the user may (`ulimit -l`). Files can be read into memory that is not locked, so
+// that a limit, which is 8 MiB by default, is no reason to abort, as DeepSpeed does.
+static int lock_if_allowed(const void* address, size_t size) {
+  (void)mlock(address, size);
+  return 0;
+}
 
 #undef TORCH_EXTENSION_NAME
 #define TORCH_EXTENSION_NAME pin_memory
 #include "pin_memory/deepspeed_pin_tensor.cpp"
+#define mlock lock_if_allowed
 #include "pin_memory/page_alloc.cpp"
+#undef mlock
 #include "pin_memory/py_ds_pin_memory.cpp"
 
 #undef TORCH_EXTENSION_NAME
