@@ -2,12 +2,16 @@
 
 from typing import NamedTuple
 
-from benchmarks.networks.cases import BYTES
+from benchmarks.networks.cases import BYTES, CNN
 
-LOOP, PLAIN, SAVING = "our loop", "plain loop", "our loop, saving"
+LOOP, SAVING, DETERMINISTIC = "our loop", "our loop, saving", "our loop, deterministic"
+PLAIN, MAKING = "plain loop", "plain loop, making its batches"
 DATA_TABLE = "data"
 
 PRESETS = ("bytes", "digits", "mixture", "mnist_cnn", "mnist_mlp", "recall", "waves")
+
+# Of which to time what determinism costs: it has convolutions, of which there are the most ways.
+DETERMINISTIC_NETWORK = CNN
 
 # Steps from one checkpoint to the next, by default, and for those who save often.
 DEFAULT_INTERVAL, SHORT_INTERVAL = 1000, 100

@@ -2,7 +2,7 @@
 
 import argparse
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,10 @@ from benchmarks.training.cases import (
     DATA_TABLE,
     DEFAULT,
     DEFAULT_INTERVAL,
+    DETERMINISTIC,
+    DETERMINISTIC_NETWORK,
     LOOP,
+    MAKING,
     PLAIN,
     QUICK,
     SAVING,
@@ -35,7 +38,7 @@ from train.config.load import load_config
 from train.config.schema import TrainConfig
 from train.events import Callback
 from train.meter import TrainingError
-from train.recipe import batch_of, training_batches
+from train.recipe import Batch, batch_of, training_batches
 
 _PRESETS_DIR = Path(__file__).parents[2] / "config"
 
@@ -77,18 +80,28 @@ def _time_steps(framework: str, network: str, length: Length) -> Iterator[Row]:
     # It is ended before.
     config = _reported(run_config(network, 40 * chunk * (length.num_chunks + 2)), chunk)
     loader = training_batches(config, config.data.load().train)
-    batches = [batch_of(config, loader, step) for step in range(chunk)]
-    step = plain_loop_step(framework, config, init_weights(config.model, config.run.seed))
+    plain_step = plain_loop_step(framework, config, init_weights(config.model, config.run.seed))
 
-    def plain_chunk() -> None:
+    def plain_steps(batches: Iterable[Batch]) -> None:
         for batch in batches:
-            loss = step(batch)
+            loss = plain_step(batch)
         float(loss)  # waits for the device
 
-    turns = Turns(chunk, length.num_chunks, plain_chunk)
+    ready = [batch_of(config, loader, step) for step in range(chunk)]
+    others = {
+        PLAIN: lambda: plain_steps(ready),
+        MAKING: lambda: plain_steps(batch_of(config, loader, step) for step in range(chunk)),
+    }
+    turns = Turns(chunk, length.num_chunks, [*others.values()])
     _train(framework, config, turns)
+    seconds_of = {LOOP: turns.own_s, **dict(zip(others, turns.others_s, strict=True))}
+    if network == DETERMINISTIC_NETWORK:
+        # Of torch, the switch is of the process: the others would be deterministic, too.
+        alone = Turns(chunk, length.num_chunks, [])
+        _train(framework, _deterministic(config), alone)
+        seconds_of[DETERMINISTIC] = alone.own_s
     case: dict[str, Any] = {"network": network, "framework": framework}
-    for side, seconds in ((LOOP, turns.own_s), (PLAIN, turns.other_s)):
+    for side, seconds in seconds_of.items():
         yield Row(
             table=STEP_TABLE,
             case=case,
@@ -141,6 +154,12 @@ def _reported(config: TrainConfig, every_steps: int) -> TrainConfig:
     content = config.model_dump()
     content["run"]["log_every_steps"] = every_steps
     content["checkpoint"]["every_steps"] = None
+    return TrainConfig.model_validate(content)
+
+
+def _deterministic(config: TrainConfig) -> TrainConfig:
+    content = config.model_dump()
+    content["run"]["deterministic"] = True
     return TrainConfig.model_validate(content)
 
 

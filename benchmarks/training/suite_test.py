@@ -10,7 +10,16 @@ from benchmarks.harness.runner import run
 from benchmarks.networks.cases import FRAMEWORKS, MLP
 from benchmarks.networks.findings import groups
 from benchmarks.training import measure
-from benchmarks.training.cases import DATA_TABLE, LOOP, PLAIN, PRESETS, SAVING, Length
+from benchmarks.training.cases import (
+    DATA_TABLE,
+    DETERMINISTIC,
+    LOOP,
+    MAKING,
+    PLAIN,
+    PRESETS,
+    SAVING,
+    Length,
+)
 from benchmarks.training.report import findings
 from benchmarks.training.suite import SUITE
 
@@ -22,6 +31,7 @@ def test_what_is_timed_is_written_down(
 ) -> None:
     length = Length(chunk=2, long_chunk=1, num_chunks=2, data_s=0.01)
     monkeypatch.setattr(measure, "QUICK", length)
+    monkeypatch.setattr(measure, "DETERMINISTIC_NETWORK", MLP)
     options = ["--networks", MLP, "--presets", "waves", "--grace-s", "0.1", "--out", str(tmp_path)]
     assert run(SUITE, ["--quick", *options]) == 0
     (page,) = tmp_path.glob("*.md")
@@ -30,7 +40,9 @@ def test_what_is_timed_is_written_down(
     assert page.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     assert record.findings == tuple(findings(record))
     found = groups(record.rows)
-    assert [list(group) for group in found] == len(FRAMEWORKS) * [[LOOP, PLAIN, SAVING]]
+    assert [list(group) for group in found] == len(FRAMEWORKS) * [
+        [LOOP, PLAIN, MAKING, DETERMINISTIC, SAVING]
+    ]
     for group in found:
         assert all(row.timing is not None and row.timing.least_ms > 0 for row in group.values())
     data = [row for row in record.rows if row.table == DATA_TABLE]

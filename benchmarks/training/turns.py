@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from train.events import Abort, Action, Event, Save, Saved, StepBegins, Stepped
 
@@ -10,37 +10,41 @@ DONE = "all was measured"
 
 
 class Turns:
-    """Has another loop take its turn between chunks of steps of the run, and times both.
+    """Has other loops take their turns between chunks of steps of the run, and times all.
 
     Reports are to be of a chunk each, so that the run has waited for its device by then.
 
     Args:
         chunk: Steps of a chunk.
         num_chunks: How many; the first is not counted.
-        other: Makes a chunk of steps of the other loop, and waits for its device.
+        others: Each makes a chunk of steps of another loop, and waits for its device.
 
     Attributes:
         own_s: Seconds a step, of each chunk of the run.
-        other_s: Of the other loop.
+        others_s: Of each of the other loops.
     """
 
-    def __init__(self, chunk: int, num_chunks: int, other: Callable[[], object]):
-        self._chunk, self._num_chunks, self._other = chunk, num_chunks, other
+    def __init__(self, chunk: int, num_chunks: int, others: Sequence[Callable[[], object]]):
+        self._chunk, self._num_chunks, self._others = chunk, num_chunks, others
         self._since: float | None = None
         self.own_s: list[float] = []
-        self.other_s: list[float] = []
+        self.others_s: list[list[float]] = [[] for _ in others]
 
     def __call__(self, event: Event) -> Action | None:
         """Hears an event of the run."""
         if not isinstance(event, StepBegins) or event.step % self._chunk:
             return None
-        now = time.perf_counter()
         if self._since is not None:
-            self.own_s.append((now - self._since) / self._chunk)
-        self._other()
+            self.own_s.append(self._step_s(self._since))
+        for other, seconds in zip(self._others, self.others_s, strict=True):
+            since = time.perf_counter()
+            other()
+            seconds.append(self._step_s(since))
         self._since = time.perf_counter()
-        self.other_s.append((self._since - now) / self._chunk)
         return Abort(DONE) if len(self.own_s) > self._num_chunks else None
+
+    def _step_s(self, since: float) -> float:
+        return (time.perf_counter() - since) / self._chunk
 
 
 class Saves:
