@@ -7,7 +7,7 @@
 The loop is the one of //train:flax and //train:torch, with all that it does by default; plain ones
 are written by hand, in Flax with optax or in PyTorch, of the same network and batches. Prints
 tables and writes DATE-training.json, .md and .png, without --out into benchmarks/results. On 2
-cores the default takes about 15 minutes, --quick about three.
+cores the default takes about 15 minutes, --quick about two.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from benchmarks.training.cases import PRESETS
 
 def _add_options(parser: Parser) -> None:
     add = parser.add_argument
-    add("--quick", action="store_true", help="few steps, about three minutes")
+    add("--quick", action="store_true", help="few steps, about two minutes")
     add("--networks", nargs="+", choices=NETWORKS, default=NETWORKS)
     add("--frameworks", nargs="+", choices=FRAMEWORKS, default=FRAMEWORKS)
     add("--presets", nargs="+", choices=PRESETS, default=PRESETS, help="of which to time the data")
