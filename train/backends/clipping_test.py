@@ -1,8 +1,11 @@
-"""Numbers in gradients are limited to `max_grad_value`, in each framework, as numpy limits them.
+"""Gradients are clipped by `max_grad_norm` and by `max_grad_value`, as numpy clips them.
+
+Of both, the norm comes first, in each framework and under each stage of ZeRO.
 
 In its first step Adam moves a weight by `rate * g / (|g| + eps)`, from which the gradient follows.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,14 +26,19 @@ RATE, EPS = 0.5, 0.1
 TOLERANCE = 1e-6
 
 
-def _config(**optimizer: Any) -> TrainConfig:
+def _config(stage: int, **optimizer: Any) -> TrainConfig:
     adamw = {"learning_rate": RATE, "epsilon": EPS, "weight_decay": 0.0}
-    return sower_config(optimizer={"adamw": adamw, **optimizer}, schedule={"kind": "warmup_cosine"})
+    return sower_config(
+        optimizer={"adamw": adamw, **optimizer},
+        schedule={"kind": "warmup_cosine"},
+        zero={"stage": stage},
+    )
 
 
-def _moves(framework: Framework, **optimizer: Any) -> np.ndarray:
+@cache
+def _moves(framework: Framework, stage: int, **optimizer: Any) -> np.ndarray:
     """Returns how far one step moves each weight."""
-    config = _config(**optimizer)
+    config = _config(stage, **optimizer)
     join_alone()
     backend = FlaxBackend(config, 1) if framework == "flax" else DeepSpeedBackend(config)
     weights = config.model.network.weights(config.model.config)
@@ -45,13 +53,28 @@ def _moves(framework: Framework, **optimizer: Any) -> np.ndarray:
     return np.concatenate([move.ravel().astype(np.float64) for move in moves])
 
 
-@pytest.mark.parametrize("framework", ["flax", "torch"])
-def test_values_are_limited(framework: Framework) -> None:
-    plain = _moves(framework)
+_BACKENDS: list[tuple[Framework, int]] = [
+    ("flax", 0),
+    *(("torch", stage) for stage in range(4)),
+]
+
+
+@pytest.mark.parametrize("by_value", [True, False])
+@pytest.mark.parametrize("by_norm", [True, False])
+@pytest.mark.parametrize(("framework", "stage"), _BACKENDS)
+def test_is_what_numpy_clips(
+    framework: Framework, stage: int, by_norm: bool, by_value: bool
+) -> None:
+    plain = _moves(framework, stage)
     gradient = EPS * plain / (RATE - np.abs(plain))
-    limit = float(np.quantile(np.abs(gradient), 0.8))
-    limited = gradient.clip(-limit, limit)
-    expected = RATE * limited / (np.abs(limited) + EPS)
-    found = _moves(framework, max_grad_value=limit)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
-    assert np.abs(found - plain).max() > 1000 * TOLERANCE
+    limits, expected = {}, gradient
+    if by_norm:
+        limits["max_grad_norm"] = float(np.linalg.norm(gradient)) / 2
+        expected = gradient / 2
+    if by_value:
+        limit = limits["max_grad_value"] = float(np.quantile(np.abs(expected), 0.8))
+        expected = expected.clip(-limit, limit)
+    found = _moves(framework, stage, **limits)
+    moved = RATE * expected / (np.abs(expected) + EPS)
+    np.testing.assert_allclose(found, moved, rtol=0, atol=TOLERANCE)
+    assert (np.abs(found - plain).max() > 1000 * TOLERANCE) == (by_norm or by_value)

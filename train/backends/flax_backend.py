@@ -200,8 +200,8 @@ def _record_norm() -> optax.GradientTransformation:
 
 
 def _clip_gradients(config: OptimizerConfig) -> optax.GradientTransformation:
-    if config.max_grad_value is not None:
-        return optax.clip(config.max_grad_value)
-    if config.max_grad_norm is not None:
-        return optax.clip_by_global_norm(config.max_grad_norm)
-    return optax.identity()
+    norm, value = config.max_grad_norm, config.max_grad_value
+    return optax.chain(
+        optax.identity() if norm is None else optax.clip_by_global_norm(norm),
+        optax.identity() if value is None else optax.clip(value),
+    )

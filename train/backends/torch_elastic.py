@@ -101,7 +101,8 @@ class WrittenState:
         self._optimizers = [_read(path)["optimizer_state_dict"] for path in optimizers]
         self.stage = 3 if models else min(1, len(optimizers))
         self.world_size = int(self.first["dp_world_size"])
-        self.sub_group_size = int(self.first["sub_group_size"])
+        # Of earlier programs it was DeepSpeed's default.
+        self.sub_group_size = int(self.first.get("sub_group_size", 10**9))
         self.was_swapped = has_swapped(folder)
 
     @property

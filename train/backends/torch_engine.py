@@ -88,7 +88,7 @@ def clipping_values(optimizer: Optimizer, limit: float | None) -> Iterator[None]
     """Limits each number in a gradient, of either sign, when the optimizer takes it.
 
     There it is the mean over ranks and micro-batches under every stage, of whatever partition this
-    rank steps; DeepSpeed itself clips by the norm only.
+    rank steps, and no longer than the norm by which DeepSpeed clips.
     """
 
     def clip(*_: object) -> None:

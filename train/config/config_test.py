@@ -161,13 +161,6 @@ def test_a_run_is_as_long_as_one_key_says(overrides: list[str], given: str) -> N
     assert (config.run.num_steps, config.run.num_epochs) == (None, 2)
 
 
-def test_gradients_are_clipped_in_one_way() -> None:
-    content = _preset()
-    content["optimizer"] |= {"max_grad_norm": 1.0, "max_grad_value": 0.1}
-    with pytest.raises(ValueError, match="one of max_grad_norm and max_grad_value at most, got bo"):
-        TrainConfig.model_validate(content)
-
-
 @pytest.mark.parametrize(
     "path",
     [

@@ -133,17 +133,9 @@ class _OptimizerConfig(Section):
     max_grad_value: float | None = Field(
         default=None,
         gt=0,
-        description="larger numbers in gradients, of either sign, become this; or max_grad_norm",
+        description="larger numbers in gradients, of either sign, become this, once gradients are "
+        "no longer than max_grad_norm",
     )
-
-    @model_validator(mode="after")
-    def _check_clipping(self) -> Self:
-        if self.max_grad_norm is not None and self.max_grad_value is not None:
-            raise ValueError(
-                "expected one of max_grad_norm and max_grad_value at most, got both: which comes "
-                "first would change what is learnt; set one to null"
-            )
-        return self
 
     @model_validator(mode="after")
     def _check_it_learns(self) -> Self:
