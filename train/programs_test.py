@@ -32,8 +32,9 @@ def test_two_ranks_compress_what_they_send(framework: str, tmp_path: Path) -> No
         r"\(gradient compression: int8, blocks of 256, error feedback\)",
         lines[2],
     )
-    assert lines[3].startswith("held-out  accuracy ")
+    assert re.fullmatch(r"peak memory of a rank: \d+\.\d [MG]B", lines[3])
+    assert lines[4].startswith("held-out  accuracy ")
     [directory] = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"named-1\.0\.0-\d{8}T\d{6}Z-[0-9a-f]{6}", directory.name)
-    assert lines[4] == f"published named 1.0.0 to {directory / 'artifact'}"
+    assert lines[5] == f"published named 1.0.0 to {directory / 'artifact'}"
     load(directory / "artifact")

@@ -1,11 +1,14 @@
 """What a key needs beside it to be heeded, and with which others it has to change."""
 
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
 from tests.effects.bases import BASES
 from tests.effects.content import Content, with_value
 from train.config.reference import Leaf
+
+# Beside the one of temporary files.
+_OTHER_DISK = TemporaryDirectory()
 
 # Keys that are heeded only beside others: the values that those have, by the path of the key, or by
 # the path of a section and a point.
@@ -125,7 +128,7 @@ _TOGETHER: dict[str, list[dict[str, Any]]] = {
         )
     },
     **{
-        f"zero.{section}.nvme_path": [{f"zero.{section}.nvme_path": f"{gettempdir()}/."}]
+        f"zero.{section}.nvme_path": [{f"zero.{section}.nvme_path": _OTHER_DISK.name}]
         for section in ("offload_optimizer", "offload_param")
     },
     "callbacks.metrics.prometheus_host": [{"callbacks.metrics.prometheus_host": "127.0.0.2"}],
