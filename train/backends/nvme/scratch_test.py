@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from contextlib import ExitStack
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,32 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> No
     assert len(left) == 1
     with scratch_directory(tmp_path) as directory:
         assert [*tmp_path.iterdir()] == [directory]
+
+
+def test_what_was_left_before_it_was_locked_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "hpc-offload-left").mkdir()
+    with scratch_directory(tmp_path) as directory:
+        assert [*tmp_path.iterdir()] == [directory]
+
+
+def _hold(parent: Path, barrier: Barrier) -> None:
+    for _ in range(20):
+        barrier.wait()
+        with scratch_directory(parent) as directory:
+            barrier.wait()
+            assert (directory / "lock").exists()
+            barrier.wait()
+
+
+def test_ranks_that_begin_together_leave_each_other_theirs(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(4, timeout=60)
+    ranks = [context.Process(target=_hold, args=(tmp_path, barrier)) for _ in range(4)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert [rank.exitcode for rank in ranks] == [0] * 4
 
 
 def test_what_another_process_uses_stays(tmp_path: Path) -> None:
