@@ -12,23 +12,12 @@ kernels/native/cuda_launch.h, as Triton's are. cuda_cubin.py has what a source m
 the target's name with one `STEM.sm_ARCH.cubin` each and `metadata.json`, in the form of `triton_kernels`.
 """
 
-load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
-load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("//infra/bazel:cpp_compiler.bzl", "cpp_compiler")
 
 _TOOLKIT = "nvidia/cu13"
 
 def _cuda_cubin_impl(ctx):
-    cc_toolchain = find_cpp_toolchain(ctx)
-    features = cc_common.configure_features(
-        ctx = ctx,
-        cc_toolchain = cc_toolchain,
-        requested_features = ctx.features,
-        unsupported_features = ctx.disabled_features,
-    )
-    compiler = cc_common.get_tool_for_action(
-        feature_configuration = features,
-        action_name = CPP_COMPILE_ACTION_NAME,
-    )
+    compiler = cpp_compiler(ctx)
     headers = cc_common.merge_cc_infos(cc_infos = [
         dep[CcInfo]
         for dep in ctx.attr.deps + [ctx.attr._cudart]
@@ -39,7 +28,7 @@ def _cuda_cubin_impl(ctx):
     arguments.add_all(ctx.attr.archs, before_each = "--arch")
     arguments.add("--nvcc", ctx.file._toolkit.path + "/%s/bin/nvcc" % _TOOLKIT)
     arguments.add_all(ctx.attr.defines, format_each = "--option=-D%s")
-    arguments.add_all([compiler], format_each = "--option=--compiler-bindir=%s")
+    arguments.add(compiler.path, format = "--option=--compiler-bindir=%s")
     arguments.add_all(
         depset([".", ctx.bin_dir.path], transitive = [headers.includes, headers.quote_includes]),
         format_each = "--option=-I%s",

@@ -10,8 +10,7 @@ It is used like a `cc_library`: put it in the `deps` of a `pybind_extension`, an
 Each source is compiled on its own (no relocatable device code) into code for every architecture in `archs`.
 """
 
-load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
-load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("//infra/bazel:cpp_compiler.bzl", "cpp_compiler")
 
 _TOOLKIT = "nvidia/cu13"
 
@@ -37,17 +36,7 @@ def _compile(ctx, src, toolkit, compiler, headers):
     return output
 
 def _cuda_library_impl(ctx):
-    cc_toolchain = find_cpp_toolchain(ctx)
-    features = cc_common.configure_features(
-        ctx = ctx,
-        cc_toolchain = cc_toolchain,
-        requested_features = ctx.features,
-        unsupported_features = ctx.disabled_features,
-    )
-    compiler = cc_common.get_tool_for_action(
-        feature_configuration = features,
-        action_name = CPP_COMPILE_ACTION_NAME,
-    )
+    compiler = cpp_compiler(ctx)
     below = cc_common.merge_cc_infos(cc_infos = [
         CcInfo(compilation_context = cc_common.create_compilation_context(
             headers = depset(ctx.files.hdrs),
@@ -55,14 +44,14 @@ def _cuda_library_impl(ctx):
         )),
     ] + [dep[CcInfo] for dep in ctx.attr.deps + [ctx.attr._cudart]])
     objects = depset([
-        _compile(ctx, src, ctx.file._toolkit, compiler, below.compilation_context)
+        _compile(ctx, src, ctx.file._toolkit, compiler.path, below.compilation_context)
         for src in ctx.files.srcs
     ])
     linking, _ = cc_common.create_linking_context_from_compilation_outputs(
         actions = ctx.actions,
         name = ctx.label.name,
-        feature_configuration = features,
-        cc_toolchain = cc_toolchain,
+        feature_configuration = compiler.features,
+        cc_toolchain = compiler.toolchain,
         compilation_outputs = cc_common.create_compilation_outputs(objects = objects, pic_objects = objects),
         linking_contexts = [below.linking_context],
         disallow_dynamic_library = True,

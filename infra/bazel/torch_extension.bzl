@@ -13,8 +13,7 @@ it has loaded them. The source may include headers and sources that wheels bring
 One source and one action: most of the time goes into torch's headers, which are read once so.
 """
 
-load("@bazel_tools//tools/build_defs/cc:action_names.bzl", "CPP_COMPILE_ACTION_NAME")
-load("@bazel_tools//tools/cpp:toolchain_utils.bzl", "find_cpp_toolchain")
+load("//infra/bazel:cpp_compiler.bzl", "cpp_compiler")
 
 # Headers that wheels bring may lack guards, as each source of theirs includes them once.
 _COMMAND = """
@@ -34,21 +33,11 @@ while read -r inner; do includes+=(-I "$inner"); done < <(find "$folder" -type d
 """
 
 def _torch_extension_impl(ctx):
-    cc_toolchain = find_cpp_toolchain(ctx)
-    features = cc_common.configure_features(
-        ctx = ctx,
-        cc_toolchain = cc_toolchain,
-        requested_features = ctx.features,
-        unsupported_features = ctx.disabled_features,
-    )
-    compiler = cc_common.get_tool_for_action(
-        feature_configuration = features,
-        action_name = CPP_COMPILE_ACTION_NAME,
-    )
+    compiler = cpp_compiler(ctx)
     python = ctx.attr._python[CcInfo].compilation_context
     output = ctx.actions.declare_file(ctx.label.name + ".so")
     arguments = ctx.actions.args()
-    arguments.add_all([compiler, ctx.file._packages.path, ctx.file.src, output])
+    arguments.add_all([compiler.path, ctx.file._packages.path, ctx.file.src, output])
     arguments.add_all(ctx.attr.copied)
     arguments.add("--")
     arguments.add_all(python.system_includes, before_each = "-isystem")
@@ -57,7 +46,7 @@ def _torch_extension_impl(ctx):
     ctx.actions.run_shell(
         command = _COMMAND,
         arguments = [arguments],
-        inputs = depset([ctx.file.src, ctx.file._packages], transitive = [python.headers, cc_toolchain.all_files]),
+        inputs = depset([ctx.file.src, ctx.file._packages], transitive = [python.headers, compiler.toolchain.all_files]),
         outputs = [output],
         mnemonic = "TorchExtension",
         progress_message = "Compiling %s against torch" % ctx.file.src.short_path,
