@@ -8,8 +8,10 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from registry.artifact import ArtifactError, PlaceTakenError, load, publish, read_descriptor
+from registry.artifact import (
+    ArtifactError,
+    LoadedArtifact,
+    PlaceTakenError,
+    load,
+    publish,
+    read_descriptor,
+    read_payload,
+    verify,
+)
 from registry.example import example_artifact, example_tensors
 
 FILES = ["artifact.pb", "artifact.pb.sha256", "model.safetensors"]
@@ -34,9 +45,20 @@ NUM_FSYNC_BEFORE_RENAME = 4
 Read = Callable[[Path], object]
 
 
-@pytest.fixture(params=[load, read_descriptor])
+def load_mapped(directory: Path) -> LoadedArtifact:
+    """Loads an artifact without reading the weights into memory."""
+    return load(directory, mapped=True)
+
+
+@pytest.fixture(params=[load, load_mapped, verify, read_descriptor])
 def read(request: pytest.FixtureRequest) -> Read:
-    """Either way to read an artifact: what is wrong about its files both find."""
+    """Each way to read an artifact: what is wrong about its files all find."""
+    return request.param
+
+
+@pytest.fixture(params=[load, load_mapped, verify])
+def read_all(request: pytest.FixtureRequest) -> Read:
+    """Each way that verifies every byte."""
     return request.param
 
 
@@ -153,7 +175,7 @@ def test_name_that_safetensors_reserves_is_refused(tmp_path: Path) -> None:
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "?"]
 OTHER_DTYPES = ["g", "F", "D", "O", "S3", "U3", "V4", "M8[s]", "m8[s]", "f4,i4"]
-OTHER_DTYPES += [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2, ml_dtypes.int4]
+OTHER_DTYPES += [ml_dtypes.float8_e4m3, ml_dtypes.float8_e5m2fnuz, ml_dtypes.int4]
 
 
 @pytest.mark.parametrize("dtype", [f"{order}{dtype}" for order in "<>" for dtype in DTYPES])
@@ -204,13 +226,15 @@ def test_any_layout_round_trips(
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("position", [0.0, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0])
 @pytest.mark.parametrize("bit", [0, 5, 7])
-def test_one_flipped_bit_is_found(published: Path, name: str, position: float, bit: int) -> None:
+def test_one_flipped_bit_is_found(
+    published: Path, name: str, position: float, bit: int, read_all: Read
+) -> None:
     path = published / name
     content = bytearray(path.read_bytes())
     content[round(position * (len(content) - 1))] ^= 1 << bit
     path.write_bytes(content)
     with pytest.raises(ArtifactError, match=r"is corrupt: .*restore it or publish again"):
-        load(published)
+        read_all(published)
 
 
 def test_descriptor_is_read_and_verified_without_the_weights(published: Path) -> None:
@@ -250,6 +274,218 @@ def test_unlisted_file_is_refused(published: Path, path: str, read: Read) -> Non
     (published / path).touch()
     with pytest.raises(ArtifactError, match=f"does not list: {path}"):
         read(published)
+
+
+def test_random_bytes_of_the_weights_are_found(tmp_path: Path) -> None:
+    random = np.random.default_rng(17)
+    directory = tmp_path / "artifact"
+    publish(directory, example_artifact(), {"w": random.standard_normal(50_000)})
+    path = directory / "model.safetensors"
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        for position in random.choice(size, 200, replace=False).tolist():
+            file.seek(position)
+            (byte,) = file.read(1)
+            for content in (byte ^ (1 << int(random.integers(8))), byte):
+                file.seek(position)
+                file.write(bytes([content]))
+                file.flush()
+                if content == byte:
+                    continue
+                with pytest.raises(ArtifactError, match=r"model\.safetensors is corrupt"):
+                    verify(directory)
+    verify(directory)
+
+
+@pytest.mark.parametrize("header", [b"{", b'{"w":{"dtype":"F8"}}', b'{"__metadata__":1}'])
+def test_weights_that_are_not_safetensors_are_refused(
+    published: Path, read_all: Read, header: bytes
+) -> None:
+    content = len(header).to_bytes(8, "little") + header
+    (published / "model.safetensors").write_bytes(content)
+
+    def edit(artifact: artifact_pb2.Artifact) -> None:
+        artifact.files[0].size_bytes = len(content)
+        artifact.files[0].sha256 = hashlib.sha256(content).hexdigest()
+
+    rewrite_descriptor(published, edit)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is corrupt: not safetensors"):
+        read_all(published)
+
+
+def test_mapped_weights_are_the_same_and_cannot_be_written(published: Path) -> None:
+    mapped = load(published, mapped=True)
+    for name, expected in load(published).tensors.items():
+        np.testing.assert_array_equal(mapped.tensors[name], expected)
+        with pytest.raises(ValueError, match="read-only"):
+            mapped.tensors[name][...] = 0
+
+
+def test_all_ways_to_read_say_the_same(published: Path) -> None:
+    expected = load(published)
+    for described in (load(published, mapped=True), verify(published), read_descriptor(published)):
+        assert described.artifact == expected.artifact
+        assert described.digest == expected.digest
+
+
+FLOATS = [ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=lambda dtype: dtype.__name__)
+def test_small_floats_are_stored_as_such(tmp_path: Path, dtype: Any) -> None:
+    tensor = np.linspace(-2, 2, 12).reshape(3, 4).astype(dtype)
+    publish(tmp_path / "artifact", example_artifact(), {"w": tensor})
+    found = load(tmp_path / "artifact").tensors["w"]
+    assert found.dtype == tensor.dtype
+    assert found.tobytes() == tensor.tobytes()
+    size_bytes = (tmp_path / "artifact" / "model.safetensors").stat().st_size
+    assert size_bytes < 100 + tensor.nbytes
+
+
+def test_other_files_are_listed_and_verified(tmp_path: Path, read_all: Read) -> None:
+    (tmp_path / "program").write_bytes(b"program" * 1_000_000)
+    files = {"README.md": b"# digits\n", "programs/model": tmp_path / "program", "empty": b""}
+    written = publish(tmp_path / "artifact", example_artifact(), example_tensors(), files)
+    paths = ["README.md", "empty", "model.safetensors", "programs/model"]
+    assert [file.path for file in written.files] == paths
+    for file in written.files:
+        content = (tmp_path / "artifact" / file.path).read_bytes()
+        assert (file.size_bytes, file.sha256) == (
+            len(content),
+            hashlib.sha256(content).hexdigest(),
+        )
+        assert read_payload(verify(tmp_path / "artifact"), file.path) == content
+    read_all(tmp_path / "artifact")
+
+    (tmp_path / "artifact" / "README.md").write_bytes(b"# digits!")
+    with pytest.raises(ArtifactError, match=r"README\.md is corrupt: expected SHA-256"):
+        read_all(tmp_path / "artifact")
+    with pytest.raises(ArtifactError, match=r"README\.md is corrupt: expected SHA-256"):
+        read_payload(read_descriptor(tmp_path / "artifact"), "README.md")
+    with pytest.raises(ArtifactError, match=r"lists no secret; it lists README\.md, empty"):
+        read_payload(read_descriptor(tmp_path / "artifact"), "secret")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("../a", "is refused; expected a relative path"),
+        ("artifact.pb", "is no payload of an artifact"),
+        ("signatures/a", "is no payload of an artifact"),
+        ("model.safetensors", "written from the tensors"),
+        ("Model.safetensors", "where both are one"),
+    ],
+)
+def test_file_that_cannot_be_in_an_artifact_is_refused(
+    tmp_path: Path, path: str, message: str
+) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        publish(tmp_path / "artifact", example_artifact(), example_tensors(), {path: b""})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["absent", "directory", "link", "pipe"])
+def test_source_that_is_no_plain_file_is_refused(tmp_path: Path, kind: str) -> None:
+    source = tmp_path / "source"
+    make_special(source, kind)
+    with pytest.raises(ArtifactError, match="source"):
+        publish(tmp_path / "out" / "artifact", example_artifact(), example_tensors(), {"a": source})
+    assert not (tmp_path / "out").exists()
+
+
+SIGNATURE = "signatures/0123456789abcdef.sig"
+
+
+def test_signatures_may_be_added_and_are_no_part_of_the_identity(
+    published: Path, read: Read
+) -> None:
+    digest = read_descriptor(published).digest
+    (published / SIGNATURE).parent.mkdir()
+    (published / SIGNATURE).write_bytes(b"whatever")
+    read(published)
+    assert read_descriptor(published).digest == digest
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "signatures/0123456789ABCDEF.sig",
+        "signatures/0123456789abcde.sig",
+        "signatures/0123456789abcdef.sig.partial",
+        "signatures/0123456789abcdef/a.sig",
+        "signatures/a/0123456789abcdef.sig",
+        "signatures",
+        "0123456789abcdef.sig",
+    ],
+)
+def test_what_is_no_signature_is_unlisted(published: Path, path: str, read: Read) -> None:
+    (published / path).parent.mkdir(parents=True, exist_ok=True)
+    (published / path).touch()
+    with pytest.raises(ArtifactError, match=f"does not list: {path}"):
+        read(published)
+
+
+def test_more_signatures_or_files_than_any_artifact_has_are_refused(published: Path) -> None:
+    (published / SIGNATURE).parent.mkdir()
+    for index in range(65):
+        (published / f"signatures/{index:016x}.sig").touch()
+    with pytest.raises(ArtifactError, match="holds 65 signatures, at most 64 are read"):
+        read_descriptor(published)
+    for index in range(1100):
+        (published / f"{index}").touch()
+    with pytest.raises(ArtifactError, match="holds more than 1080 files, more than any has"):
+        read_descriptor(published)
+
+
+def make_special(path: Path, kind: str) -> None:
+    """Makes what is no plain file; "absent": nothing."""
+    match kind:
+        case "directory":
+            path.mkdir()
+        case "link":
+            path.symlink_to("/etc/hostname")
+        case "pipe":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as server, working_in(path.parent):
+                server.bind(path.name)
+
+
+@contextmanager
+def working_in(directory: Path) -> Iterator[None]:
+    """Works in a directory, since the name of a socket is short."""
+    before = Path.cwd()
+    os.chdir(directory)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "socket"])
+@pytest.mark.parametrize("name", [*FILES, SIGNATURE, "signatures"])
+def test_special_file_is_refused_and_not_waited_for(
+    published: Path, name: str, kind: str, read: Read
+) -> None:
+    (published / name).unlink(missing_ok=True)
+    (published / name).parent.mkdir(exist_ok=True)
+    make_special(published / name, kind)
+    with pytest.raises(ArtifactError, match="neither a plain file nor a directory"):
+        read(published)
+
+
+def test_hard_link_is_a_plain_file_that_is_verified(
+    published: Path, tmp_path: Path, read_all: Read
+) -> None:
+    weights = published / "model.safetensors"
+    os.link(weights, tmp_path / "also")
+    read_all(published)
+    # A link out to another file of that size.
+    (tmp_path / "secret").write_bytes(bytes(weights.stat().st_size))
+    weights.unlink()
+    os.link(tmp_path / "secret", weights)
+    with pytest.raises(ArtifactError, match=r"model\.safetensors is corrupt: expected SHA-256"):
+        read_all(published)
 
 
 def test_symlink_is_refused(published: Path, read: Read) -> None:

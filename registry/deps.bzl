@@ -1,11 +1,16 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "artifact.py": [":descriptor", ":errors", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy", "@pip//:protobuf", "@pip//:safetensors"],
+    "artifact.py": [":contents", ":descriptor", ":errors", ":payload", ":publishing", ":weights", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy", "@pip//:protobuf"],
     "artifact_test.py": [":artifact", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:hypothesis", "@pip//:ml_dtypes", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
+    "contents.py": [":descriptor", ":errors", ":payload"],
     "descriptor.py": [":errors", "//proto/hpc/artifact/v1:artifact_py_proto"],
     "descriptor_test.py": [":descriptor", ":errors", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:pytest"],
     "example.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
+    "payload.py": [":errors", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
+    "publishing.py": [":descriptor", ":errors", ":payload", ":weights", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "show.py": [":artifact", "//base:interrupts", "//base:program", "//base:text", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:rich", "@pip//:typer"],
     "show_test.py": [":artifact", ":example", ":show", "@pip//:pytest", "@pip//:typer"],
+    "weights.py": [":errors", "@pip//:ml_dtypes", "@pip//:numpy"],
+    "weights_test.py": [":errors", ":weights", "@pip//:hypothesis", "@pip//:ml_dtypes", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
 }

@@ -7,15 +7,30 @@ Versioning 2.0.0 (semver.org) is the source of `SEMANTIC_VERSION`.
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.errors import ArtifactError
 
+# The files that every artifact has, and the folder of signatures, which no descriptor lists.
+DESCRIPTOR = "artifact.pb"
+DIGEST = "artifact.pb.sha256"
+WEIGHTS = "model.safetensors"
+SIGNATURES = "signatures"
+
+# A descriptor is a few kilobytes; a larger one is not read, let alone parsed.
+MAX_DESCRIPTOR_BYTES = 16 * 2**20
+
 NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 MAX_NAME_LENGTH = 63
+
+# Of one artifact; what a file system and an archive can hold is more.
+MAX_FILES = 1000
+MAX_PATH_BYTES = 1024
+MAX_PART_BYTES = 255
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
 _PRE_RELEASE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
@@ -26,6 +41,11 @@ SEMANTIC_VERSION = re.compile(
 )
 SHA256 = re.compile(r"[0-9a-f]{64}")
 GIT_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}|unknown")
+
+PROGRAM_FORMATS = (
+    artifact_pb2.PROGRAM_FORMAT_STABLEHLO,
+    artifact_pb2.PROGRAM_FORMAT_TORCH_EXPORT,
+)
 
 DATATYPES = frozenset(
     [
@@ -72,9 +92,13 @@ def check(artifact: artifact_pb2.Artifact) -> None:
         _check_interval(key, interval, artifact.metrics)
     _check_run(artifact.training_run)
     paths = [file.path for file in artifact.files]
-    for path in paths:
-        _check_path(path)
-    _require(paths == sorted(set(paths)), f"files are not sorted by path, each once: {paths}")
+    _check_paths(paths)
+    for file in artifact.files:
+        _check_digest(f"files[{file.path!r}].sha256", file.sha256)
+    _check_class_names(artifact.class_names)
+    _check_programs(artifact, paths)
+    if artifact.HasField("parent"):
+        _check_parent(artifact.parent)
 
 
 def canonical_json(text: str) -> str:
@@ -128,12 +152,12 @@ def _check_run(run: artifact_pb2.TrainingRun) -> None:
         GIT_COMMIT.fullmatch(run.git_commit),
         f"training_run.git_commit is {run.git_commit!r}; expected a commit hash or 'unknown'",
     )
-    for field in ("config_digest", "data_digest"):
-        digest = getattr(run, field)
-        _require(
-            SHA256.fullmatch(digest),
-            f"training_run.{field} is {digest!r}; expected 64 lower-case hexadecimal digits",
-        )
+    _check_digest("training_run.config_digest", run.config_digest)
+    _check_digest("training_run.data_digest", run.data_digest)
+    _require(
+        run.run.isprintable() and len(run.run.encode()) <= MAX_PART_BYTES,
+        f"training_run.run is {run.run[:MAX_PART_BYTES]!r}; expected the name of a directory",
+    )
     for field in ("started_at", "finished_at"):
         try:
             getattr(run, field).ToJsonString()
@@ -145,13 +169,120 @@ def _check_run(run: artifact_pb2.TrainingRun) -> None:
     )
 
 
+def _check_digest(field: str, digest: str) -> None:
+    _require(
+        SHA256.fullmatch(digest),
+        f"{field} is {digest!r}; expected 64 lower-case hexadecimal digits",
+    )
+
+
+def _check_class_names(names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        where = f"class_names[{index}]"
+        _require(name and name.isprintable(), f"{where} is {name!r}; expected printable text")
+        _require(name not in seen, f"{where} is {name!r}, as an earlier one; expected each once")
+        seen.add(name)
+
+
+def _check_programs(artifact: artifact_pb2.Artifact, paths: Collection[str]) -> None:
+    formats = [program.format for program in artifact.programs]
+    _require(
+        len(set(formats)) == len(formats), "programs has two of one format; expected one at most"
+    )
+    for index, program in enumerate(artifact.programs):
+        where = f"programs[{index}]"
+        _require(
+            program.format in PROGRAM_FORMATS,
+            f"{where}.format is {program.format}; expected one of "
+            f"{', '.join(map(artifact_pb2.ProgramFormat.Name, PROGRAM_FORMATS))}",
+        )
+        _require(
+            program.path in paths and program.path != WEIGHTS,
+            f"{where}.path is {program.path!r}, which is not one of files: {list(paths)}",
+        )
+        _require(program.library_version, f"{where}.library_version is empty; name the version")
+    if artifact.programs:
+        _require(
+            artifact.probe_path in paths and artifact.probe_path != WEIGHTS,
+            f"probe_path is {artifact.probe_path!r}; expected, as there are programs, one of "
+            f"files: {list(paths)}",
+        )
+    else:
+        _require(
+            not artifact.probe_path,
+            f"probe_path is {artifact.probe_path!r}, and there are no programs to be checked",
+        )
+
+
+def _check_parent(parent: artifact_pb2.Parent) -> None:
+    _check_digest("parent.digest", parent.digest)
+    _require(
+        len(parent.name) <= MAX_NAME_LENGTH and NAME.fullmatch(parent.name),
+        f"parent.name is {parent.name!r}; expected the name of an artifact, such as 'digits'",
+    )
+    _require(
+        SEMANTIC_VERSION.fullmatch(parent.version),
+        f"parent.version is {parent.version!r}; expected a semantic version such as '1.0.0'",
+    )
+
+
+def _check_paths(paths: list[str]) -> None:
+    _require(
+        len(paths) <= MAX_FILES, f"files lists {len(paths)} files; expected at most {MAX_FILES}"
+    )
+    for path in paths:
+        _check_path(path)
+    _require(paths == sorted(set(paths)), f"files are not sorted by path, each once: {paths}")
+    _check_clashes(paths)
+
+
 def _check_path(path: str) -> None:
     parts = PurePosixPath(path).parts
+    # PurePosixPath drops what stands for nothing: 'a//b', './a' and 'a/'.
     plain = "\\" not in path and path.isprintable() and path == "/".join(parts)
     _require(
         plain and parts and not path.startswith("/") and ".." not in parts,
         f"file path {path!r} is refused; expected a relative path without '.', '..' or '\\'",
     )
+    _require(
+        not any(part.startswith(".") for part in parts),
+        f"file path {path!r} is refused; expected no hidden file, which tools pass over",
+    )
+    _require(
+        len(path.encode()) <= MAX_PATH_BYTES
+        and all(len(part.encode()) <= MAX_PART_BYTES for part in parts),
+        f"file path {path[:MAX_PART_BYTES]!r} is refused; expected at most {MAX_PATH_BYTES} bytes, "
+        f"{MAX_PART_BYTES} between two '/'",
+    )
+    _require(
+        _folded(parts[0]) not in (DESCRIPTOR, DIGEST, SIGNATURES),
+        f"file path {path!r} is refused; {parts[0]} is no payload of an artifact",
+    )
+
+
+def _check_clashes(paths: Iterable[str]) -> None:
+    """Refuses paths that some file system takes for the same, or for a file and a folder."""
+    spelled: dict[str, str] = {}
+    folders: set[str] = set()
+    for path in paths:
+        whole = PurePosixPath(path)
+        above = [str(parent) for parent in whole.parents][:-1]
+        folders |= set(above)
+        for part in (path, *above):
+            other = spelled.setdefault(_folded(part), part)
+            _require(
+                other == part,
+                f"file paths {other!r} and {part!r} are refused; there are file systems where "
+                "both are one",
+            )
+    for path in paths:
+        _require(path not in folders, f"file path {path!r} is refused; it is a folder as well")
+
+
+def _folded(name: str) -> str:
+    """Returns a name as file systems compare it that heed neither case nor composition."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _require(holds: object, message: str) -> None:

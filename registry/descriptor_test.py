@@ -57,6 +57,46 @@ def set_interval(artifact: artifact_pb2.Artifact, key: str, low: float, high: fl
     artifact.metric_intervals[key].high = high
 
 
+def add_files(artifact: artifact_pb2.Artifact, *paths: str) -> None:
+    for path in sorted(paths):
+        artifact.files.add(path=path, sha256="0" * 64)
+
+
+def add_programs(artifact: artifact_pb2.Artifact) -> None:
+    add_files(artifact, "programs/model.pt2", "programs/model.stablehlo", "programs/probe")
+    artifact.programs.add(
+        format=artifact_pb2.PROGRAM_FORMAT_STABLEHLO,
+        path="programs/model.stablehlo",
+        library_version="0.10.2",
+    )
+    artifact.programs.add(
+        format=artifact_pb2.PROGRAM_FORMAT_TORCH_EXPORT,
+        path="programs/model.pt2",
+        library_version="2.12.0",
+    )
+    artifact.probe_path = "programs/probe"
+
+
+def edit_programs(
+    edit: Callable[[artifact_pb2.Artifact], object],
+) -> Callable[[artifact_pb2.Artifact], object]:
+    return lambda artifact: [add_programs(artifact), edit(artifact)]
+
+
+def set_parent(artifact: artifact_pb2.Artifact, **fields: str) -> None:
+    parent = {"name": "digits", "version": "1.0.0", "digest": "c" * 64} | fields
+    artifact.parent.CopyFrom(artifact_pb2.Parent(**parent))
+
+
+def test_names_of_classes_programs_and_parent_are_accepted() -> None:
+    artifact = example_artifact()
+    artifact.class_names[:] = ["zero", "one", "zwölf"]
+    artifact.training_run.run = "digits-1.0.0-20261129T083304Z-3fa09c"
+    add_programs(artifact)
+    set_parent(artifact)
+    check(artifact)
+
+
 def set_shape(artifact: artifact_pb2.Artifact, shape: list[int]) -> None:
     artifact.inputs[0].shape[:] = shape
 
@@ -99,6 +139,48 @@ def set_shape(artifact: artifact_pb2.Artifact, shape: list[int]) -> None:
         (lambda a: a.training_run.ClearField("finished_at"), "started_at is after finished_at"),
         (lambda a: [a.files.add(path="b"), a.files.add(path="a")], "not sorted by path"),
         (lambda a: [a.files.add(path="a"), a.files.add(path="a")], "not sorted by path, each once"),
+        (lambda a: a.files.add(path="a"), r"files\['a'\]\.sha256 is ''; expected 64"),
+        (lambda a: add_files(a, *map(str, range(1001))), "lists 1001 files; expected at most 1000"),
+        (lambda a: add_files(a, "a" * 256), "expected at most 1024 bytes, 255 between"),
+        (lambda a: add_files(a, "/".join(["a" * 200] * 6)), "expected at most 1024 bytes"),
+        (lambda a: add_files(a, ".hidden"), "expected no hidden file"),
+        (lambda a: add_files(a, "a/.git/b"), "expected no hidden file"),
+        (lambda a: add_files(a, "a\nb"), "is refused; expected a relative path"),
+        (lambda a: add_files(a, "a\u202eb"), "is refused; expected a relative path"),
+        (lambda a: add_files(a, "Artifact.PB"), "Artifact.PB is no payload"),
+        (lambda a: add_files(a, "artifact.pb.sha256"), "is no payload"),
+        (lambda a: add_files(a, "signatures/0.sig"), "signatures is no payload"),
+        (lambda a: add_files(a, "a", "A"), "'A' and 'a' are refused"),
+        (lambda a: add_files(a, "x/a", "X/b"), "'X' and 'x' are refused"),
+        (lambda a: add_files(a, "straße", "STRASSE"), "are refused; there are file systems"),
+        (lambda a: add_files(a, "\u00e9", "e\u0301"), "are refused; there are file systems"),
+        (lambda a: add_files(a, "a", "a/b"), "'a' is refused; it is a folder as well"),
+        (lambda a: a.class_names.extend(["a", ""]), r"class_names\[1\] is ''; expected printable"),
+        (lambda a: a.class_names.extend(["a\n"]), r"class_names\[0\] is 'a.n'; expected"),
+        (
+            lambda a: a.class_names.extend(["a", "b", "a"]),
+            r"class_names\[2\] is 'a', as an earlier",
+        ),
+        (edit_programs(lambda a: a.programs.append(a.programs[0])), "has two of one format"),
+        (
+            edit_programs(lambda a: a.programs[0].ClearField("format")),
+            r"programs\[0\]\.format is 0; expected one of PROGRAM_FORMAT_STABLEHLO",
+        ),
+        (edit_programs(lambda a: setattr(a.programs[1], "format", 9)), r"\[1\]\.format is 9"),
+        (
+            edit_programs(lambda a: setattr(a.programs[1], "path", "absent")),
+            r"programs\[1\]\.path is 'absent', which is not one of files",
+        ),
+        (
+            edit_programs(lambda a: a.programs[0].ClearField("library_version")),
+            "library_version is empty",
+        ),
+        (edit_programs(lambda a: a.ClearField("probe_path")), "probe_path is ''; expected, as"),
+        (edit_programs(lambda a: a.ClearField("programs")), "and there are no programs"),
+        (lambda a: set_parent(a, digest="c"), "parent.digest is 'c'; expected 64"),
+        (lambda a: set_parent(a, name="Digits"), "parent.name is 'Digits'"),
+        (lambda a: set_parent(a, version="1"), "parent.version is '1'"),
+        (lambda a: setattr(a.training_run, "run", "a\nb"), "training_run.run is"),
     ],
 )
 def test_broken_rule_is_named(
