@@ -1,6 +1,6 @@
 """Held-out metrics, measured through the very function that will serve the model."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ def evaluate(
     examples: ExampleSpec,
     batch_size: int = 256,
     rows: np.ndarray | None = None,
+    hear: Callable[[np.ndarray, np.ndarray], object] = lambda outputs, targets: None,
 ) -> Evaluation:
     """Predicts for every example of `split`, and measures how well.
 
@@ -52,6 +53,7 @@ def evaluate(
         examples: What these are.
         batch_size: How many are predicted at once.
         rows: Which of the examples are measured; None: all.
+        hear: Told the outputs and the targets of each batch, in order.
 
     Raises:
         ValueError: Nothing in the split counts.
@@ -67,6 +69,7 @@ def evaluate(
         outputs = predict(split.inputs[batch])
         with np.errstate(invalid="ignore"):  # of a model that diverged, metrics are NaN
             part = task.measure(outputs, split.targets[batch])
+            hear(outputs, split.targets[batch])
         total = {name: total.get(name, 0) + value for name, value in part.items()}
     summary = task.summarize(total, examples) if total else None
     if summary is None:

@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "registry": ["base", "proto"],
     "train": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry"],
     "serving": ["base", "proto", "registry", "models"],
-    "benchmarks": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving"],
-    "tests": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving", "benchmarks"],
+    "evaluation": ["base", "proto", "kernels", "models", "data", "registry", "train", "serving"],
+    "benchmarks": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving", "evaluation"],
+    "tests": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving", "evaluation", "benchmarks"],
 }
 
 # //:quickstart is the one program above all rooms.

@@ -30,3 +30,22 @@ def test_every_metric_of_the_examples_has_a_direction_and_no_other(
     assert summary is not None
     assert summary.estimates.keys() == task.directions(spec).keys()
     assert task.primary in task.directions(spec)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+@pytest.mark.parametrize("size", [2, 6])
+def test_a_metric_is_the_mean_of_its_outcomes(task: Task[Any], size: int) -> None:
+    spec = ExampleSpec("examples", (1,), "float32", size)
+    targets = _TARGETS[task.name](size)
+    shape = targets.shape if task.name == "regression" else (*targets.shape, size)
+    outputs = _RNG.normal(size=shape).astype(np.float32)
+    summary = task.summarize(task.measure(outputs, targets), spec)
+    # One by one, as nothing of an example may depend on the others.
+    parts = [task.outcomes(outputs[i : i + 1], targets[i : i + 1]) for i in range(len(targets))]
+    weights = np.concatenate([part.weights for part in parts])
+    assert summary is not None
+    assert task.primary in parts[0].values
+    for name in parts[0].values:
+        values = np.concatenate([part.values[name] for part in parts])
+        assert values.shape == weights.shape == (len(targets),)
+        assert values.sum() / weights.sum() == pytest.approx(summary.estimates[name].value)

@@ -40,6 +40,21 @@ class Objective(NamedTuple):
     weight: Callable[[Array], Array] | None = None
 
 
+class Outcomes(NamedTuple):
+    """How a model did on each example, from which metrics of two models can be compared in pairs.
+
+    Attributes:
+        values: Of each metric that is a mean over all that is counted, by its name, `[n]`: what is
+            counted of one example added up. Bool where it is one thing that is true or not, else
+            float64.
+        weights: `[n]` float64, how many things are counted of each example. The metric is the sum
+            of its values over the sum of these.
+    """
+
+    values: Mapping[str, np.ndarray]
+    weights: np.ndarray
+
+
 # Statistics of examples by name, float64 or int64 of any shape. Those of parts add up to those of
 # the whole, so that none need be kept.
 Tally = Mapping[str, np.ndarray]
@@ -70,6 +85,7 @@ class Task(Generic[Loss]):
             cannot be learnt from.
         noise: Draws what `Objective.sampled_loss` needs for so many examples, float32 `[n, ...]`.
         measure: Outputs `[n, ...]` and targets `[n, ...]` to what the held-out metrics are made of.
+        outcomes: Outputs `[n, ...]` and targets `[n, ...]` to how the model did on each of them.
         summarize: Of the tallies of all held-out examples, and what these are, the metrics; None if
             there is nothing to measure.
         directions: Of each metric that is measured on such held-out examples, whether more of it
@@ -84,6 +100,7 @@ class Task(Generic[Loss]):
     output_shape: Callable[[ExampleSpec], Shape]
     noise: Callable[[Signature, int, np.random.Generator], np.ndarray]
     measure: Callable[[np.ndarray, np.ndarray], Tally]
+    outcomes: Callable[[np.ndarray, np.ndarray], Outcomes]
     summarize: Callable[[Tally, ExampleSpec], Summary | None]
     directions: Callable[[ExampleSpec], Mapping[str, Direction]]
     primary: str

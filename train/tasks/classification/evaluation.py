@@ -6,7 +6,7 @@ import numpy as np
 
 from data.dataset import ExampleSpec
 from train.tasks.estimates import Estimate, moments, ratio, share
-from train.tasks.task import Summary, Tally
+from train.tasks.task import Outcomes, Summary, Tally
 
 # Bins of equal width of what a model is sure of, as in the paper.
 NUM_BINS = 15
@@ -30,31 +30,49 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> Tally:
     """
     logits = logits.astype(np.float64)
     num_classes, rows = logits.shape[1], np.arange(len(labels))
-    log_sums, target_logits = np.logaddexp.reduce(logits, axis=1), logits[rows, labels]
+    values = outcomes(logits, labels).values
     predicted = logits.argmax(axis=1)
-    correct = predicted == labels
+    correct = values["accuracy"]
     # Bin m of M holds the confidences in ((m - 1) / M, m / M].
-    confidences = np.exp(logits[rows, predicted] - log_sums)
+    confidences = np.exp(logits[rows, predicted] - np.logaddexp.reduce(logits, axis=1))
     numbers = np.nan_to_num(np.ceil(confidences * NUM_BINS) - 1)  # of a model that diverged
     bins = numbers.clip(0, NUM_BINS - 1).astype(np.int64)
     tally = {
-        "losses": moments(log_sums - target_logits),
+        "losses": moments(values["loss_nats"]),
         "count": np.array(len(labels)),
         "correct": np.count_nonzero(correct),
         "bin_counts": np.bincount(bins, minlength=NUM_BINS),
         "bin_correct": np.bincount(bins, correct, NUM_BINS),
         "bin_confidence": np.bincount(bins, confidences, NUM_BINS),
     }
+    if "top5_accuracy" in values:
+        tally["top5"] = np.count_nonzero(values["top5_accuracy"])
+    if num_classes <= MAX_CONFUSION_CLASSES:
+        cells = np.bincount(labels.astype(np.int64) * num_classes + predicted, None, num_classes**2)
+        tally["confusion"] = cells.reshape(num_classes, num_classes)
+    return {name: np.asarray(value) for name, value in tally.items()}
+
+
+def outcomes(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
+    """Returns of each example whether it is right, and its loss, in float64.
+
+    Args:
+        logits: `[num_examples, num_classes]` float32 or float64.
+        labels: `[num_examples]` integers.
+    """
+    logits = logits.astype(np.float64)
+    num_classes, target_logits = logits.shape[1], logits[np.arange(len(labels)), labels]
+    values = {
+        "accuracy": logits.argmax(axis=1) == labels,
+        "loss_nats": np.logaddexp.reduce(logits, axis=1) - target_logits,
+    }
     if num_classes > TOP:
         # Of equal logits the first counts as higher, as it does in `argmax`.
         targets = target_logits[:, np.newaxis]
         higher = (logits > targets).sum(axis=1)
         before = (np.arange(num_classes) < labels[:, np.newaxis]) & (logits == targets)
-        tally["top5"] = np.count_nonzero(higher + before.sum(axis=1) < TOP)
-    if num_classes <= MAX_CONFUSION_CLASSES:
-        cells = np.bincount(labels.astype(np.int64) * num_classes + predicted, None, num_classes**2)
-        tally["confusion"] = cells.reshape(num_classes, num_classes)
-    return {name: np.asarray(value) for name, value in tally.items()}
+        values["top5_accuracy"] = higher + before.sum(axis=1) < TOP
+    return Outcomes(values, np.ones(len(labels)))
 
 
 def summarize(total: Tally, examples: ExampleSpec) -> Summary | None:

@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.classification.evaluation import TOP, measure, summarize
+from train.tasks.classification.evaluation import TOP, measure, outcomes, summarize
 from train.tasks.task import Direction, Objective, Task
 
 
@@ -63,6 +63,7 @@ CLASSIFICATION = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
+    outcomes=outcomes,
     summarize=summarize,
     directions=_directions,
     primary="accuracy",

@@ -6,7 +6,7 @@ import numpy as np
 
 from data.dataset import ExampleSpec
 from train.tasks.estimates import Estimate, clustered_share, moments, ratio, scaled
-from train.tasks.task import Summary, Tally
+from train.tasks.task import Outcomes, Summary, Tally
 
 
 def measure(logits: np.ndarray, tokens: np.ndarray) -> Tally:
@@ -19,6 +19,21 @@ def measure(logits: np.ndarray, tokens: np.ndarray) -> Tally:
     Returns:
         What `summarize` makes the metrics of.
     """
+    values, weights = outcomes(logits, tokens)
+    return {
+        "losses": moments(values["loss_nats"], weights),
+        "correct": moments(values["accuracy"], weights),
+        "count": np.array(np.count_nonzero(tokens >= 0)),
+    }
+
+
+def outcomes(logits: np.ndarray, tokens: np.ndarray) -> Outcomes:
+    """Returns of each example the loss of its tokens, and how many are right, in float64.
+
+    Args:
+        logits: `[num_examples, seq_len, vocab_size]` float32.
+        tokens: `[num_examples, seq_len]` integers, negative where nothing is to be predicted.
+    """
     counts = tokens >= 0
     logits, targets = logits[counts].astype(np.float64), tokens[counts]
     highest = logits.max(axis=1, keepdims=True, initial=-np.inf)
@@ -26,12 +41,8 @@ def measure(logits: np.ndarray, tokens: np.ndarray) -> Tally:
     losses, correct = np.zeros((2, *tokens.shape))
     losses[counts] = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(targets)), targets]
     correct[counts] = logits.argmax(axis=1) == targets
-    weights = counts.sum(axis=1)
-    return {
-        "losses": moments(losses.sum(axis=1), weights),
-        "correct": moments(correct.sum(axis=1), weights),
-        "count": np.array(len(targets)),
-    }
+    values = {"accuracy": correct.sum(axis=1), "loss_nats": losses.sum(axis=1)}
+    return Outcomes(values, counts.sum(axis=1).astype(np.float64))
 
 
 def summarize(total: Tally, examples: ExampleSpec) -> Summary | None:

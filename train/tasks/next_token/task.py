@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.next_token.evaluation import measure, summarize
+from train.tasks.next_token.evaluation import measure, outcomes, summarize
 from train.tasks.task import Direction, Objective, Task
 
 
@@ -69,6 +69,7 @@ NEXT_TOKEN = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
+    outcomes=outcomes,
     summarize=summarize,
     directions=_directions,
     primary="loss_nats",

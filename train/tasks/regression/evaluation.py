@@ -4,7 +4,7 @@ import numpy as np
 
 from data.dataset import ExampleSpec
 from train.tasks.estimates import Estimate, moments, ratio
-from train.tasks.task import Summary, Tally
+from train.tasks.task import Outcomes, Summary, Tally
 
 # Of a target's mean square, the part that float64 sums may lose.
 _ROUNDING = 1e-12
@@ -22,15 +22,28 @@ def measure(outputs: np.ndarray, targets: np.ndarray) -> Tally:
     """
     targets = targets.astype(np.float64)
     errors = outputs - targets
-    squares, weights = np.square(errors), np.full(*errors.shape)
+    squares = np.square(errors)
+    values, weights = outcomes(outputs, targets)
     return {
-        "absolute_errors": moments(np.abs(errors).sum(axis=1), weights),
-        "squared_errors": moments(squares.sum(axis=1), weights),
+        "absolute_errors": moments(values["mae"], weights),
+        "squared_errors": moments(values["mse"], weights),
         "count": np.array(len(errors)),
         "squared_errors_of": squares.sum(axis=0),
         "targets_of": targets.sum(axis=0),
         "squared_targets_of": np.square(targets).sum(axis=0),
     }
+
+
+def outcomes(outputs: np.ndarray, targets: np.ndarray) -> Outcomes:
+    """Returns of each example the absolute and the squared errors of its numbers, in float64.
+
+    Args:
+        outputs: `[num_examples, num_targets]` float32.
+        targets: Likewise.
+    """
+    errors = outputs - targets.astype(np.float64)
+    values = {"mae": np.abs(errors).sum(axis=1), "mse": np.square(errors).sum(axis=1)}
+    return Outcomes(values, np.full(len(errors), float(errors.shape[1])))
 
 
 def summarize(total: Tally, examples: ExampleSpec) -> Summary | None:

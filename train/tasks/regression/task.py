@@ -7,7 +7,7 @@ from base.config import Section
 from data.dataset import ExampleSpec
 from models.initializers import Shape
 from models.network import Signature
-from train.tasks.regression.evaluation import measure, summarize
+from train.tasks.regression.evaluation import measure, outcomes, summarize
 from train.tasks.task import Objective, Task
 
 
@@ -53,6 +53,7 @@ REGRESSION = Task(
     output_shape=_output_shape,
     noise=_noise,
     measure=measure,
+    outcomes=outcomes,
     summarize=summarize,
     directions=lambda _: {"mae": "min", "mse": "min", "r2": "max"},
     primary="mse",

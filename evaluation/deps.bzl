@@ -1,0 +1,11 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "bench.py": [":examples", ":programs", ":quality", ":speed", ":speed_messages", "//base:provenance", "//proto/hpc/registry/v1:registry_py_proto", "//registry:artifact", "//registry:evaluations", "//train/config:schema"],
+    "examples.py": ["//base:config", "//data:dataset", "//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//registry/comparison:sides", "//serving:predictor", "//train/config:data", "//train/config:schema", "//train/tasks:table", "//train/tasks:task", "@pip//:numpy", "@pip//:pydantic"],
+    "programs.py": ["//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//serving:predictor", "@pip//:jax"],
+    "quality.py": [":examples", "//data:dataset", "//models:network", "//train:evaluation", "//train/tasks:task", "@pip//:numpy"],
+    "speed.py": [":examples", ":speed_messages", "@pip//:numpy"],
+    "speed_messages.py": ["//base:config", "@pip//:pydantic"],
+    "speed_worker.py": [":programs", ":speed_messages", "//base:memory", "//base:provenance", "//models:network", "@pip//:numpy"],
+}
