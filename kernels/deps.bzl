@@ -10,9 +10,10 @@ DEPS = {
     "explain_test.py": [":dispatch", ":explain", "//kernels/attention:jax_op", "//kernels/attention:torch_op", "//kernels/quantize:jax_op", "//kernels/quantize:torch_op", "@pip//:jax", "@pip//:pytest", "@pip//:torch"],
     "jax_arguments.py": [":arguments", "@pip//:jax", "@pip//:numpy"],
     "jax_calls.py": ["@pip//:jax", "@pip//:numpy"],
-    "jax_derivatives.py": [":jax_calls", "@pip//:jax"],
+    "jax_derivatives.py": [":jax_calls", ":portable", "@pip//:jax"],
     "openmp_test.py": ["//kernels/testing:native_process"],
+    "portable_test.py": [":portable", "//kernels/attention:jax_op", "//kernels/attention:rope", "//kernels/attention:torch_op", "//kernels/linear_attention:jax_op", "//kernels/linear_attention:torch_op", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:torch"],
     "torch_arguments.py": [":arguments", "@pip//:torch"],
-    "torch_derivatives.py": ["@pip//:torch"],
+    "torch_derivatives.py": [":portable", "@pip//:torch"],
     "torch_tensors.py": ["@pip//:torch"],
 }

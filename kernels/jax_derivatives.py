@@ -20,6 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from kernels import jax_calls
+from kernels.portable import is_portable
 
 # A function of arrays that gives several.
 Function = Callable[..., tuple[jax.Array, ...]]
@@ -56,6 +57,8 @@ class Operation(Protocol):
 
 def call(operation: Operation, *inputs: jax.Array | None) -> tuple[jax.Array, ...]:
     """Returns the results of an operation, differentiable as often as wanted."""
+    if is_portable():
+        return operation.formula(*inputs)
     given = tuple(i for i, x in enumerate(inputs) if x is not None)
     place = _Place(operation, len(inputs), given)
     return _bind(_results_p, place, *(x for x in inputs if x is not None))

@@ -8,12 +8,13 @@
 CONTRIBUTING.md says what each file holds.
 """
 
-load("//infra/bazel:python.bzl", "py_libraries", "pytest_test")
+load("//infra/bazel:python.bzl", "py_libraries", "py_library", "pytest_test")
 
 def network(deps, srcs = [], parity_shards = None):
     """Declares a network of both frameworks, its record, and the test that the two are one.
 
-    Those are `:config`, `:weights`, `:flax_network`, `:torch_network`, `:network`, `:config_test` and `:parity_test`.
+    Those are `:config`, `:weights`, `:flax_network`, `:torch_network`, `:network`, `:config_test` and `:parity_test`;
+    `:cases`, the configurations that tests run, is for tests of other rooms too.
 
     Args:
       deps: The folder's DEPS.
@@ -28,6 +29,12 @@ def network(deps, srcs = [], parity_shards = None):
             "torch_network.py",
             "weights.py",
         ] + srcs,
+        visibility = ["//:may_import_models"],
+        deps = deps,
+    )
+    py_library(
+        name = "cases",
+        testonly = True,
         visibility = ["//:may_import_models"],
         deps = deps,
     )

@@ -22,6 +22,10 @@ Framework = Literal["flax", "torch"]
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
+class ExportError(ValueError):
+    """A network that cannot be made a portable program; the message says what is in the way."""
+
+
 class TensorSpec(NamedTuple):
     """A tensor that a network takes or gives.
 

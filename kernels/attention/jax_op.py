@@ -22,6 +22,7 @@ from kernels.attention import _native, contract, formula_jax, jax_segments, refe
 from kernels.attention.contract import Extras, Options, Sizes
 from kernels.attention.rope import Rope, RopeTables, rope_tables
 from kernels.dispatch import UnsupportedKernelError
+from kernels.portable import is_portable
 
 for _target, _platform, _handler in _native.xla_handlers():
     jax.ffi.register_ffi_target(_target, _handler, platform=_platform)
@@ -181,6 +182,8 @@ def _slopes(q: jax.Array, slopes: jax.Array | None, sizes: Sizes) -> jax.Array |
     slopes = slopes.astype(jax_calls.sum_dtype(q))
     if slopes.ndim == 2:
         return slopes
+    if is_portable():  # A loop would want to know the size of the batch.
+        return jnp.broadcast_to(slopes, (sizes.batch, sizes.num_heads))
     # By doubling: so the gradients of the rows are added up in pairs, in the same order in torch.
     rows = slopes[None]
     while rows.shape[0] < sizes.batch:

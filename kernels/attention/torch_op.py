@@ -14,7 +14,8 @@ import torch
 from kernels import arguments, torch_arguments
 from kernels.attention import _native, contract, torch_calls
 from kernels.attention.contract import Extras, Options, Sizes
-from kernels.attention.rope import Rope, RopeTables
+from kernels.attention.rope import Rope, RopeTables, rope_tables
+from kernels.portable import is_portable
 from kernels.torch_tensors import MaybeTensor, dtype_name, sum_dtype
 
 
@@ -182,6 +183,10 @@ def _rope_arrays(
     positions = max(sizes.seq_q, sizes.seq_k)
     if isinstance(rope, Rope):
         base, offset = contract.rope_numbers(rope)
+        if is_portable():  # As numbers, and not by an operator that only this project has.
+            tables = rope_tables(positions, options.rotary_dim, base=base, offset=offset)
+            cos, sin = (torch.tensor(x, dtype=sum_dtype(q), device=q.device) for x in tables)
+            return cos, sin
         cos, sin = torch_calls.rope_tables(
             positions, options.rotary_dim, base, offset, sum_dtype(q), q.device
         )

@@ -56,6 +56,23 @@ def load_weights(build: Callable[[], nnx.Module], weights: Mapping[str, np.ndarr
     return nnx.merge(graph, nnx.from_flat_state(leaves))
 
 
+def load_traced(abstract: nnx.Module, weights: Mapping[str, jax.Array]) -> nnx.Module:
+    """As `load_weights`, while a function of the weights is traced.
+
+    Args:
+        abstract: The module as `nnx.eval_shape` has it.
+        weights: Canonical, exactly those of the module.
+    """
+    graph, state = nnx.split(abstract)
+    leaves = []
+    for path, param in nnx.to_flat_state(state):
+        weight = weights[_canonical_name(path)]
+        if path[-1] == "kernel":
+            weight = jnp.moveaxis(weight, (0, 1), (-1, -2))
+        leaves.append((path, param.replace(weight)))
+    return nnx.merge(graph, nnx.from_flat_state(leaves))
+
+
 def canonical_names(state: nnx.State[Any, Any]) -> list[str]:
     """Returns the canonical name of every leaf of a module's state."""
     return [_canonical_name(path) for path, _ in nnx.to_flat_state(state)]

@@ -74,7 +74,7 @@ class Mlp(nnx.Module):
             x_BTD = self.positions(x_BTD, context)
         if self.class_token is not None:
             token_B1D = jnp.broadcast_to(
-                self.class_token[...].astype(dtype), (len(x_BTD), 1, x_BTD.shape[2])
+                self.class_token[...].astype(dtype), (x_BTD.shape[0], 1, x_BTD.shape[2])
             )
             x_BTD, context = _in_front(token_B1D, x_BTD, context)
         x_BTD = dropout(x_BTD, self.config.embedding_dropout_rate, context, "stem")

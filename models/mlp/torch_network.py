@@ -75,7 +75,7 @@ class Mlp(nn.Module):
         if self.positions is not None:
             x_BTD = self.positions(x_BTD, context)
         if self.class_token is not None:
-            token_B1D = self.class_token.to(dtype).expand(len(x_BTD), 1, -1)
+            token_B1D = self.class_token.to(dtype).expand(x_BTD.shape[0], 1, -1)
             x_BTD, context = _in_front(token_B1D, x_BTD, context)
         x_BTD = dropout(x_BTD, self.config.embedding_dropout_rate, context, "stem")
         context.sow_value("stem", x_BTD)
@@ -100,6 +100,7 @@ def _in_front(
     place_T = torch.arange(x_BTD.shape[1], device=ids_BT.device)
     source_BT = torch.where(place_T < padding_B1, place_T + 1, place_T)
     source_BT = torch.where(place_T == padding_B1, 0, source_BT)
-    ids_BT = torch.take_along_dim(F.pad(ids_BT, (1, 0)), source_BT, dim=1)
-    x_BTD = torch.take_along_dim(x_BTD, source_BT[..., None], dim=1)
+    # Not torch.take_along_dim, of which torch.export makes a program for one size of the batch.
+    ids_BT = F.pad(ids_BT, (1, 0)).gather(1, source_BT)
+    x_BTD = x_BTD.gather(1, source_BT[..., None].expand(-1, -1, x_BTD.shape[2]))
     return x_BTD, dataclasses.replace(context, segment_ids=ids_BT)

@@ -59,4 +59,5 @@ class Head(nn.Module):
             return (total_BD / count_B1).to(x_BTD.dtype)
         place_BT = present_BT * torch.arange(x_BTD.shape[1], device=ids.device)
         place_B = present_BT.int().argmax(dim=1) if pooling == "class_token" else place_BT.amax(1)
-        return torch.take_along_dim(x_BTD, place_B[:, None, None], dim=1)[:, 0]
+        # Not torch.take_along_dim, of which torch.export makes a program for one size of the batch.
+        return x_BTD.gather(1, place_B[:, None, None].expand(-1, 1, x_BTD.shape[2]))[:, 0]

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from kernels.portable import is_portable
 from models.context import Context
 from models.layers.activation.flax_layer import ACTIVATIONS
 from models.layers.dropout.flax_layer import dropout
@@ -34,6 +35,11 @@ class Linears(nnx.Module):
     def __call__(self, x: jax.Array, expert_G: jax.Array) -> jax.Array:
         y = jnp.einsum("gsi,goi->gso", x, self.weight[...].astype(x.dtype)[expert_G])
         return y if self.bias is None else y + self.bias[...].astype(x.dtype)[expert_G][:, None]
+
+    def of_all(self, x: jax.Array) -> jax.Array:
+        """Rows `[rows, inputs]`, or `[experts, rows, inputs]`, to `[experts, rows, outputs]`."""
+        y = x @ self.weight[...].astype(x.dtype).swapaxes(1, 2)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)[:, None]
 
 
 class Experts(nnx.Module):
@@ -67,6 +73,8 @@ class Experts(nnx.Module):
             most: As many are kept at most.
             context: Of the pass.
         """
+        if is_portable():
+            return self._all_of_all(x_ND, jnp.where(kept_NE, gates_NE, 0.0))
         token_GS, expert_G = _blocks(kept_NE, most)
         rows = jnp.pad(x_ND, ((0, 1), (0, 0)))[token_GS]
         hidden = self._dropped(self._hidden(rows, expert_G), token_GS, expert_G, seeds_N, context)
@@ -77,6 +85,20 @@ class Experts(nnx.Module):
             .at[token_GS.reshape(-1)]
             .add(y.reshape(-1, y.shape[-1]), mode="drop")
         )
+
+    def _all_of_all(self, x_ND: jax.Array, gates_NE: jax.Array) -> jax.Array:
+        """As a call where nothing is dropped, by each expert on each token.
+
+        How blocks are laid out depends on the size of the batch, which a program does not know.
+        """
+        activate = ACTIVATIONS[self.activation]
+        hidden_ENF = self.fc1.of_all(x_ND)
+        if self.gate is None:
+            hidden_ENF = activate(hidden_ENF)
+        else:
+            hidden_ENF = hidden_ENF * activate(self.gate.of_all(x_ND))
+        y_END = self.fc2.of_all(hidden_ENF)
+        return (y_END * gates_NE.T[..., None].astype(x_ND.dtype)).sum(axis=0)
 
     def _hidden(self, rows: jax.Array, expert_G: jax.Array) -> jax.Array:
         activate = ACTIVATIONS[self.activation]

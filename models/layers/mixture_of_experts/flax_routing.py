@@ -87,9 +87,12 @@ def _chosen_by_experts(
     scores_BET = jnp.where(valid_BT[:, None], scores_BTE.swapaxes(1, 2), -1.0)
     _, tokens_BEC = jax.lax.top_k(scores_BET, room)
     taken_BEC = jnp.broadcast_to(jnp.arange(room) < capacity_B[:, None, None], tokens_BEC.shape)
-    chosen_BET = jnp.put_along_axis(
-        jnp.zeros(scores_BET.shape, bool), tokens_BEC, taken_BEC, axis=2, inplace=False
-    )
+
+    def marked(tokens_C: jax.Array, taken_C: jax.Array) -> jax.Array:
+        return jnp.zeros(valid_BT.shape[1], bool).at[tokens_C].set(taken_C)
+
+    # Not jnp.put_along_axis, which has to know the size of the batch.
+    chosen_BET = jax.vmap(jax.vmap(marked))(tokens_BEC, taken_BEC)
     return chosen_BET.swapaxes(1, 2)
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kernels.portable import is_portable
 from models.context import Context
 from models.layers.activation.torch_layer import ACTIVATIONS
 from models.layers.dropout.torch_layer import dropout
@@ -32,6 +33,11 @@ class Linears(nn.Module):
         biases = [None] * len(counts) if self.bias is None else self.bias.to(x.dtype).unbind()
         parts = zip(x.split(counts), weights, biases, strict=True)
         return torch.cat([F.linear(rows, weight, bias) for rows, weight, bias in parts])
+
+    def of_all(self, x: torch.Tensor) -> torch.Tensor:
+        """Rows `[rows, inputs]`, or `[experts, rows, inputs]`, to `[experts, rows, outputs]`."""
+        y = x @ self.weight.to(x.dtype).transpose(1, 2)
+        return y if self.bias is None else y + self.bias.to(x.dtype)[:, None]
 
 
 class Experts(nn.Module):
@@ -64,6 +70,8 @@ class Experts(nn.Module):
             seeds_N: From which a token's random numbers are made; None if none are.
             context: Of the pass.
         """
+        if is_portable():
+            return self._all_of_all(x_ND, torch.where(kept_NE, gates_NE, 0.0))
         expert_R, token_R = kept_NE.T.nonzero(as_tuple=True)
         counts = kept_NE.sum(dim=0).tolist()
         hidden = self._hidden(x_ND[token_R], counts)
@@ -71,6 +79,20 @@ class Experts(nn.Module):
         gates_R = gates_NE[token_R, expert_R]
         y = self.fc2(hidden, counts) * gates_R[:, None].to(x_ND.dtype)
         return torch.zeros_like(x_ND).index_add(0, token_R, y)
+
+    def _all_of_all(self, x_ND: torch.Tensor, gates_NE: torch.Tensor) -> torch.Tensor:
+        """As `forward` where nothing is dropped, by each expert on each token.
+
+        So no shape depends on values, as none must in a program.
+        """
+        activate = ACTIVATIONS[self.activation]
+        hidden_ENF = self.fc1.of_all(x_ND)
+        if self.gate is None:
+            hidden_ENF = activate(hidden_ENF)
+        else:
+            hidden_ENF = hidden_ENF * activate(self.gate.of_all(x_ND))
+        y_END = self.fc2.of_all(hidden_ENF)
+        return (y_END * gates_NE.T[..., None].to(x_ND.dtype)).sum(dim=0)
 
     def _hidden(self, rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
         activate = ACTIVATIONS[self.activation]
