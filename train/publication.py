@@ -98,8 +98,8 @@ def publish_model(
         model=artifact_pb2.Model(
             architecture=model.architecture, config_json=model.config.model_dump_json()
         ),
-        inputs=[_to_proto(model.signature.input)],
-        outputs=[_to_proto(model.signature.output)],
+        inputs=[to_proto(model.signature.input)],
+        outputs=[to_proto(model.signature.output)],
         metrics=evaluation.metrics,
         metric_intervals={
             name: artifact_pb2.Interval(low=low, high=high)
@@ -111,7 +111,8 @@ def publish_model(
     return Publication(directory, publish(directory, artifact, weights))
 
 
-def _to_proto(spec: TensorSpec) -> artifact_pb2.TensorSpec:
+def to_proto(spec: TensorSpec) -> artifact_pb2.TensorSpec:
+    """Returns a tensor of a network's signature as descriptors have it."""
     return artifact_pb2.TensorSpec(
         name=spec.name, datatype=_DATATYPES[spec.dtype], shape=[-1, *spec.shape]
     )
