@@ -1,0 +1,26 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "aliases.py": [":catalogue", ":keys", ":objects", ":records", ":references", ":waiting", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors"],
+    "catalogue.py": [":keys", ":objects", ":records", ":references", ":versions", "//proto/hpc/registry/v1:registry_py_proto", "//registry:descriptor", "//registry:errors"],
+    "descriptors.py": [":keys", ":objects", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:descriptor", "//registry:errors", "@pip//:protobuf"],
+    "evaluations.py": [":keys", ":objects", ":resolving", "//proto/hpc/registry/v1:registry_py_proto", "//registry:descriptor", "//registry:errors", "@pip//:protobuf"],
+    "fetching.py": [":descriptors", ":evaluations", ":keys", ":objects", "//base:files", "//registry:artifact", "//registry:descriptor", "//registry:errors"],
+    "garbage.py": [":catalogue", ":evaluations", ":keys", ":objects", ":references", ":resolving", ":versions", "//registry:descriptor"],
+    "local_objects.py": [":copying", ":objects", "//base:files", "//registry:errors"],
+    "majors.py": [":catalogue", ":keys", ":objects", ":records", ":versions", ":waiting", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors"],
+    "marker.py": [":keys", ":objects", "//registry:errors"],
+    "opening.py": [":local_objects", ":objects", ":remote_objects", "//registry:errors"],
+    "publishing.py": [":catalogue", ":copying", ":keys", ":majors", ":objects", ":records", ":references", ":versions", ":waiting", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:artifact", "//registry:descriptor", "//registry:errors"],
+    "records.py": [":keys", ":objects", "//registry:errors", "@pip//:protobuf"],
+    "references.py": [":versions", "//registry:descriptor", "//registry:errors"],
+    "references_test.py": [":references", "//registry:errors", "@pip//:hypothesis", "@pip//:pytest"],
+    "remote_errors.py": ["//registry:errors"],
+    "remote_objects.py": [":copying", ":objects", ":remote_errors", "//registry:errors", "@pip//:fsspec"],
+    "resolving.py": [":aliases", ":catalogue", ":descriptors", ":keys", ":objects", ":references", ":versions", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors"],
+    "stages.py": [":aliases", ":catalogue", ":keys", ":objects", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors"],
+    "store.py": [":aliases", ":catalogue", ":descriptors", ":evaluations", ":fetching", ":garbage", ":marker", ":objects", ":opening", ":people", ":publishing", ":resolving", ":stages", ":versions", "//proto/hpc/registry/v1:registry_py_proto", "//registry:artifact", "//registry:errors"],
+    "store_test.py": [":majors", ":objects", ":opening", ":publishing", ":store", "//registry:artifact", "//registry:errors", "//registry/store/testing:artifacts", "//registry/store/testing:contents", "//registry/store/testing:s3_server", "@pip//:numpy", "@pip//:pytest"],
+    "versions.py": ["//registry:descriptor", "//registry:errors", "@pip//:semver"],
+    "versions_test.py": [":versions", "//registry:errors", "@pip//:hypothesis", "@pip//:pytest"],
+}

@@ -1,0 +1,134 @@
+"""Stages of a model's life: aliases with rules.
+
+    candidate   one version, that is to be judged
+    champion    one version, that is in use; set by `promote`
+    previous    the champion before; set by `promote`
+    archived    a mark of any number of versions, which `digits` and `digits:1` pass over
+
+An archived version can be neither candidate nor champion, and those cannot be archived.
+"""
+
+from contextlib import suppress
+
+from hpc.registry.v1 import registry_pb2
+
+from registry.errors import ConflictError, StageError
+from registry.store import aliases, keys
+from registry.store.aliases import ARCHIVED, Move
+from registry.store.catalogue import require_version
+from registry.store.objects import Objects
+
+CANDIDATE = "candidate"
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+_IN_USE = (CANDIDATE, CHAMPION)
+
+
+def move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.AliasMove:
+    """Moves an alias if the rules let it; see `aliases.move`.
+
+    Raises:
+        StageError: A version that is archived would become candidate or champion, or the alias is
+            named as the mark is.
+    """
+    if alias == ARCHIVED:
+        raise StageError(
+            f"{ARCHIVED!r} is a mark of any number of versions and no alias: archive the version"
+        )
+    if alias not in _IN_USE or wanted.to_version is None:
+        return aliases.move(objects, name, alias, wanted)
+    require_version(objects, name, wanted.to_version)
+    _require_unarchived(objects, name, alias, wanted.to_version)
+    moved = aliases.move(objects, name, alias, wanted)
+    # Both sides write first and look afterwards, so that at least one of them sees the other.
+    if aliases.is_archived(objects, name, wanted.to_version):
+        back = Move(moved.from_version or None, wanted.by, "it was archived meanwhile")
+        aliases.move(objects, name, alias, back._replace(after=moved.sequence))
+        _require_unarchived(objects, name, alias, wanted.to_version)
+    return moved
+
+
+def promote(objects: Objects, name: str, wanted: Move) -> registry_pb2.AliasMove:
+    """Makes a version the champion, the champion `previous`, and a candidate that it was none.
+
+    Args:
+        objects: The store.
+        name: Of the model.
+        wanted: The move of the champion; its gates were judged by the caller.
+
+    Returns:
+        The move of the champion, which is what is atomic; the other aliases follow it.
+
+    Raises:
+        StageError: The version is archived, or is the champion already.
+        NotFoundError, ConflictError: See `aliases.move`.
+    """
+    before = aliases.last(objects, keys.alias(name, CHAMPION))
+    if before is not None and before.to_version and before.to_version == wanted.to_version:
+        raise StageError(f"{name} {wanted.to_version} is the {CHAMPION} already")
+    moved = move(objects, name, CHAMPION, wanted)
+    if moved.from_version:
+        follow = Move(moved.from_version, wanted.by, f"{wanted.to_version} became {CHAMPION}")
+        aliases.move(objects, name, PREVIOUS, follow)
+    candidate = aliases.last(objects, keys.alias(name, CANDIDATE))
+    if candidate is not None and candidate.to_version == wanted.to_version:
+        end = Move(None, wanted.by, f"it became {CHAMPION}", after=candidate.sequence)
+        with suppress(ConflictError):  # it means another version by now, and may
+            aliases.move(objects, name, CANDIDATE, end)
+    return moved
+
+
+def archive(objects: Objects, name: str, version: str, wanted: Move) -> registry_pb2.AliasMove:
+    """Marks a version as archived; the mark that is there, if one is.
+
+    Raises:
+        NotFoundError: There is no such version.
+        StageError: It is candidate or champion.
+    """
+    require_version(objects, name, version)
+    _require_out_of_use(objects, name, version)
+    key = keys.archived_version(name, version)
+    before = aliases.last(objects, key)
+    if before is not None and before.to_version:
+        return before
+    marked = aliases.append(objects, name, ARCHIVED, key, wanted._replace(to_version=version))
+    try:
+        _require_out_of_use(objects, name, version)
+    except StageError:
+        back = Move(None, wanted.by, "it came into use meanwhile", after=marked.sequence)
+        aliases.append(objects, name, ARCHIVED, key, back)
+        raise
+    return marked
+
+
+def unarchive(objects: Objects, name: str, version: str, wanted: Move) -> registry_pb2.AliasMove:
+    """Takes the mark from a version.
+
+    Raises:
+        NotFoundError: There is no such version.
+        StageError: It is not archived.
+    """
+    require_version(objects, name, version)
+    key = keys.archived_version(name, version)
+    before = aliases.last(objects, key)
+    if before is None or not before.to_version:
+        raise StageError(f"{name} {version} is not archived")
+    return aliases.append(objects, name, ARCHIVED, key, wanted._replace(to_version=None))
+
+
+def _require_unarchived(objects: Objects, name: str, alias: str, version: str) -> None:
+    if aliases.is_archived(objects, name, version):
+        raise StageError(
+            f"{name} {version} is archived and cannot become {alias}; un-archive it first"
+        )
+
+
+def _require_out_of_use(objects: Objects, name: str, version: str) -> None:
+    for alias in _IN_USE:
+        move = aliases.last(objects, keys.alias(name, alias))
+        if move is not None and move.to_version == version:
+            raise StageError(
+                f"{name} {version} is the {alias} and cannot be archived; have another one be it, "
+                "or remove the alias"
+            )
