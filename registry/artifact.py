@@ -5,11 +5,12 @@ An artifact is a directory that never changes:
     artifact.pb.sha256   digest of artifact.pb, for `sha256sum -c`: the identity of the artifact
     artifact.pb          the Artifact message, which holds size and digest of every other file
     model.safetensors    the weights
-    ...                  other files that the descriptor lists, such as a model card and programs
-    signatures/*.sig     detached signatures, which may be added later and are no part of the identity
+    ...                  other files that the descriptor lists: a model card, programs
+    signatures/*.sig     detached signatures: added when one likes, no part of the identity
 
 Digests chain downwards, so each fact is stored once and a flipped bit anywhere is found. `load` and
-`verify` follow the chain to its end; `read_descriptor` stops before the weights, which may be large.
+`verify` follow the chain to its end; `read_descriptor` stops before the weights, which may be
+large.
 """
 
 import hashlib

@@ -35,3 +35,11 @@ class ConflictError(StoreError):
 
 class StageError(StoreError):
     """A move of an alias that the rules of stages do not allow."""
+
+
+class TrustError(ArtifactError):
+    """A trust root, a key or a certificate that cannot be used, why, and what to do."""
+
+
+class UntrustedError(ArtifactError):
+    """An artifact whose origin the policy does not let pass, and why."""

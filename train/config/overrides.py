@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from base.config import shown
-from train.config.yaml_loader import MAX_DEPTH, YamlError, load_yaml
+from base.yaml_loader import MAX_DEPTH, YamlError, load_yaml
 
 _MAX_SHOWN = 200
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from train.config.yaml_loader import MAX_CHARACTERS, MAX_DEPTH, MAX_DIGITS, YamlError, load_yaml
+from base.yaml_loader import MAX_CHARACTERS, MAX_DEPTH, MAX_DIGITS, YamlError, load_yaml
 
 # https://yaml.org/spec/1.2.2/, section 10.3.2, every line of its table.
 CORE_SCHEMA = {

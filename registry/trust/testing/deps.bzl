@@ -1,0 +1,3 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {}
