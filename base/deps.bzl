@@ -11,4 +11,6 @@ DEPS = {
     "provenance_test.py": [":provenance", "@pip//:pytest"],
     "seeds.py": ["@pip//:numpy"],
     "seeds_test.py": [":seeds", "@pip//:numpy", "@pip//:pytest"],
+    "yaml_loader.py": [":config", "@pip//:pyyaml"],
+    "yaml_loader_test.py": [":yaml_loader", "@pip//:pytest"],
 }

@@ -11,6 +11,7 @@ DEPS = {
     "evaluations.py": [":errors", ":evaluation_rules", "//base:files", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:protobuf", "@pip//:safetensors"],
     "evaluations_test.py": [":errors", ":evaluation_example", ":evaluations", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
     "example.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
+    "no_pickle_test.py": [":artifact", ":example", "//registry/trust:signing", "//registry/trust:trust", "//registry/trust:verification", "@pip//:cryptography", "@pip//:numpy", "@pip//:pytest"],
     "payload.py": [":errors", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "publishing.py": [":descriptor", ":errors", ":payload", ":weights", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "show.py": [":artifact", "//base:interrupts", "//base:program", "//base:text", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:rich", "@pip//:typer"],

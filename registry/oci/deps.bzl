@@ -12,7 +12,6 @@ DEPS = {
     "layers.py": [":blobs", ":documents", ":manifests", ":streams", ":tar"],
     "manifests.py": [":blobs", ":documents", ":media_types", "//base:config"],
     "manifests_test.py": [":documents", ":example_layout", ":exporting", ":importing", "@pip//:pytest"],
-    "media_types.py": [],
     "parameters.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "//registry:payload", "//registry:weights"],
     "streams.py": [":documents"],
     "tar.py": [":documents", ":streams"],

@@ -13,8 +13,8 @@ DEPS = {
     "evaluation.py": ["//base:config", "@pip//:pydantic"],
     "help_text.py": [":reference"],
     "help_text_test.py": [":help_text", ":reference"],
-    "load.py": [":overrides", ":schema", ":yaml_loader", "//base:config", "@pip//:pydantic"],
-    "overrides.py": [":yaml_loader", "//base:config"],
+    "load.py": [":overrides", ":schema", "//base:config", "//base:yaml_loader", "@pip//:pydantic"],
+    "overrides.py": ["//base:config", "//base:yaml_loader"],
     "overrides_test.py": [":overrides", "@pip//:pytest"],
     "precision.py": ["//base:config", "@pip//:pydantic"],
     "reference.py": [":schema", "//base:config", "//data:source", "//models:architecture", "//train/tasks:table", "@pip//:annotated_types", "@pip//:pydantic", "@pip//:pydantic_core"],
@@ -22,7 +22,5 @@ DEPS = {
     "regularization.py": ["//base:config", "@pip//:pydantic"],
     "regularization_test.py": [":regularization", "@pip//:pydantic", "@pip//:pytest"],
     "schema.py": [":callbacks", ":checkpoint", ":data", ":ema", ":evaluation", ":precision", ":regularization", ":zero", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
-    "yaml_loader.py": ["//base:config", "@pip//:pyyaml"],
-    "yaml_loader_test.py": [":yaml_loader", "@pip//:pytest"],
     "zero.py": ["//base:config", "@pip//:pydantic"],
 }

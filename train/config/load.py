@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from base.config import explain
+from base.yaml_loader import MAX_CHARACTERS, YamlError, load_yaml
 from train.config.overrides import apply_overrides, in_words
 from train.config.schema import ConfigError, TrainConfig
-from base.yaml_loader import MAX_CHARACTERS, YamlError, load_yaml
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

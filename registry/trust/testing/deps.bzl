@@ -1,3 +1,5 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
-DEPS = {}
+DEPS = {
+    "identities.py": ["@pip//:cryptography"],
+}
