@@ -8,7 +8,7 @@ DEPS = {
     "descriptor_test.py": [":descriptor", ":errors", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:pytest"],
     "evaluation_example.py": [":evaluations", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy"],
     "evaluation_rules.py": [":descriptor", ":errors", "//proto/hpc/registry/v1:registry_py_proto"],
-    "evaluations.py": [":errors", ":evaluation_rules", "//base:files", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:protobuf", "@pip//:safetensors"],
+    "evaluations.py": [":contents", ":errors", ":evaluation_rules", ":payload", ":weights", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:protobuf"],
     "evaluations_test.py": [":errors", ":evaluation_example", ":evaluations", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
     "example.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "no_pickle_test.py": [":artifact", ":example", "//registry/trust:signing", "//registry/trust:trust", "//registry/trust:verification", "@pip//:cryptography", "@pip//:numpy", "@pip//:pytest"],

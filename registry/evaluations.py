@@ -13,36 +13,33 @@ has outcomes is their sum over the sum of the weights, which is checked whenever
 """
 
 import hashlib
-import os
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from google.protobuf.message import DecodeError
+from hpc.artifact.v1 import artifact_pb2
 from hpc.registry.v1 import registry_pb2
 
 from base.files import new_directory
+from registry.contents import compare_files, plain_files
 from registry.errors import ArtifactError, PlaceTakenError
 from registry.evaluation_rules import check_evaluation
+from registry.payload import check_digest, corrupt, read_small, read_verified, write_hashed
+from registry.weights import views_of, write_tensors
 
 MESSAGE = "evaluation.pb"
 DIGEST = "evaluation.pb.sha256"
 EXAMPLES = "examples.safetensors"
 
-# A message is a few kilobytes, and so is a signature; of a larger one nothing is read.
+# A message is a few kilobytes; of a larger one nothing is parsed.
 MAX_MESSAGE_BYTES = 2**20
-
-# Of a hundred million examples and two metrics; what says that it has more is not read.
-MAX_EXAMPLES_BYTES = 2**31
+_MAX_DIGEST_BYTES = 1024
 
 _WEIGHT, _OUTCOME = "weight", "outcome."
 _DIGEST_LINE = re.compile(rb"([0-9a-f]{64})  evaluation\.pb\n")
-_SIGNATURE = re.compile(r"signatures/[0-9A-Za-z._-]+\.sig")
 
 # More than a squared float32 can be, and of so many sums and squares are finite.
 _GREATEST_OUTCOME = 1e100
@@ -88,21 +85,20 @@ def write_evaluation(
             the directory cannot be written.
         PlaceTakenError: Something stands there.
     """
-    tensors = {f"{_OUTCOME}{name}": np.ascontiguousarray(v) for name, v in outcomes.items()}
-    examples = safetensors.numpy.save(tensors | {_WEIGHT: np.ascontiguousarray(weights)})
+    tensors = {f"{_OUTCOME}{name}": values for name, values in outcomes.items()}
     written = registry_pb2.Evaluation()
     written.CopyFrom(evaluation)
-    written.examples_size_bytes = len(examples)
-    written.examples_sha256 = _sha256(examples)
-    check_evaluation(written)
-    _check_outcomes(written, outcomes, weights)
-    message = written.SerializeToString(deterministic=True)
-    digest = _sha256(message)
     try:
         with new_directory(directory) as assembled:
-            (assembled / EXAMPLES).write_bytes(examples)
+            written.examples_size_bytes, written.examples_sha256 = write_hashed(
+                assembled / EXAMPLES,
+                lambda write: write_tensors(write, tensors | {_WEIGHT: weights}),
+            )
+            check_evaluation(written)
+            _check_outcomes(written, outcomes, weights)
+            message = written.SerializeToString(deterministic=True)
             (assembled / MESSAGE).write_bytes(message)
-            (assembled / DIGEST).write_text(f"{digest}  {MESSAGE}\n")
+            (assembled / DIGEST).write_text(f"{_sha256(message)}  {MESSAGE}\n")
     except FileExistsError as error:
         raise PlaceTakenError(
             f"cannot write an evaluation to {directory}: {error.strerror}; choose a new directory"
@@ -112,7 +108,7 @@ def write_evaluation(
             f"cannot write an evaluation to {directory}: "
             f"{getattr(error, 'strerror', None) or error}"
         ) from error
-    return StoredEvaluation(written, dict(outcomes), weights, directory, digest)
+    return StoredEvaluation(written, dict(outcomes), weights, directory, _sha256(message))
 
 
 def read_evaluation(directory: Path) -> StoredEvaluation:
@@ -124,45 +120,45 @@ def read_evaluation(directory: Path) -> StoredEvaluation:
             not follow from the examples.
     """
     _require_files(directory)
-    line = _DIGEST_LINE.fullmatch(_read(directory / DIGEST, MAX_MESSAGE_BYTES))
+    line = _DIGEST_LINE.fullmatch(read_small(directory / DIGEST, _MAX_DIGEST_BYTES))
     if line is None:
-        raise _corrupt(directory / DIGEST, f"it is not '<64 hexadecimal digits>  {MESSAGE}'")
+        raise corrupt(directory / DIGEST, f"it is not '<64 hexadecimal digits>  {MESSAGE}'")
     digest = line[1].decode()
-    message = _read(directory / MESSAGE, MAX_MESSAGE_BYTES)
-    _verify(directory / MESSAGE, message, digest)
-    path = directory / EXAMPLES
+    message = read_small(directory / MESSAGE, MAX_MESSAGE_BYTES)
+    check_digest(directory / MESSAGE, _sha256(message), digest)
+    evaluation = _parse(directory / MESSAGE, message)
+    listed = artifact_pb2.File(
+        path=EXAMPLES,
+        size_bytes=evaluation.examples_size_bytes,
+        sha256=evaluation.examples_sha256,
+    )
+    content = read_verified(directory, listed)
+    try:
+        outcomes, weights = _outcomes_of(views_of(content))
+        _check_outcomes(evaluation, outcomes, weights)
+    except ArtifactError as error:
+        raise corrupt(directory / EXAMPLES, str(error)) from error
+    return StoredEvaluation(evaluation, outcomes, weights, directory, digest)
+
+
+def _parse(path: Path, message: bytes) -> registry_pb2.Evaluation:
     try:
         evaluation = registry_pb2.Evaluation.FromString(message)
         check_evaluation(evaluation)
     except DecodeError as error:
-        raise _corrupt(directory / MESSAGE, "it is not an Evaluation message") from error
+        raise corrupt(path, "it is not an Evaluation message") from error
     except ArtifactError as error:
-        raise _corrupt(directory / MESSAGE, str(error)) from error
-    if evaluation.examples_size_bytes > MAX_EXAMPLES_BYTES:
-        raise _corrupt(directory / MESSAGE, f"{EXAMPLES} has more than {MAX_EXAMPLES_BYTES} bytes")
-    content = _read(path, evaluation.examples_size_bytes)
-    _verify(path, content, evaluation.examples_sha256)
-    try:
-        tensors = safetensors.numpy.load(content)
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise _corrupt(path, f"not safetensors with numpy types: {error}") from error
-    outcomes, weights = _outcomes_of(path, tensors)
-    try:
-        _check_outcomes(evaluation, outcomes, weights)
-    except ArtifactError as error:
-        raise _corrupt(path, str(error)) from error
-    return StoredEvaluation(evaluation, outcomes, weights, directory, digest)
+        raise corrupt(path, str(error)) from error
+    return evaluation
 
 
-def _outcomes_of(
-    path: Path, tensors: dict[str, np.ndarray]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _outcomes_of(tensors: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], np.ndarray]:
     if _WEIGHT not in tensors:
-        raise _corrupt(path, f"it has no tensor {_WEIGHT!r}")
+        raise ArtifactError(f"it has no tensor {_WEIGHT!r}")
     weights = tensors.pop(_WEIGHT)
     for name in tensors:
         if not name.startswith(_OUTCOME):
-            raise _corrupt(path, f"it has a tensor {name!r}; expected '{_OUTCOME}METRIC'")
+            raise ArtifactError(f"it has a tensor {name!r}; expected '{_OUTCOME}METRIC'")
     return {name.removeprefix(_OUTCOME): values for name, values in tensors.items()}, weights
 
 
@@ -204,53 +200,13 @@ def _check_tensor(
 
 def _require_files(directory: Path) -> None:
     """Checks that the directory holds the files of an evaluation, and signatures at the most."""
-    found = set()
-    try:
-        if not directory.is_dir():
-            raise ArtifactError(f"no evaluation at {directory}: there is no such directory")
-        for folder, folders, files in os.walk(directory, onerror=_raise):
-            for path in (Path(folder, name) for name in [*folders, *files]):
-                mode = path.lstat().st_mode
-                if stat.S_ISREG(mode):
-                    found.add(path.relative_to(directory).as_posix())
-                elif not stat.S_ISDIR(mode):
-                    raise _corrupt(path, "it is neither a plain file nor a directory")
-    except OSError as error:
-        raise ArtifactError(f"cannot read {directory}: {error.strerror}") from error
-    needed = {MESSAGE, DIGEST, EXAMPLES}
+    if not directory.is_dir():
+        raise ArtifactError(f"no evaluation at {directory}: there is no such directory")
+    found, needed = plain_files(directory), {MESSAGE, DIGEST, EXAMPLES}
     if missing := sorted(needed - found):
         raise ArtifactError(f"no evaluation at {directory}: {', '.join(missing)} missing")
-    if other := sorted(path for path in found - needed if not _SIGNATURE.fullmatch(path)):
-        raise ArtifactError(
-            f"evaluation {directory} holds files that are none of it: {', '.join(other)}; "
-            "remove them"
-        )
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    if len(content) > max_bytes:
-        raise _corrupt(path, f"it is larger than {max_bytes} bytes")
-    return content
-
-
-def _verify(path: Path, content: bytes, expected: str) -> None:
-    actual = _sha256(content)
-    if actual != expected:
-        raise _corrupt(path, f"expected SHA-256 {expected}, found {actual}")
+    compare_files(directory, found, needed)
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _corrupt(path: Path, reason: str) -> ArtifactError:
-    return ArtifactError(f"{path} is corrupt: {reason}; fetch it again or measure again")

@@ -99,7 +99,7 @@ def _judge(
     limit = _exact(gate.factor) * _exact(bound) + _exact(gate.offset)
     outcome = PASSED if _HOLDS[gate.relation](_exact(value), limit) else FAILED
     of_champion = f" (champion {bound:.6g})" if gate.is_relative else ""
-    return outcome, f"{value:.6g}, {_IN_WORDS[gate.relation]} {limit:.6g}{of_champion}"
+    return outcome, f"{value:.6g}, {_IN_WORDS[gate.relation]} {float(limit):.6g}{of_champion}"
 
 
 def _exact(number: float) -> Decimal:

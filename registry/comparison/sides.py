@@ -1,6 +1,5 @@
 """What is compared: an artifact, what it was trained from, and what it was measured to do."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 from hpc.artifact.v1 import artifact_pb2
 
-from registry.artifact import VerifiedDescriptor, read_descriptor
+from registry.artifact import VerifiedDescriptor, read_descriptor, read_payload
 from registry.errors import ArtifactError
 from registry.evaluations import StoredEvaluation
 
@@ -64,19 +63,13 @@ def training_config(found: VerifiedDescriptor) -> dict[str, Any] | None:
     Raises:
         ArtifactError: The file is not what the descriptor says, or no JSON object.
     """
-    listed = {file.path: file for file in found.artifact.files}
-    if TRAINING_CONFIG not in listed:
+    sizes = {file.path: file.size_bytes for file in found.artifact.files}
+    if TRAINING_CONFIG not in sizes:
         return None
-    path, size_bytes = found.directory / TRAINING_CONFIG, listed[TRAINING_CONFIG].size_bytes
+    path, size_bytes = found.directory / TRAINING_CONFIG, sizes[TRAINING_CONFIG]
     if size_bytes > MAX_CONFIG_BYTES:
         raise ArtifactError(f"{path} has {size_bytes} bytes; expected {MAX_CONFIG_BYTES} at most")
-    try:
-        with path.open("rb") as file:
-            content = file.read(size_bytes + 1)
-    except OSError as error:
-        raise ArtifactError(f"cannot read {path}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != listed[TRAINING_CONFIG].sha256:
-        raise ArtifactError(f"{path} is corrupt: it has another SHA-256 than recorded; restore it")
+    content = read_payload(found, TRAINING_CONFIG)
     try:
         config = json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -16,13 +16,19 @@ _SHORT = {MCNEMAR: "McNemar", SWAPS: "permutation", SWAPS_NORMAL: "permutation, 
 # Where more of it is better; of all else less is.
 _MORE_IS_BETTER = frozenset(["examples_per_s"])
 
+# Numbers in between are written with commas: 123,457 rather than 1.2346e+05.
+_LARGE = (1e5, 1e12)
+
 # What is shown of a value of a configuration.
 _MAX_SHOWN = 80
 
 
 def number(value: float | None) -> str:
     """Returns a number with as many digits as anybody compares."""
-    return NOTHING if value is None else f"{value:.5g}"
+    if value is None:
+        return NOTHING
+    is_large = _LARGE[0] <= abs(value) < _LARGE[1]
+    return f"{value:,.0f}" if isinstance(value, int) or is_large else f"{value:.5g}"
 
 
 def signed(value: float | None) -> str:
