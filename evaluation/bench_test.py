@@ -1,6 +1,7 @@
 """An artifact is measured to do what it does, and what cannot be measured is refused."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,21 @@ from evaluation.programs import PROGRAMS, program_of
 from evaluation.quality import measure_quality
 from evaluation.speed import batch_sizes, measure_speed
 from evaluation.speed_messages import SpeedOptions
+from models.torch import export as torch_export
 from models.weights import init_weights
-from registry.artifact import read_descriptor
+from registry.artifact import publish, read_descriptor
 from registry.comparison.comparison import compare
 from registry.comparison.gates import parse_gate
 from registry.comparison.judging import all_passed, judge
 from registry.comparison.sides import read_side
 from registry.evaluations import StoredEvaluation, read_evaluation
+from registry.programs.formats import FORMATS, PROBE_PATH
+from registry.programs.probe import write_probe
 from train.config.load import load_config
 from train.config.schema import TrainConfig
 from train.testing.example import PRESETS_DIR, publish_untrained, short_config
 
+_PROGRAMS = ("flax", "torch", "torch_export")
 _FEW_CALLS = SpeedOptions(batch_sizes=(4, 1), num_calls=5, num_warm_up_calls=1)
 
 
@@ -40,21 +45,40 @@ def artifact(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> P
     for name, values in weights.items():
         if not values.any():
             weights[name] = rng.normal(0, 0.3, values.shape).astype(np.float32)
-    directory = tmp_path_factory.mktemp("artifacts") / "artifact"
-    publish_untrained(config, weights, directory)
-    return directory
+    directory = tmp_path_factory.mktemp("artifacts")
+    publish_untrained(config, weights, directory / "without")
+    # The same, with what it was trained from and a program that needs no network.
+    described = read_descriptor(directory / "without").artifact
+    kind = FORMATS["torch_export"]
+    described.programs.add(format=kind.number, path=kind.path, library_version="2")
+    described.probe_path = PROBE_PATH
+    inputs = config.data.load().test.inputs[:2]
+    outputs = PROGRAMS["torch"].load(directory / "without")(inputs)
+    files = {
+        kind.path: torch_export.export(config.model),
+        PROBE_PATH: write_probe({"image": inputs}, {"logits": outputs}),
+        "training_config.json": json.dumps(config.model_dump(mode="json")).encode(),
+    }
+    publish(directory / "artifact", described, weights, files)
+    return directory / "artifact"
 
 
-@pytest.fixture(scope="module", params=["flax", "torch"])
+@pytest.fixture(scope="module")
+def evaluations(
+    artifact: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, StoredEvaluation]:
+    """Of the artifact by each program, on what it was trained from, as they are read back."""
+    directory = tmp_path_factory.mktemp("evaluations")
+    for name in _PROGRAMS:
+        bench(artifact, directory / name, program=name, speed=_FEW_CALLS)
+    return {name: read_evaluation(directory / name) for name in _PROGRAMS}
+
+
+@pytest.fixture(params=_PROGRAMS)
 def measured(
-    request: pytest.FixtureRequest,
-    artifact: Path,
-    config: TrainConfig,
-    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest, evaluations: dict[str, StoredEvaluation]
 ) -> StoredEvaluation:
-    output = tmp_path_factory.mktemp("evaluations") / request.param
-    bench(artifact, output, config=config, program=request.param, speed=_FEW_CALLS)
-    return read_evaluation(output)
+    return evaluations[request.param]
 
 
 def test_quality_is_that_of_its_answers(
@@ -84,7 +108,7 @@ def test_it_says_what_was_measured(
     assert found.data.num_examples == len(data.test) == 360
     assert found.data.digest == data.digest
     assert found.data.examples_digest == examples_digest(data.test)
-    library = {"flax": "jax", "torch": "torch"}[found.program]
+    library = "jax" if found.program == "flax" else "torch"
     assert found.library_versions[library] == library_versions([library])[library]
 
 
@@ -99,13 +123,10 @@ def test_speed_is_of_each_batch_size(measured: StoredEvaluation) -> None:
     assert 100e6 < found.base_memory_bytes < found.peak_memory_bytes < 3e9
 
 
-def test_both_programs_can_be_compared_and_promoted(
-    artifact: Path, config: TrainConfig, tmp_path: Path
+def test_programs_can_be_compared_and_promoted(
+    artifact: Path, evaluations: dict[str, StoredEvaluation]
 ) -> None:
-    stored = [
-        bench(artifact, tmp_path / name, config=config, program=name, speed=_FEW_CALLS)
-        for name in ("flax", "torch")
-    ]
+    stored = [evaluations["flax"], evaluations["torch_export"]]
     found = compare(*(read_side(s.evaluation.program, artifact, s) for s in stored))
     assert found.same_examples
     assert all(metric.verdict in ("equal", "no clear difference", None) for metric in found.metrics)
@@ -141,9 +162,16 @@ def test_of_any_size_it_takes_those_of_the_examples(artifact: Path, config: Trai
         examples_of(described, config)
 
 
-def test_an_artifact_without_its_configuration(artifact: Path) -> None:
+def test_what_an_artifact_lacks_is_named(
+    artifact: Path, config: TrainConfig, tmp_path: Path
+) -> None:
+    without = artifact.with_name("without")
+    assert config_of(read_descriptor(artifact)) == config
     with pytest.raises(EvaluationError, match="does not hold the configuration"):
-        config_of(read_descriptor(artifact))
+        bench(without, tmp_path / "e")
+    with pytest.raises(EvaluationError, match="has no stablehlo program"):
+        bench(without, tmp_path / "e", config=config, program="stablehlo", speed=_FEW_CALLS)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_diverged(config: TrainConfig, artifact: Path) -> None:

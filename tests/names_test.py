@@ -23,6 +23,7 @@ _STRANGERS = {
     "registry": _NETWORKS | _SOURCES | _OPTIMIZERS,
     "train": _NETWORKS | _SOURCES | _OPTIMIZERS,
     "serving": _NETWORKS | _SOURCES | _OPTIMIZERS,
+    "evaluation": _NETWORKS | _SOURCES | _OPTIMIZERS,
 }
 
 
@@ -52,7 +53,7 @@ def _below_home(module: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("room", _STRANGERS)
 def test_no_stranger_is_named(room: str) -> None:
-    # The sources that the trainers and the gateway are built of, and nothing of tests.
+    # The sources that the programs are built of, and nothing of tests.
     files = sorted(Path(room).rglob("*.py"))
     assert files
     named = {
