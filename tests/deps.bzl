@@ -10,6 +10,7 @@ DEPS = {
     "kill_and_resume.py": ["//base:program", "//registry:artifact", "//train/checkpoint:run_directory", "@pip//:numpy", "@pip//:typer"],
     "kill_and_resume_test.py": [":kill_and_resume", "//train/testing:trainer_programs", "@pip//:pytest"],
     "names_test.py": ["//data:source", "//models:architecture", "//optim:registry", "@pip//:pytest"],
+    "portable_artifacts_test.py": ["//models:network", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//registry/programs:probe", "//registry/programs:program", "//serving:predictor", "//train:flax", "//train:torch", "//train/checkpoint:beginning", "//train/config:schema", "//train/testing:example", "@pip//:jax", "@pip//:numpy", "@pip//:pytest", "@pip//:pyyaml"],
     "programs_test.py": ["//models:architecture", "//models:network", "//models/cnn:cases", "//models/flax:export", "//models/flax:predict", "//models/mlp:cases", "//models/testing:parity", "//models/torch:export", "//models/torch:predict", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry/programs:program", "//train:publication", "//train/config:load", "//train/testing:example", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
     "quickstart_test.py": ["//registry:artifact", "@pip//:numpy", "@pip//:pytest"],
 }

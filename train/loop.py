@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hpc.artifact.v1 import artifact_pb2
 
 from base.provenance import cpu_features, flags, host, library_versions, source_state
 from data.dataset import Dataset
 from data.source import SOURCES
 from data.validation import hold_out
-from registry.artifact import read_descriptor
+from models.weights import Weights
+from registry.artifact import VerifiedDescriptor, read_descriptor
 from train.backends.backend import Backend
 from train.callbacks.callbacks import Callbacks, named
 from train.callbacks.surroundings import Surroundings
@@ -20,15 +22,17 @@ from train.callbacks.table import callbacks_of, score_of
 from train.checkpoint.beginning import NEWEST, Beginning, check_goes_on, find_checkpoint
 from train.checkpoint.course import Course
 from train.checkpoint.fine_tuning import first_weights
-from train.checkpoint.run_directory import CHECKPOINTS, EVALUATIONS, claim
+from train.checkpoint.run_directory import CHECKPOINTS, EVALUATIONS, RunDirectory, claim
 from train.checkpoint.saver import Saver
 from train.checkpoint.store import Checkpoint, CheckpointStore
 from train.checkpoint.suspension import Suspension
 from train.config.schema import ConfigError, TrainConfig
+from train.evaluation import Evaluation
 from train.evaluator import Evaluator
 from train.events import Began, Callback, Resumed, Saved, Warned
 from train.meter import require_finite
 from train.phases import Phases
+from train.portable import Portable, checked, make_programs
 from train.publication import Publication, publication_at, publish_model
 from train.recipe import num_steps_of, unjudged
 from train.training import Training
@@ -59,8 +63,8 @@ def run(
 
     Raises:
         ArtifactError: The artifact cannot be written, or that which it begins from not be read.
-        ConfigError: Its epochs are no number of steps that fits the rest of it, or all examples
-            would be held out.
+        ConfigError: Its epochs are no number of steps that fits the rest of it, all examples would
+            be held out, or the network cannot be a program of `artifact.programs`.
         RunDirectoryError: It cannot go on in `output_dir`, or not from there.
         CallbackError: A callback failed; the run can go on from where it did.
         TrainingError: The loss diverged.
@@ -72,14 +76,17 @@ def run(
     with ExitStack() as stack:
         place, checkpoint, has_ended, phases = None, None, False, Phases()
         heard = Callbacks({})
+        parent: VerifiedDescriptor | None = None
+        programs: dict[str, bytes] = {}
         if backend.rank == 0:
-            origin = beginning.init_from
+            if beginning.init_from is not None:
+                parent = read_descriptor(beginning.init_from)
             claimed = claim(
                 output_dir,
                 config,
                 backend.framework,
                 fresh=beginning.fresh,
-                init_from=None if origin is None else read_descriptor(origin).digest,
+                init_from=None if parent is None else parent.digest,
             )
             place = stack.enter_context(claimed)
             made = callbacks_of(config, Surroundings(output_dir, backend, phases))
@@ -87,6 +94,7 @@ def run(
             has_ended = beginning.from_step is None and place.artifact.exists()
             if not has_ended:
                 checkpoint = find_checkpoint(place, beginning, heard)
+                programs = make_programs(config)
         if backend.of_first_rank(has_ended):
             heard.tell(Warned(f"the run in {output_dir} has ended: there is nothing to train"))
             return None if place is None else publication_at(place.artifact)
@@ -111,19 +119,62 @@ def run(
         require_finite(config, evaluation.metrics)
         if heard.failure is not None:
             raise heard.failure
-        return publish_model(
-            place.artifact,
-            config,
-            weights,
-            evaluation,
-            framework=backend.framework,
-            libraries=libraries,
-            environment=_surroundings(config, backend),
-            device=backend.device,
-            data_digest=data.digest,
-            started_at=place.started_at,
-            num_steps=training.step,
+        examples = data.test.inputs
+        return _published(
+            place, training, weights, evaluation, libraries, data.digest, parent, programs, examples
         )
+
+
+def _published(
+    place: RunDirectory,
+    training: Training,
+    weights: Weights,
+    evaluation: Evaluation,
+    libraries: Mapping[str, str],
+    data_digest: str,
+    parent: VerifiedDescriptor | None,
+    programs: Mapping[str, bytes],
+    examples: np.ndarray,
+) -> Publication:
+    """Publishes what a run came to, with those of its programs that predict what the model does."""
+    config, backend = training.config, training.backend
+
+    def portable(artifact: artifact_pb2.Artifact) -> Portable:
+        if not programs:
+            return Portable()
+        return checked(
+            programs,
+            artifact,
+            weights,
+            examples.astype(config.model.signature.input.dtype, copy=False),
+            backend.predict_fn(weights),
+            backend.framework,
+            lambda message: training.callbacks.tell(Warned(message)),
+        )
+
+    return publish_model(
+        place.artifact,
+        config,
+        weights,
+        evaluation,
+        framework=backend.framework,
+        libraries=libraries,
+        environment=_surroundings(config, backend),
+        device=backend.device,
+        data_digest=data_digest,
+        started_at=place.started_at,
+        num_steps=training.step,
+        run_name=place.path.resolve().name,
+        parent=None if parent is None else _parent(parent),
+        portable=portable,
+    )
+
+
+def _parent(described: VerifiedDescriptor) -> artifact_pb2.Parent:
+    artifact = described.artifact
+    return artifact_pb2.Parent(
+        name=artifact.name, version=artifact.version, digest=described.digest
+    )
 
 
 def _begin(training: Training, checkpoint: Checkpoint | None, origin: Path | None) -> None:

@@ -1,6 +1,6 @@
 """From trained weights to a published artifact."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,11 @@ from hpc.artifact.v1 import artifact_pb2
 from base.provenance import host, source_state
 from models.network import Framework, TensorSpec
 from registry.artifact import publish, read_descriptor
+from registry.programs.formats import PROBE_PATH
 from train.config.schema import TrainConfig
 from train.evaluation import Evaluation
+from train.model_card import CARD_PATH, CONFIG_PATH, model_card
+from train.portable import Portable
 
 _FRAMEWORKS = {
     "flax": artifact_pb2.FRAMEWORK_FLAX,
@@ -57,6 +60,9 @@ def publish_model(
     data_digest: str,
     started_at: datetime,
     num_steps: int,
+    run_name: str = "",
+    parent: artifact_pb2.Parent | None = None,
+    portable: Callable[[artifact_pb2.Artifact], Portable] = lambda artifact: Portable(),
 ) -> Publication:
     """Publishes a model that has just been trained.
 
@@ -72,6 +78,9 @@ def publish_model(
         data_digest: SHA-256 of the data set, in hex.
         started_at: When training began, with a time zone.
         num_steps: How many updates were made.
+        run_name: Of the run's directory.
+        parent: The artifact whose weights training began with, if any.
+        portable: Gives the programs, told the descriptor without them.
 
     Raises:
         ArtifactError: `directory` cannot be written.
@@ -89,6 +98,7 @@ def publish_model(
         started_at=started_at,
         finished_at=max(started_at, datetime.now(UTC)),  # the clock may have been set back
         steps=num_steps,
+        run=run_name,
     )
     model = config.model
     artifact = artifact_pb2.Artifact(
@@ -107,8 +117,24 @@ def publish_model(
         },
         num_evaluated=evaluation.num_examples,
         training_run=run,
+        class_names=_class_names(config),
+        parent=parent,
     )
-    return Publication(directory, publish(directory, artifact, weights))
+    added = portable(artifact)
+    artifact.programs.extend(added.programs)
+    artifact.probe_path = PROBE_PATH if added.programs else ""
+    files = {
+        CARD_PATH: model_card(artifact, weights, config).encode(),
+        CONFIG_PATH: config.canonical_json.encode(),
+        **added.files,
+    }
+    return Publication(directory, publish(directory, artifact, weights, files))
+
+
+def _class_names(config: TrainConfig) -> tuple[str, ...]:
+    """Returns the names of what the last dimension of the output is, if it is named classes."""
+    names, shape = config.data.describe().class_names, config.model.signature.output.shape
+    return names if names is not None and shape[-1:] == (len(names),) else ()
 
 
 def to_proto(spec: TensorSpec) -> artifact_pb2.TensorSpec:

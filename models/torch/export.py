@@ -5,6 +5,7 @@ inputs, which would be pickled, and its constants are stored as raw bytes.
 """
 
 import io
+import warnings
 
 import torch
 from torch import nn
@@ -42,11 +43,13 @@ def export(model: Model) -> bytes:
         "inputs": {source.name: {0: torch.export.Dim("batch", min=1)}},
     }
     try:
-        # What opt_einsum finds best depends on the sizes.
         with (
             portable_operations(),
             torch.no_grad(),
+            # What opt_einsum finds best depends on the sizes.
             torch.backends.opt_einsum.flags(enabled=False),
+            # PyTorch copies trees in a way that it has deprecated itself.
+            warnings.catch_warnings(action="ignore", category=FutureWarning),
         ):
             program = torch.export.export(
                 _Program(model), (weights, {source.name: batch}), dynamic_shapes=dynamic

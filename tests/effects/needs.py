@@ -131,6 +131,7 @@ _TOGETHER: dict[str, list[dict[str, Any]]] = {
         f"zero.{section}.nvme_path": [{f"zero.{section}.nvme_path": _OTHER_DISK.name}]
         for section in ("offload_optimizer", "offload_param")
     },
+    "artifact.programs": [{"artifact.programs": ["torch_export"]}],
     "callbacks.metrics.prometheus_host": [{"callbacks.metrics.prometheus_host": "127.0.0.2"}],
     "callbacks.metrics.prometheus_port": [{"callbacks.metrics.prometheus_port": 0}],
     "callbacks.resources.every_s": [{"callbacks.resources.every_s": None}],

@@ -56,6 +56,7 @@ def outcome_of(config: TrainConfig, directory: Path) -> Outcome:
     artifact = publication.artifact
     return found | {
         "artifact": (artifact.name, artifact.version, artifact.training_run.seed),
+        "programs": [program.path for program in artifact.programs],
         "signature": (str(artifact.inputs), str(artifact.outputs)),
         "data": artifact.training_run.data_digest,
         "files": sorted(path.name for path in directory.iterdir()),

@@ -46,6 +46,7 @@ _FORMAT = "hpc training run 1"
 
 # What a run may have otherwise when it goes on: it learns the same. All that begins so.
 MAY_DIFFER = (
+    "artifact.programs",
     "run.log_every_steps",
     "callbacks.metrics.",
     "callbacks.profiler.",

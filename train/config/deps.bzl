@@ -21,6 +21,6 @@ DEPS = {
     "reference_test.py": [":reference", "//base:config", "//train/testing:example", "@pip//:pydantic", "@pip//:pytest"],
     "regularization.py": ["//base:config", "@pip//:pydantic"],
     "regularization_test.py": [":regularization", "@pip//:pydantic", "@pip//:pytest"],
-    "schema.py": [":callbacks", ":checkpoint", ":data", ":ema", ":evaluation", ":precision", ":regularization", ":zero", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//train/tasks:table", "@pip//:pydantic"],
+    "schema.py": [":callbacks", ":checkpoint", ":data", ":ema", ":evaluation", ":precision", ":regularization", ":zero", "//base:config", "//models:architecture", "//optim:algorithm", "//optim:registry", "//registry:descriptor", "//registry/programs:formats", "//train/tasks:table", "@pip//:pydantic"],
     "zero.py": ["//base:config", "@pip//:pydantic"],
 }

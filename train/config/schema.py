@@ -23,6 +23,7 @@ from models.architecture import Model
 from optim.algorithm import Algorithm
 from optim.registry import ALGORITHMS, DEFAULT
 from registry.descriptor import MAX_NAME_LENGTH, NAME, SEMANTIC_VERSION
+from registry.programs.formats import FORMATS
 from train.config.callbacks import MAX_LOG_EVERY_STEPS, CallbacksConfig
 from train.config.checkpoint import CheckpointConfig
 from train.config.data import DataConfig
@@ -57,6 +58,11 @@ class ArtifactConfig(Section):
         description=f"at most {MAX_NAME_LENGTH} of a-z, 0-9, joined by single '.', '_' or '-'"
     )
     version: str = Field(default="0.1.0", description="semantic version")
+    programs: list[Annotated[str, one_of(FORMATS)]] = Field(
+        default=[],
+        description="as which the network is published beside its weights, so that it loads "
+        "without this project's code; each once",
+    )
 
     @field_validator("name")
     @classmethod
@@ -74,6 +80,13 @@ class ArtifactConfig(Section):
         if not SEMANTIC_VERSION.fullmatch(version):
             raise ValueError(f"expected a semantic version such as '1.0.0', got {version!r}")
         return version
+
+    @field_validator("programs")
+    @classmethod
+    def _check_programs(cls, programs: list[str]) -> list[str]:
+        if len(set(programs)) < len(programs):
+            raise ValueError(f"expected each program once, got {programs}")
+        return programs
 
 
 class RunConfig(Section):
@@ -386,10 +399,14 @@ class TrainConfig(Section):
         return any(value is not None for value in judging)
 
     @property
+    def canonical_json(self) -> str:
+        """The whole configuration: keys sorted, no whitespace, ASCII alone."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+    @property
     def digest(self) -> str:
         """SHA-256, in hex, of the configuration in canonical JSON; equal runs have equal ones."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hashlib.sha256(self.canonical_json.encode()).hexdigest()
 
 
 def _floats(section: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float]]:
