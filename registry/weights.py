@@ -143,7 +143,7 @@ def _header(order: list[str], tensors: Mapping[str, np.ndarray]) -> bytes:
 
 def _little_endian_bytes(tensor: np.ndarray) -> np.ndarray:
     """The tensor's bytes in row-major order; a copy only if they do not lie in memory like that."""
-    little = np.asarray(tensor, tensor.dtype.newbyteorder("<"), order="C")
+    little = np.asarray(tensor, DTYPES[_NAME_OF[tensor.dtype.name]], order="C")
     return little.reshape(-1).view(np.uint8)
 
 
