@@ -2,7 +2,7 @@
 
 DEPS = {
     "artifact.py": [":contents", ":descriptor", ":errors", ":payload", ":publishing", ":weights", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy", "@pip//:protobuf"],
-    "artifact_test.py": [":artifact", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:hypothesis", "@pip//:ml_dtypes", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
+    "artifact_test.py": [":artifact", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
     "contents.py": [":descriptor", ":errors", ":payload"],
     "descriptor.py": [":errors", "//proto/hpc/artifact/v1:artifact_py_proto"],
     "descriptor_test.py": [":descriptor", ":errors", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:pytest"],
@@ -11,9 +11,12 @@ DEPS = {
     "evaluations.py": [":contents", ":errors", ":evaluation_rules", ":payload", ":weights", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:protobuf"],
     "evaluations_test.py": [":errors", ":evaluation_example", ":evaluations", "//proto/hpc/registry/v1:registry_py_proto", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
     "example.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
+    "load_bench.py": [":artifact", "//base:interrupts", "//base:memory", "//base:options", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:ml_dtypes", "@pip//:numpy"],
+    "load_bench_test.py": [":load_bench", "@pip//:pytest"],
     "no_pickle_test.py": [":artifact", ":example", "//registry/trust:signing", "//registry/trust:trust", "//registry/trust:verification", "@pip//:cryptography", "@pip//:numpy", "@pip//:pytest"],
     "payload.py": [":errors", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "publishing.py": [":descriptor", ":errors", ":payload", ":weights", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
+    "publishing_test.py": [":artifact", ":example", "@pip//:hypothesis", "@pip//:ml_dtypes", "@pip//:numpy", "@pip//:pytest"],
     "show.py": [":artifact", "//base:interrupts", "//base:program", "//base:text", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:rich", "@pip//:typer"],
     "show_test.py": [":artifact", ":example", ":show", "@pip//:pytest", "@pip//:typer"],
     "weights.py": [":errors", "@pip//:ml_dtypes", "@pip//:numpy"],
