@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from base.memory import peak_resident_bytes
+from base.memory import peak_resident_bytes, resident_bytes
 
 
 def test_grows_by_what_is_touched_and_stays() -> None:
@@ -14,3 +14,13 @@ def test_grows_by_what_is_touched_and_stays() -> None:
     assert 0 < after - before <= 1.1 * size
     assert peak_resident_bytes() > 0.99 * after  # the kernel counts in batches
     assert after > size
+
+
+def test_what_is_resident_grows_and_shrinks() -> None:
+    before, size = resident_bytes(), 2**28
+    touched = np.ones(size, np.uint8)
+    with_it = resident_bytes()
+    assert 0.9 * size < with_it - before < 1.1 * size
+    del touched
+    assert resident_bytes() < with_it - 0.9 * size
+    assert resident_bytes() <= peak_resident_bytes()

@@ -37,6 +37,11 @@ def config() -> TrainConfig:
     return short_config(num_steps=2)
 
 
+def _canonical(config: TrainConfig) -> bytes:
+    content = config.model_dump(mode="json")
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
 @pytest.fixture(scope="module")
 def artifact(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of weights that were drawn, the last ones too, so that it says something."""
@@ -57,7 +62,7 @@ def artifact(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> P
     files = {
         kind.path: torch_export.export(config.model),
         PROBE_PATH: write_probe({"image": inputs}, {"logits": outputs}),
-        "training_config.json": json.dumps(config.model_dump(mode="json")).encode(),
+        "training_config.json": _canonical(config),
     }
     publish(directory / "artifact", described, weights, files)
     return directory / "artifact"

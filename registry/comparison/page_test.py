@@ -151,6 +151,17 @@ def test_the_table_shows_numbers_and_names_as_text(tmp_path: Path) -> None:
     assert "a new major version" in text
 
 
+def test_of_one_that_was_measured_and_one_that_was_not(tmp_path: Path) -> None:
+    a, b = example_sides(tmp_path)
+    comparison = compare(a, replace(b, evaluation=None))
+    text = as_page(comparison)
+    assert _Page(text).numbers == _numbers(as_json(comparison))
+    assert "digits@candidate has no evaluation" in text
+    output = io.StringIO()
+    Console(file=output, width=200).print(as_table(comparison))
+    assert "digits@candidate has no evaluation" in output.getvalue()
+
+
 def test_the_table_without_evaluations(tmp_path: Path) -> None:
     a, b = (replace(s, evaluation=None, config=None) for s in example_sides(tmp_path))
     output = io.StringIO()
