@@ -4,6 +4,7 @@ DEPS = {
     "bundle.py": [":keys", "//base:config", "//registry:errors", "@pip//:cryptography", "@pip//:pydantic"],
     "certificates.py": [":keys", ":trust", "//registry:errors", "@pip//:cryptography"],
     "certificates_test.py": [":keys", ":signing", ":verification", "//registry:artifact", "//registry:errors", "//registry/trust/testing:house", "//registry/trust/testing:identities", "@pip//:cryptography", "@pip//:pytest"],
+    "evaluations_test.py": [":signing", ":trust", ":verification", "//registry:errors", "//registry:evaluation_example", "//registry:evaluations", "@pip//:pytest"],
     "keys.py": ["//base:text", "//registry:errors", "//registry:payload", "@pip//:cryptography"],
     "signing.py": [":bundle", ":keys", ":verification", "//base:files", "//registry:artifact", "//registry:descriptor", "//registry:errors", "//registry:payload", "@pip//:cryptography", "@pip//:model_signing"],
     "signing_test.py": [":keys", ":signing", ":trust", ":verification", "//registry:artifact", "//registry:errors", "//registry:example", "//registry/trust/testing:identities", "@pip//:cryptography", "@pip//:pytest"],
