@@ -179,7 +179,7 @@ def _report(console: Console, answers: Answers, artifact_dir: Path) -> None:
         f"{len(latencies_s) / latencies_s.sum():,.0f} requests/s from one caller\n"
         f"   artifact in {artifact_dir}\n\n"
         f"[bold]next[/]\n"
-        f"   ./bazelw run //registry:show -- {artifact_dir}\n"
+        f"   ./bazelw run //registry:hpc -- show {artifact_dir}\n"
         f"   ./bazelw run //:quickstart -- --keep\n"
         f"   ./bazelw run //serving:gateway -- --artifact {artifact_dir}",
         soft_wrap=True,

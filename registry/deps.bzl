@@ -1,6 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
+    "access.py": [":artifact", ":errors", ":evaluations", "//base:program", "//base:text", "//proto/hpc/registry/v1:registry_py_proto", "//registry/store:store", "//registry/trust:trust", "//registry/trust:verification"],
     "artifact.py": [":contents", ":descriptor", ":errors", ":payload", ":publishing", ":weights", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy", "@pip//:protobuf"],
     "artifact_test.py": [":artifact", ":example", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
     "contents.py": [":descriptor", ":errors", ":payload"],
@@ -17,8 +18,6 @@ DEPS = {
     "payload.py": [":errors", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "publishing.py": [":descriptor", ":errors", ":payload", ":weights", "//base:files", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:numpy"],
     "publishing_test.py": [":artifact", ":example", "@pip//:hypothesis", "@pip//:ml_dtypes", "@pip//:numpy", "@pip//:pytest"],
-    "show.py": [":artifact", "//base:interrupts", "//base:program", "//base:text", "//proto/hpc/artifact/v1:artifact_py_proto", "@pip//:rich", "@pip//:typer"],
-    "show_test.py": [":artifact", ":example", ":show", "@pip//:pytest", "@pip//:typer"],
     "weights.py": [":errors", "@pip//:ml_dtypes", "@pip//:numpy"],
     "weights_test.py": [":errors", ":weights", "@pip//:hypothesis", "@pip//:ml_dtypes", "@pip//:numpy", "@pip//:pytest", "@pip//:safetensors"],
 }

@@ -34,8 +34,6 @@ def run(*arguments: object) -> tuple[subprocess.CompletedProcess[str], set[str]]
         (["serving.client", "--help"], 0),
         (["serving.client", "infer", "--model", "m", "--input", "/absent"], 2),
         (["serving.client", "ready", "--address", "nonsense"], 2),
-        (["registry.show", "--help"], 0),
-        (["registry.show", ""], 2),
     ],
 )
 def test_arguments_come_before_heavy_imports(arguments: list[str], status: int) -> None:

@@ -23,6 +23,7 @@ from base.program import (
     from_user,
 )
 from models.network import Framework
+from registry.access import Access, open_registry
 from registry.artifact import ArtifactError
 from train.callbacks.callbacks import CallbackError
 from train.callbacks.progress import show_progress
@@ -35,6 +36,7 @@ from train.config.load import load_config
 from train.config.overrides import in_words
 from train.config.schema import ArtifactConfig, ConfigError, TrainConfig
 from train.data_parallel import check_world_size
+from train.destination import Destination, check_destination, deliver, destination
 from train.events import Callback
 from train.launch.launched import Launched, launched
 from train.launch.launcher import RankError
@@ -45,7 +47,7 @@ from train.publication import Publication
 # What is said of an `--output` that was given as ''.
 NO_OUTPUT = "--output: expected the path of a directory, got ''"
 
-_NO_ORIGIN = "--init-from: expected the directory of an artifact, got ''"
+_NO_ORIGIN = "--init-from: expected an artifact's directory or a reference to it, got ''"
 
 MAX_RANKS = 1024
 
@@ -107,7 +109,23 @@ def main(
         ] = None,
         init_from: Annotated[
             str | None,
-            typer.Option(metavar="DIR", help="Artifact whose weights the first step begins with."),
+            typer.Option(
+                metavar="REFERENCE",
+                help="Artifact whose weights the first step begins with: its directory, or what "
+                "names it in the registry, such as digits@champion.",
+            ),
+        ] = None,
+        registry: Annotated[
+            str | None,
+            typer.Option(metavar="URL", help="Registry to publish to when the run has ended, too."),
+        ] = None,
+        key: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FILE",
+                envvar="HPC_SIGNING_KEY",
+                help="Private key (PEM) that signs the artifact.",
+            ),
         ] = None,
         overrides: Annotated[
             list[str] | None,
@@ -163,7 +181,7 @@ def main(
                 return
             output = _new_run(checked.artifact) if output is None else output
             output_dir = directory_from_user(output, NO_OUTPUT)
-            beginning = _beginning(fresh, from_step, init_from)
+            beginning = _beginning(fresh, from_step, init_from, registry)
             check_run(
                 checked,
                 output_dir,
@@ -172,6 +190,7 @@ def main(
                 beginning=beginning,
                 is_first=_is_first(place),
             )
+            goes_to = _destination(registry, key, checked, output_dir, place, beginning)
             quiet = quiet or not _is_first(place)
             with _progress(quiet) as (console, callbacks):
                 end: Publication | Suspension | None
@@ -181,7 +200,7 @@ def main(
                     end = load_train()(
                         checked, output_dir, callbacks, world_size=nproc, beginning=beginning
                     )
-            _tell_end(console, end)
+            _tell_end(console, end, goes_to)
         except _EXPECTED as error:
             end_with_error(error)
         except (RankError, CallbackError) as error:
@@ -217,11 +236,19 @@ def _require_torch(option: str, framework: Framework) -> None:
         raise ConfigError(f"{option}: only //train:torch trains through DeepSpeed; remove it")
 
 
-def _beginning(fresh: bool, from_step: int | None, init_from: str | None) -> Beginning:
+def _beginning(
+    fresh: bool, from_step: int | None, init_from: str | None, registry: str | None
+) -> Beginning:
     if fresh and from_step is not None:
         raise ConfigError(f"--fresh and --from-step {from_step}: give one of them")
-    origin = None if init_from is None else directory_from_user(init_from, _NO_ORIGIN)
-    return Beginning(fresh, from_step, origin)
+    return Beginning(fresh, from_step, None if init_from is None else _origin(init_from, registry))
+
+
+def _origin(init_from: str, registry: str | None) -> Path:
+    """Returns the directory of the artifact that a run begins with."""
+    if not init_from:
+        raise PathError(_NO_ORIGIN)
+    return Access(registry, None).find(init_from).directory
 
 
 def unique_name() -> str:
@@ -233,6 +260,24 @@ def _show_configuration(wanted: bool) -> None:
     if wanted:
         typer.echo(help_text())
         raise typer.Exit
+
+
+def _destination(
+    registry: str | None,
+    key: str | None,
+    config: TrainConfig,
+    output_dir: Path,
+    place: Launched | None,
+    beginning: Beginning,
+) -> Destination:
+    """Returns where the artifact goes besides the run's directory; the first rank brings it."""
+    if not _is_first(place):
+        return Destination()
+    store = None if registry is None else open_registry(registry)
+    found = destination(store, None if key is None else from_user(key))
+    goes_on = not beginning.fresh and beginning.from_step is None
+    check_destination(found, config, output_dir, goes_on=goes_on)
+    return found
 
 
 def _new_run(artifact: ArtifactConfig) -> str:
@@ -268,16 +313,22 @@ def _progress(quiet: bool) -> Iterator[tuple[Console, list[Callback]]]:
         yield console, [callback] if callback else []
 
 
-def _tell_end(console: Console, end: Publication | Suspension | None) -> None:
-    """Says what a run has come to; of a launcher's ranks the first one knows."""
+def _tell_end(console: Console, end: Publication | Suspension | None, goes_to: Destination) -> None:
+    """Brings what a run has come to where it goes, and says so; a launcher's first rank knows."""
     if end is None:
         return
     if isinstance(end, Suspension):
         _end_suspended(end)
     directory, artifact = end
+    try:
+        version = deliver(goes_to, end)
+    except ArtifactError as error:
+        end_with_error(error, EXIT_FAILED)
+    told = f"published {artifact.name} {artifact.version} to {directory}\n"
+    if version is not None and goes_to.store is not None:
+        told += f"published {version.name}:{version.version} to {goes_to.store.url}\n"
     console.print(
-        f"published {artifact.name} {artifact.version} to {directory}\n"
-        f"look at it with: ./bazelw run //registry:show -- {directory}",
+        f"{told}look at it with: ./bazelw run //registry:hpc -- show {directory}",
         soft_wrap=True,
         highlight=False,
     )

@@ -22,6 +22,7 @@ RESERVED_MODULES = [
     "comm",
     "config",
     "data",
+    "evaluation",
     "hpc",
     "inference",
     "infra",

@@ -30,6 +30,20 @@ def require_store(objects: Objects) -> None:
     _check(objects, content)
 
 
+def is_store(objects: Objects) -> bool:
+    """Whether there is a store; if not, there can be one.
+
+    Raises:
+        StoreError: The place holds other things, or its format is another one.
+    """
+    content = objects.read(keys.MARKER)
+    if content is None:
+        _require_empty(objects)
+        return False
+    _check(objects, content)
+    return True
+
+
 def make_store(objects: Objects) -> None:
     """Makes a store, unless there is one, and checks that its place lets one make a key only once.
 
@@ -38,11 +52,7 @@ def make_store(objects: Objects) -> None:
     """
     content = objects.read(keys.MARKER)
     if content is None:
-        if others := objects.names(""):
-            raise StoreError(
-                f"{objects.url} holds {others[0]!r} and no {keys.MARKER}, so it is no store; name "
-                "a store, or a place that is new or empty"
-            )
+        _require_empty(objects)
         objects.create(keys.MARKER, _CONTENT)
         content = objects.read(keys.MARKER) or b""
     _check(objects, content)
@@ -51,6 +61,14 @@ def make_store(objects: Objects) -> None:
         raise StoreError(
             f"the server of {objects.url} overwrites what must be created only once: it ignores "
             "'If-None-Match: *'; keep the store on one that heeds it"
+        )
+
+
+def _require_empty(objects: Objects) -> None:
+    if others := objects.names(""):
+        raise StoreError(
+            f"{objects.url} holds {others[0]!r} and no {keys.MARKER}, so it is no store; name a "
+            "store, or a place that is new or empty"
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from hpc.artifact.v1 import artifact_pb2
 from hpc.registry.v1 import registry_pb2
 
 from registry.artifact import VerifiedDescriptor
@@ -23,13 +24,14 @@ from registry.store import (
     evaluations,
     fetching,
     garbage,
+    majors,
     publishing,
     resolving,
     stages,
 )
 from registry.store.aliases import Move
 from registry.store.garbage import GRACE, Garbage
-from registry.store.marker import make_store, require_store
+from registry.store.marker import is_store, make_store, require_store
 from registry.store.objects import Objects
 from registry.store.opening import cache_directory, open_objects
 from registry.store.people import this_user
@@ -95,6 +97,24 @@ class Store:
         make_store(self._all)
         wanted = publishing.Wanted(version, bump, by or this_user(), sign)
         return publishing.publish(self._all, directory, wanted)
+
+    def rehearse(self, artifact: artifact_pb2.Artifact) -> registry_pb2.Version | None:
+        """Checks what can be checked of publishing an artifact before there is one.
+
+        Args:
+            artifact: Its name, version, inputs and outputs.
+
+        Returns:
+            What is published as that version already; None: nothing is.
+
+        Raises:
+            SignatureChangedError: Versions of that major version have other inputs or outputs.
+            StoreError: There can be no store here.
+        """
+        if not is_store(self._all):
+            return None  # the first `publish` makes it
+        majors.require_unchanged(self._all, artifact)
+        return catalogue.version(self._all, artifact.name, artifact.version)
 
     def names(self) -> list[str]:
         """Returns the sorted names of the models that have a version."""

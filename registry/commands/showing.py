@@ -1,25 +1,17 @@
-"""Prints an artifact for a human, after verifying every digest.
-
-bazel run //registry:show -- DIRECTORY
-"""
+"""`show`: what an artifact says of itself, once every byte of it is verified."""
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-from base.interrupts import exit_when_interrupted, hear_signals_in_imports
-
-if __name__ == "__main__":
-    hear_signals_in_imports("interrupted")
-
-import typer
 from hpc.artifact.v1 import artifact_pb2
-from rich.console import Console
 from rich.text import Text
 
-from base.program import PathError, directory_from_user, end_with_error
 from base.text import printable
-from registry.artifact import NO_DIRECTORY, ArtifactError, LoadedArtifact, load
+from registry.access import Access
+from registry.artifact import LoadedArtifact, load
+from registry.commands.options import AsJson, Reference, RegistryUrl, TrustFile
+from registry.commands.output import as_facts, emit
 
 KEY_WIDTH = 18
 
@@ -46,15 +38,20 @@ def describe(loaded: LoadedArtifact) -> Text:
 
 
 def show(
-    directory: Annotated[str, typer.Argument(help="Directory of the artifact.")],
+    reference: Reference,
+    registry: RegistryUrl = None,
+    trust: TrustFile = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Verify an artifact and print what it holds."""
-    try:
-        loaded = load(directory_from_user(directory, NO_DIRECTORY))
-    except (PathError, ArtifactError) as error:
-        end_with_error(error)
-    # soft_wrap leaves long digests to the terminal, so that a pipe gets them whole.
-    Console().print(describe(loaded), soft_wrap=True, end="")
+    """Verify an artifact, every byte, and print what it says of itself."""
+    found = Access(registry, trust).find(reference)
+    loaded = load(found.directory)
+    facts = {
+        **as_facts(loaded.artifact),
+        "digest": loaded.digest,
+        "signers": [str(signer) for signer in found.verification.signers],
+    }
+    emit(facts, describe(loaded), as_json)
 
 
 def _model(loaded: LoadedArtifact) -> dict[str, str]:
@@ -113,8 +110,3 @@ def _add_section(text: Text, title: str, facts: Mapping[str, str]) -> None:
     for key, value in facts.items():
         text.append(f"  {printable(key):<{KEY_WIDTH}} ", style="dim")
         text.append(f"{printable(value)}\n")
-
-
-if __name__ == "__main__":
-    with exit_when_interrupted("interrupted"):
-        typer.run(show)

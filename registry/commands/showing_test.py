@@ -1,20 +1,17 @@
-"""`//registry:show` prints what matters, and one line when it cannot."""
+"""`hpc show` prints what matters, and one line when it cannot."""
 
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from registry.artifact import load, publish
+from registry.commands.app import app_with
 from registry.example import example_artifact, example_tensors
-from registry.show import show
 
 
-def run(*arguments: str) -> Result:
-    app = typer.Typer(add_completion=False)
-    app.command()(show)
-    return CliRunner().invoke(app, arguments)
+def run(directory: str) -> Result:
+    return CliRunner().invoke(app_with({}), ["show", directory])
 
 
 def test_prints_every_fact(tmp_path: Path) -> None:
@@ -58,7 +55,7 @@ def test_text_that_no_terminal_should_get_is_escaped(tmp_path: Path) -> None:
 def test_relative_path_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path / "artifact", example_artifact(), example_tensors())
     monkeypatch.setenv("BUILD_WORKING_DIRECTORY", str(tmp_path))
-    assert run("artifact").exit_code == 0
+    assert run("./artifact").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -66,9 +63,9 @@ def test_relative_path_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         ("", "the artifact's directory is ''; name one, or '.' for this one"),
         (".", "artifact.pb.sha256 is missing"),
-        ("absent", "absent: there is no such directory"),
-        ("file", "file: there is no such directory"),
-        ("x" * 300, "x: File name too long"),
+        ("./absent", "absent: there is no such directory"),
+        ("./file", "file: there is no such directory"),
+        ("./" + "x" * 300, "x: File name too long"),
         ("/proc/1/mem/x", "no artifact at /proc/1/mem/x: there is no such directory"),
     ],
 )

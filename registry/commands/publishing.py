@@ -1,0 +1,193 @@
+"""`publish`, `sign` and `verify`: how a version comes, and who vouches for it."""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from base.program import directory_from_user, from_user
+from base.text import printable
+from registry.access import Access, Found, is_path, open_registry
+from registry.artifact import NO_DIRECTORY, load, verify
+from registry.commands.options import (
+    AsJson,
+    Certificate,
+    Chain,
+    Reason,
+    Reference,
+    RegistryUrl,
+    SigningKey,
+    TrustFile,
+)
+from registry.commands.output import as_facts, emit
+from registry.errors import ArtifactError
+from registry.programs.probe import check_probe
+from registry.programs.program import program_names
+from registry.trust.signing import Signer, generate_key_pair, sign_directory
+
+# Where a run's directory has its artifact.
+RUN_ARTIFACT = "artifact"
+
+
+class Bump(StrEnum):
+    """Which number of the newest version the next one raises."""
+
+    MAJOR = "major"
+    MINOR = "minor"
+    PATCH = "patch"
+
+
+def publish(
+    run_or_directory: Annotated[
+        str, typer.Argument(metavar="RUN_OR_DIR", help="Of a run that has ended, or an artifact.")
+    ],
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="Publish as this version.", show_default="its own"),
+    ] = None,
+    bump: Annotated[
+        Bump | None, typer.Option("--bump", help="Publish as the next version of this kind.")
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option("--alias", help="Move this alias to it, such as candidate.")
+    ] = None,
+    key: SigningKey = None,
+    certificate: Certificate = None,
+    chain: Chain = None,
+    reason: Reason = "",
+    registry: RegistryUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a trained model, whole or not at all, as a version that never changes."""
+    store = open_registry(registry)
+    published = store.publish(
+        artifact_of(run_or_directory),
+        version=version,
+        bump=None if bump is None else bump.value,
+        sign=_signing(_signer(key, certificate, chain)),
+    )
+    if alias is not None:
+        store.move_alias(published.name, alias, published.version, reason=reason)
+    told = (
+        f"published {published.name}:{published.version} to {store.url}\nsha256 {published.digest}"
+    )
+    emit({**as_facts(published), "registry": store.url}, Text(told), as_json)
+
+
+def sign(
+    reference: Reference,
+    key: SigningKey = None,
+    certificate: Certificate = None,
+    chain: Chain = None,
+    new_key: Annotated[
+        str | None,
+        typer.Option(
+            "--new-key", metavar="FILE", help="Make a key pair, FILE and FILE.pub, and sign by it."
+        ),
+    ] = None,
+    registry: RegistryUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign an artifact; it keeps the signatures that it has."""
+    if (key is None) == (new_key is None):
+        raise ArtifactError("nothing to sign with, or too much: give one of --key and --new-key")
+    if new_key is not None:
+        generate_key_pair(from_user(new_key))
+        key = new_key
+    signer = _signer(key, certificate, chain)
+    assert signer is not None  # a key was given
+    if is_path(reference):
+        directory = directory_from_user(reference, NO_DIRECTORY)
+        verify(directory)
+        signature = sign_directory(directory, signer)
+        facts: dict[str, Any] = {"signature": str(signature)}
+    else:
+        store = open_registry(registry)
+        version = store.resolve(reference)
+        directory = store.fetch(version.digest)
+        signature = sign_directory(directory, signer)
+        store.add_signatures(version.digest, directory)
+        facts = {**as_facts(version), "signature": signature.name}
+    emit(facts, Text(f"signed: {facts['signature']}"), as_json)
+
+
+def verify_artifact(
+    reference: Reference,
+    programs: Annotated[
+        bool,
+        typer.Option("--programs", help="Run each portable program on the probe that it has, too."),
+    ] = False,
+    registry: RegistryUrl = None,
+    trust: TrustFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every byte of an artifact, who signed it, and what its programs predict."""
+    access = Access(registry, trust)
+    found = access.find(reference)
+    verify(found.directory)
+    facts: dict[str, Any] = {
+        "name": found.descriptor.artifact.name,
+        "version": found.descriptor.artifact.version,
+        "digest": found.descriptor.digest,
+        "directory": str(found.directory),
+        "policy": access.trust.policy,
+        "signers": [str(signer) for signer in found.verification.signers],
+        "warnings": list(found.verification.warnings),
+    }
+    if programs:
+        facts["programs"] = _check_programs(found)
+    emit(facts, _drawn(found, facts), as_json)
+
+
+def _drawn(found: Found, facts: Mapping[str, Any]) -> Text:
+    signers, programs = facts["signers"], facts.get("programs")
+    lines = [f"signed by {signer}" for signer in signers]
+    if not signers:
+        lines = [f"no trusted signature; the policy is {facts['policy']}"]
+    if programs is not None:
+        lines += [f"{name} agrees with its probe to {off:.1e}" for name, off in programs.items()]
+        lines += [] if programs else ["it has no portable programs"]
+    return Text.assemble(
+        (f"{found.title}  every file verified\n", "green"),
+        f"sha256 {found.descriptor.digest}\n",
+        "\n".join(map(printable, lines)),
+    )
+
+
+def _check_programs(found: Found) -> dict[str, float]:
+    """Returns by how much each program's predictions differ from those of the probe."""
+    loaded = load(found.directory)
+    return {name: check_probe(loaded, name) for name in program_names(loaded.artifact)}
+
+
+def artifact_of(run_or_directory: str) -> Path:
+    """Returns the directory of an artifact: that of a run has it below."""
+    given = directory_from_user(run_or_directory, NO_DIRECTORY)
+    below = given / RUN_ARTIFACT
+    return below if below.is_dir() and not (given / "artifact.pb").exists() else given
+
+
+def _signer(key: str | None, certificate: str | None, chain: list[str] | None) -> Signer | None:
+    if key is None:
+        if certificate or chain:
+            raise ArtifactError("--certificate needs its key: give --key too")
+        return None
+    return Signer.read(
+        from_user(key),
+        certificate=None if certificate is None else from_user(certificate),
+        chain=[from_user(file) for file in chain or ()],
+    )
+
+
+def _signing(signer: Signer | None) -> Callable[[Path], None] | None:
+    """Returns what signs a directory before it is published; None: nobody does."""
+    if signer is None:
+        return None
+
+    def sign(directory: Path) -> None:
+        sign_directory(directory, signer)
+
+    return sign
