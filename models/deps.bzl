@@ -2,6 +2,7 @@
 
 DEPS = {
     "architecture.py": [":network", "//base:config", "//models/cnn:network", "//models/mlp:network", "@pip//:pydantic"],
+    "export_test.py": [":architecture", "//models/flax:export", "//models/mlp:cases", "//models/torch:export", "@pip//:jax", "@pip//:pytest"],
     "initializers.py": ["@pip//:numpy"],
     "network.py": [":initializers", "//base:config", "@pip//:flax", "@pip//:numpy", "@pip//:torch"],
     "predict_test.py": [":architecture", "//models/flax:predict", "//models/testing:parity", "//models/torch:predict", "@pip//:jax", "@pip//:numpy", "@pip//:pytest"],
