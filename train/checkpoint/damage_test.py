@@ -176,7 +176,10 @@ def _rewrite(checkpoint: Path, **changes: object) -> None:
         ({"format": 1}, "is of format 1, and this program reads 2"),
         ({"data_digest": "f" * 64}, f'data_digest: "{"f" * 64}" there, '),
         ({"framework": "other"}, 'framework: "other" there, '),
-        ({"config": {}}, 'artifact: nothing there, {"name": "sower", "version": "1.0.0"} here'),
+        (
+            {"config": {}},
+            'artifact: nothing there, {"name": "sower", "version": "1.0.0", "programs": []} here',
+        ),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused_and_left(
