@@ -48,25 +48,10 @@ def read_verified(directory: Path, file: artifact_pb2.File) -> np.ndarray:
     with _opened(path) as source:
         # Before memory is asked for: the size in a descriptor may be any number.
         _check_open_size(path, source, file.size_bytes)
-        try:
-            content = _new_memory(file.size_bytes)
-        except OSError as error:  # there is not so much
-            raise unreadable(path, error) from error
+        content = np.empty(file.size_bytes, np.uint8)
         digest = _read_into(path, source, content.data)
     check_digest(path, digest, file.sha256)
     return content
-
-
-def _new_memory(num_bytes: int) -> np.ndarray:
-    """Returns memory of this process alone, uint8 of shape [num_bytes], aligned to a page.
-
-    NumPy asks for huge pages, for which a machine whose memory is in use first moves others: to
-    touch a GiB then took two to five times as long as without.
-    """
-    if not num_bytes:
-        return np.empty(0, np.uint8)
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    return np.frombuffer(mmap.mmap(-1, num_bytes, flags=private), np.uint8)
 
 
 def _read_into(path: Path, source: BufferedReader, memory: memoryview) -> str:

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from hpc.artifact.v1 import artifact_pb2
 from hpc.registry.v1 import registry_pb2
@@ -100,37 +101,55 @@ class Claim:
             )
 
 
+class _Found(NamedTuple):
+    """The last record of a major version.
+
+    Attributes:
+        sequence: its number; 0: there is none.
+        record: what it says; None: there is none.
+        is_recent: whether its publisher may be at work.
+        published: the versions of that major version.
+    """
+
+    sequence: int
+    record: registry_pb2.Major | None
+    is_recent: bool
+    published: list[str]
+
+
 def _last_in_force(objects: Objects, artifact: artifact_pb2.Artifact) -> tuple[int, bool]:
     """Returns the last record's number and whether it needs none after it; see `claim`."""
     number = parse(artifact.version).major
-    key = keys.major(artifact.name, number)
-    # Before the versions: who made it may publish meanwhile.
-    sequence = records.highest(objects, key)
-    record, is_recent = None, False
-    if sequence:
-        last = keys.in_sequence(key, sequence)
-        record, is_recent = (
-            records.read(objects, last, registry_pb2.Major),
-            _is_recent(objects, last),
-        )
-    published = within(version_numbers(objects, artifact.name), (number,))
-    if record is None:
-        if published:
+    found = _find(objects, artifact.name, number)
+    if found.record is None and found.published:
+        # A first version came between the two looks. Its record was there before it.
+        found = _find(objects, artifact.name, number)
+    if found.record is None:
+        if found.published:
             raise StoreError(
-                f"{objects.url} has {artifact.name} {published[0]}, and no signature of "
-                f"{artifact.name} {number}: restore {key}"
+                f"{objects.url} has {artifact.name} {found.published[0]}, and no signature of "
+                f"{artifact.name} {number}: restore {keys.major(artifact.name, number)}"
             )
-        return sequence, False
-    if record.signature_digest == signature_digest(artifact):
-        return sequence, bool(published) or is_recent
-    if published or is_recent:
-        claimed = "" if published else ", as another publisher is about to publish"
+        return found.sequence, False
+    holds = bool(found.published) or found.is_recent
+    if found.record.signature_digest != signature_digest(artifact) and holds:
+        claimed = "" if found.published else ", as another publisher is about to publish"
         raise SignatureChangedError(
             f"{artifact.name} {artifact.version} takes and returns {signature(artifact)}, but "
-            f"{artifact.name} {number} {record.signature}{claimed}: a changed signature needs a "
-            "new major version"
+            f"{artifact.name} {number} {found.record.signature}{claimed}: a changed signature "
+            "needs a new major version"
         )
-    return sequence, False
+    return found.sequence, holds
+
+
+def _find(objects: Objects, name: str, number: int) -> _Found:
+    key = keys.major(name, number)
+    # Before the versions: who made the record may publish meanwhile, and then it holds.
+    sequence = records.highest(objects, key)
+    last = keys.in_sequence(key, sequence)
+    record = records.read(objects, last, registry_pb2.Major) if sequence else None
+    is_recent = record is not None and _is_recent(objects, last)
+    return _Found(sequence, record, is_recent, within(version_numbers(objects, name), (number,)))
 
 
 def _is_recent(objects: Objects, key: str) -> bool:

@@ -65,7 +65,9 @@ def make_store(objects: Objects) -> None:
 
 
 def _require_empty(objects: Objects) -> None:
-    if others := objects.names(""):
+    others = objects.names("")
+    # Another publisher may have made the store between the two looks.
+    if others and objects.read(keys.MARKER) is None:
         raise StoreError(
             f"{objects.url} holds {others[0]!r} and no {keys.MARKER}, so it is no store; name a "
             "store, or a place that is new or empty"

@@ -24,7 +24,7 @@ from registry.descriptor import DESCRIPTOR, DIGEST, SIGNATURES
 from registry.errors import ConflictError, StoreError, VersionTakenError
 from registry.store import catalogue, keys, majors, records
 from registry.store.copying import write_new
-from registry.store.objects import Objects
+from registry.store.objects import Objects, Stored
 from registry.store.references import DIGEST_PREFIX
 from registry.store.versions import Bump, check_version, following
 from registry.store.waiting import wait_before
@@ -171,32 +171,51 @@ def _placed(objects: Objects, staged: Path, described: VerifiedDescriptor) -> It
     key = keys.artifact(described.digest)
     # Until it is known that another publisher has put it there, who may be about to name it.
     is_ours = True
+    placed = None
     try:
         is_ours = objects.add_directory(key, staged, keys.LAST_OF_ARTIFACT)
-        if not is_ours:
+        if is_ours:
+            placed = objects.measure(key)
+        else:
+            # Whoever is removing it sees that it is wanted, or else has removed it by now.
             objects.touch(key, keys.LAST_OF_ARTIFACT)
+            objects.add_directory(key, staged, keys.LAST_OF_ARTIFACT)
             add_signatures(objects, described.digest, staged)
         yield
     finally:
         if is_ours:
-            _withdraw(objects, described)
+            _withdraw(objects, described, placed)
 
 
-def _withdraw(objects: Objects, described: VerifiedDescriptor) -> None:
-    """Removes an artifact that no version names.
+def _withdraw(objects: Objects, described: VerifiedDescriptor, placed: Stored | None) -> None:
+    """Removes an artifact that this publisher has put there, if no version names it.
 
-    If its version is taken by another one, none ever will. If there is no such version, another
-    publisher of the same artifact may be about to make it, and then puts the artifact back.
+    If its version is another artifact's by now, none ever will. If there is no such version, a
+    publisher of the same artifact may be about to make it. That one has touched the artifact, and
+    looks once more when it has made the version.
+
+    Args:
+        objects: The store.
+        described: The artifact.
+        placed: What was there when all of it was; None: not all of it was put there.
     """
     artifact, _, digest = described
+    key = keys.artifact(digest)
 
     def is_used() -> bool:
         found = catalogue.version(objects, artifact.name, artifact.version)
-        return found is not None and found.digest == digest
+        if found is not None:
+            return found.digest == digest
+        if placed is None:
+            return objects.read(f"{key}/{keys.LAST_OF_ARTIFACT}") is not None
+        return False
 
     # What interrupts a publisher, or refuses its writes, must not be hidden by what follows.
     with suppress(StoreError):
-        if not is_used() and (stored := objects.measure(keys.artifact(digest))) is not None:
+        found = catalogue.version(objects, artifact.name, artifact.version)
+        stored = objects.measure(key)
+        is_touched = placed is not None and found is None and stored != placed
+        if stored is not None and not is_touched and not is_used():
             objects.remove(stored, is_used)
 
 

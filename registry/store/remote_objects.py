@@ -84,12 +84,11 @@ class RemoteObjects:
         path = self._at(key)
         with telling(self.url, "read"):
             try:
-                found = self._files.ls(path, detail=False)
+                found = self._list_s3(path) if self._is_s3 else self._files.ls(path, detail=False)
             except FileNotFoundError:
                 return []
-        names = {
-            name.rstrip("/").rpartition("/")[2] for name in found if self._is_below(name, path)
-        }
+        below = [name.strip("/") for name in found if self._is_below(name, path)]
+        names = {name.rpartition("/")[2] for name in below}
         return sorted(name for name in names if name and not name.startswith(PARTIAL))
 
     @contextmanager
@@ -220,6 +219,8 @@ class RemoteObjects:
         with telling(self.url, "read"):
             try:
                 found = self._files.find(path, detail=True)
+                if not isinstance(found, Mapping):  # adlfs, of a single file
+                    found = {name: self._files.info(name) for name in found}
             except FileNotFoundError:
                 return {}
         return {
@@ -228,7 +229,28 @@ class RemoteObjects:
                 _modified(info),
             )
             for name, info in found.items()
+            # A prefix under which something appears between two requests is called one.
+            if info["type"] == "file"
         }
+
+    def _list_s3(self, path: str) -> list[str]:
+        """Lists as `ls` does, which asks up to four times where there is nothing."""
+        bucket, _, prefix = path.partition("/")
+        found: list[str] = []
+        page: Mapping[str, Any] = {"IsTruncated": True}
+        after: dict[str, str] = {}
+        while page["IsTruncated"]:
+            page = self._files.call_s3(
+                "list_objects_v2",
+                Bucket=bucket,
+                Prefix=f"{prefix}/" if prefix else "",
+                Delimiter="/",
+                **after,
+            )
+            found += [f"{bucket}/{each['Key']}" for each in page.get("Contents", ())]
+            found += [f"{bucket}/{each['Prefix']}" for each in page.get("CommonPrefixes", ())]
+            after = {"ContinuationToken": page.get("NextContinuationToken", "")}
+        return found
 
     def _is_below(self, name: str, path: str) -> bool:
         return name.strip("/").startswith(f"{path.strip('/')}/")

@@ -44,8 +44,9 @@ def move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.
     # Both sides write first and look afterwards, so that at least one of them sees the other.
     if aliases.is_archived(objects, name, wanted.to_version):
         back = Move(moved.from_version or None, wanted.by, "it was archived meanwhile")
-        aliases.move(objects, name, alias, back._replace(after=moved.sequence))
-        _require_unarchived(objects, name, alias, wanted.to_version)
+        with suppress(ConflictError):  # it means another version by now
+            aliases.move(objects, name, alias, back._replace(after=moved.sequence))
+        raise _is_archived(name, alias, wanted.to_version)
     return moved
 
 
@@ -87,17 +88,23 @@ def archive(objects: Objects, name: str, version: str, wanted: Move) -> registry
         StageError: It is candidate or champion.
     """
     require_version(objects, name, version)
-    _require_out_of_use(objects, name, version)
     key = keys.archived_version(name, version)
-    before = aliases.last(objects, key)
-    if before is not None and before.to_version:
-        return before
-    marked = aliases.append(objects, name, ARCHIVED, key, wanted._replace(to_version=version))
+    marked = None
+    while marked is None:
+        _require_out_of_use(objects, name, version)
+        before = aliases.last(objects, key)
+        if before is not None and before.to_version:
+            return before
+        after = 0 if before is None else before.sequence
+        mark = wanted._replace(to_version=version, after=after)
+        with suppress(ConflictError):  # another one has archived it, or taken that back
+            marked = aliases.append(objects, name, ARCHIVED, key, mark)
     try:
         _require_out_of_use(objects, name, version)
     except StageError:
         back = Move(None, wanted.by, "it came into use meanwhile", after=marked.sequence)
-        aliases.append(objects, name, ARCHIVED, key, back)
+        with suppress(ConflictError):  # another one has taken it back
+            aliases.append(objects, name, ARCHIVED, key, back)
         raise
     return marked
 
@@ -119,9 +126,13 @@ def unarchive(objects: Objects, name: str, version: str, wanted: Move) -> regist
 
 def _require_unarchived(objects: Objects, name: str, alias: str, version: str) -> None:
     if aliases.is_archived(objects, name, version):
-        raise StageError(
-            f"{name} {version} is archived and cannot become {alias}; un-archive it first"
-        )
+        raise _is_archived(name, alias, version)
+
+
+def _is_archived(name: str, alias: str, version: str) -> StageError:
+    return StageError(
+        f"{name} {version} is archived and cannot become {alias}; un-archive it first"
+    )
 
 
 def _require_out_of_use(objects: Objects, name: str, version: str) -> None:

@@ -417,7 +417,7 @@ def test_who_publishes_may_go_on_writing(local: Store, artifact: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["write", "link", "copy_file_range", "fsync", "rename"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_a_full_disk_is_one_line_and_nothing_is_there(
     local: Store, artifact: Path, monkeypatch: pytest.MonkeyPatch, failing: str, number: int
 ) -> None:
