@@ -46,7 +46,7 @@ class Found(NamedTuple):
 class Access:
     """The registry of a program's user, opened when it is first needed, and whom they trust."""
 
-    def __init__(self, registry: str | None, trust_file: str | None):
+    def __init__(self, registry: str | None = None, trust_file: str | None = None):
         """Reads whom the user trusts.
 
         Args:
@@ -82,8 +82,12 @@ class Access:
         else:
             version = self._resolve(reference)
             directory = self.store.fetch(version.digest)
+        return self.at(directory)._replace(version=version)
+
+    def at(self, directory: Path) -> Found:
+        """Returns the artifact in a directory; see `find`."""
         descriptor = read_descriptor(directory)
-        return Found(descriptor, version, self._checked(descriptor))
+        return Found(descriptor, None, self._checked(descriptor))
 
     def check_evaluation(self, stored: StoredEvaluation) -> Verification:
         """Asks whether an evaluation is to be trusted.

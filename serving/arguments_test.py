@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.trust.signing import generate_key_pair
 from serving.example import publish_example
 
 HEAVY = {"ray", "jax", "torch", "flax", "deepspeed"}
@@ -54,4 +55,18 @@ def test_occupied_port_comes_before_heavy_imports(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert f"error: cannot listen on 127.0.0.1:{port}: the port is in use" in result.stderr
     assert "grpc" in imported
+    assert not imported & HEAVY
+
+
+def test_an_origin_that_is_not_trusted_is_refused_before_heavy_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = publish_example(tmp_path / "artifact")
+    public = generate_key_pair(tmp_path / "release")
+    (tmp_path / "trust.yaml").write_text(f"keys:\n  - file: {public.name}\n")
+    monkeypatch.setenv("HPC_TRUST", str(tmp_path / "trust.yaml"))
+    arguments = ["serving.gateway", "--artifact", loaded.directory, "--port", "65535"]
+    result, imported = run(*arguments)
+    assert result.returncode == 2
+    assert "error: " in result.stderr and "signed" in result.stderr
     assert not imported & HEAVY

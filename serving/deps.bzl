@@ -1,7 +1,7 @@
 """What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
 
 DEPS = {
-    "arguments_test.py": [":example", "@pip//:pytest"],
+    "arguments_test.py": [":example", "//registry/trust:signing", "@pip//:pytest"],
     "calls.py": ["@pip//:grpcio"],
     "client.py": [":errors", ":replies", ":signature", "//base:program", "//base:text", "//proto/inference:grpc_service_py_proto", "@pip//:grpcio", "@pip//:numpy", "@pip//:typer"],
     "client_test.py": [":client", ":example", "//proto/inference:grpc_service_py_proto", "@pip//:grpcio", "@pip//:numpy", "@pip//:pytest", "@pip//:typer"],
@@ -13,7 +13,7 @@ DEPS = {
     "documentation_test.py": [":command_line", ":config", ":deployment", ":server", ":service", "@pip//:pytest"],
     "elements.py": [":errors", ":signature", "//proto/inference:grpc_service_py_proto", "@pip//:numpy"],
     "example.py": [":model", ":server", ":service", ":signature", "//models:architecture", "//models:weights", "//proto/inference:grpc_service_py_proto", "//registry:artifact", "//registry:example", "@pip//:grpcio", "@pip//:numpy"],
-    "gateway.py": [":command_line", ":config", ":environment", ":errors", ":lifecycle", ":model", "//base:interrupts", "//base:program", "//models:architecture", "//registry:artifact", "@pip//:typer"],
+    "gateway.py": [":command_line", ":config", ":environment", ":errors", ":lifecycle", ":model", "//base:interrupts", "//base:program", "//models:architecture", "//registry:access", "//registry:artifact", "@pip//:typer"],
     "gateway_bench.py": [":signature", "//base:interrupts", "//base:options", "//proto/inference:grpc_service_py_proto", "@pip//:grpcio", "@pip//:numpy"],
     "gateway_process.py": [":client"],
     "gateway_test.py": [":client", ":environment", ":example", ":gateway", ":gateway_process", ":predictor", "//proto/inference:grpc_service_py_proto", "//registry:artifact", "//registry:example", "@pip//:grpcio", "@pip//:grpcio_health_checking", "@pip//:numpy", "@pip//:pytest", "@pip//:typer"],

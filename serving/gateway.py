@@ -23,7 +23,8 @@ import typer
 
 from base.program import end_with_error
 from models.architecture import ModelConfigError
-from registry.artifact import ArtifactError, read_descriptor
+from registry.access import Access
+from registry.artifact import ArtifactError
 from serving.command_line import command_of
 from serving.config import GatewayConfig
 from serving.environment import isolate
@@ -35,8 +36,8 @@ def serve(config: GatewayConfig) -> None:
     """Serve an artifact through gRPC, from a Ray of its own, whatever RAY_ADDRESS says."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
     try:
-        descriptor = read_descriptor(config.artifact)
-        model = served_model(descriptor, config.framework)
+        found = Access().at(config.artifact)
+        model = served_model(found.descriptor, config.framework)
     except (ArtifactError, ModelConfigError) as error:
         end_with_error(error)
 

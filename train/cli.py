@@ -248,7 +248,7 @@ def _origin(init_from: str, registry: str | None) -> Path:
     """Returns the directory of the artifact that a run begins with."""
     if not init_from:
         raise PathError(_NO_ORIGIN)
-    return Access(registry, None).find(init_from).directory
+    return Access(registry).find(init_from).directory
 
 
 def unique_name() -> str:
