@@ -76,8 +76,10 @@ def write_example(
     share: float = 0.8,
     slowness: float = 1.0,
     host: str = "2 cores",
+    artifact_digest: str = "a" * 64,
 ) -> StoredEvaluation:
     """Writes an evaluation."""
     outcomes = example_outcomes(seed, share)
     evaluation = example_evaluation(outcomes, slowness=slowness, host=host)
+    evaluation.artifact_digest = artifact_digest
     return write_evaluation(directory, evaluation, outcomes, np.ones(NUM_EXAMPLES))

@@ -9,7 +9,8 @@ from base.files import new_directory, write_file
 from registry.artifact import read_descriptor, verify
 from registry.descriptor import DESCRIPTOR, DIGEST, SIGNATURES
 from registry.errors import ArtifactError, StoreError
-from registry.store import evaluations, keys
+from registry.evaluations import EXAMPLES, MESSAGE, read_evaluation
+from registry.store import keys
 from registry.store.descriptors import read_artifact
 from registry.store.objects import Objects
 
@@ -64,9 +65,9 @@ def fetch_evaluation(objects: Objects, digest: str, evaluation: str, cache: Path
         return local
 
     def read_digest(directory: Path) -> str:
-        return evaluations.read(directory).digest
+        return read_evaluation(directory).digest
 
-    names = [evaluations.MESSAGE, evaluations.EXAMPLES, keys.LAST_OF_EVALUATION]
+    names = [MESSAGE, EXAMPLES, keys.LAST_OF_EVALUATION]
     wanted = _Wanted(key, evaluation, names, verified=read_digest, cached=read_digest)
     return _fetch(objects, wanted, cache / "evaluations" / evaluation)
 

@@ -1,14 +1,13 @@
 """What is removed is what nobody needs, and evaluations stay with their artifact."""
 
-import hashlib
 import os
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hpc.registry.v1 import registry_pb2
 
-from registry.errors import NotFoundError, StoreError
+from registry.errors import ArtifactError, NotFoundError, StoreError
+from registry.evaluation_example import write_example
 from registry.store import publishing
 from registry.store.opening import open_objects
 from registry.store.store import Store, open_store
@@ -42,16 +41,7 @@ def leave_artifact(store: Store, directory: Path, monkeypatch: pytest.MonkeyPatc
 
 def write_evaluation(directory: Path, artifact_digest: str) -> str:
     """Writes an evaluation as a program that measures does; returns its digest."""
-    directory.mkdir()
-    examples = b"examples"
-    (directory / "examples.safetensors").write_bytes(examples)
-    message = registry_pb2.Evaluation(
-        artifact_digest=artifact_digest, examples_sha256=hashlib.sha256(examples).hexdigest()
-    )
-    content = message.SerializeToString(deterministic=True)
-    digest = hashlib.sha256(content).hexdigest()
-    (directory / "evaluation.pb").write_bytes(content)
-    (directory / "evaluation.pb.sha256").write_text(f"{digest}  evaluation.pb\n")
+    digest = write_example(directory, artifact_digest=artifact_digest).digest
     (directory / "signatures").mkdir()
     (directory / "signatures" / "0123456789abcdef.sig").write_bytes(b"signature")
     return digest
@@ -122,10 +112,10 @@ def test_refuses_an_evaluation_that_is_not_whole(store: Store, tmp_path: Path, n
     path = tmp_path / "evaluation" / name
     content = path.read_bytes()
     path.write_bytes(content + b"\n")
-    with pytest.raises(StoreError, match="is corrupt"):
+    with pytest.raises(ArtifactError, match="is corrupt"):
         store.add_evaluation(tmp_path / "evaluation")
     path.unlink()
-    with pytest.raises(StoreError, match="no evaluation at"):
+    with pytest.raises(ArtifactError, match="missing|no evaluation at"):
         store.add_evaluation(tmp_path / "evaluation")
 
 

@@ -7,7 +7,6 @@ folder of signatures:
 """
 
 import getpass
-import hashlib
 import os
 import secrets
 import sys
@@ -26,7 +25,7 @@ from base.files import flush
 from registry.artifact import read_descriptor
 from registry.descriptor import DESCRIPTOR, SIGNATURES
 from registry.errors import TrustError
-from registry.payload import read_small
+from registry.evaluations import MESSAGE, read_evaluation
 from registry.trust.bundle import BundleError, parse_bundle, parse_statement
 from registry.trust.keys import (
     certificate_fingerprint,
@@ -36,17 +35,10 @@ from registry.trust.keys import (
     read_certificates,
     read_pem,
 )
-from registry.trust.verification import (
-    EVALUATION,
-    EVALUATION_DIGEST,
-    EXAMPLES,
-    digests_of_artifact,
-)
+from registry.trust.verification import digests_of_artifact, digests_of_evaluation
 
 # The variable with the password of a private key, for programs that nobody sits at.
 PASSWORD_VARIABLE = "HPC_SIGNING_PASSWORD"  # noqa: S105
-
-_MAX_EVALUATION_BYTES = 2**31
 
 
 class Signer(NamedTuple):
@@ -178,12 +170,9 @@ def sign_directory(directory: Path, signer: Signer) -> Path:
 
 def _digests(directory: Path) -> dict[str, str]:
     """Returns what a signature has to state, by what the directory itself says."""
-    if (directory / DESCRIPTOR).exists() or not (directory / EVALUATION).exists():
+    if (directory / DESCRIPTOR).exists() or not (directory / MESSAGE).exists():
         return digests_of_artifact(read_descriptor(directory))
-    return {
-        name: hashlib.sha256(read_small(directory / name, _MAX_EVALUATION_BYTES)).hexdigest()
-        for name in (EVALUATION, EVALUATION_DIGEST, EXAMPLES)
-    }
+    return digests_of_evaluation(read_evaluation(directory))
 
 
 def _sign(directory: Path, signer: Signer, signature: Path) -> None:

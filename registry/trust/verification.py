@@ -11,25 +11,20 @@ import os
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, Protocol
-
-from hpc.registry.v1 import registry_pb2
+from typing import NamedTuple
 
 from base.text import printable
+from registry import evaluations
 from registry.artifact import LoadedArtifact, VerifiedDescriptor
 from registry.contents import MAX_SIGNATURE_BYTES, MAX_SIGNATURES, SIGNATURE_PATH
 from registry.descriptor import DESCRIPTOR, DIGEST, SIGNATURES
 from registry.errors import ArtifactError, TrustError, UntrustedError
+from registry.evaluations import StoredEvaluation
 from registry.payload import read_small
 from registry.trust.bundle import Bundle, BundleError, parse_bundle, parse_statement
 from registry.trust.certificates import path_to_authority
 from registry.trust.keys import certificate_fingerprint, checked_key, key_fingerprint, subject_of
 from registry.trust.trust import Revocable, Trust, TrustedKey
-
-# The files of an evaluation, beside its signatures.
-EVALUATION = "evaluation.pb"
-EVALUATION_DIGEST = "evaluation.pb.sha256"
-EXAMPLES = "examples.safetensors"
 
 _MAX_NAMED = 8
 _MAX_SHOWN = 64  # characters of a path in an error
@@ -68,17 +63,6 @@ class Verification(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-class StoredEvaluation(Protocol):
-    """What of a verified evaluation is needed here."""
-
-    @property
-    def evaluation(self) -> registry_pb2.Evaluation: ...
-    @property
-    def directory(self) -> Path: ...
-    @property
-    def digest(self) -> str: ...
-
-
 def check_artifact(
     described: VerifiedDescriptor | LoadedArtifact, trust: Trust, now: datetime | None = None
 ) -> Verification:
@@ -100,11 +84,17 @@ def check_evaluation(
     Raises:
         UntrustedError: as `check_signatures`.
     """
-    digests = {
-        **_message_digests(EVALUATION, EVALUATION_DIGEST, stored.digest),
-        EXAMPLES: stored.evaluation.examples_sha256,
+    return check_signatures(
+        stored.directory, digests_of_evaluation(stored), stored.digest, trust, now
+    )
+
+
+def digests_of_evaluation(stored: StoredEvaluation) -> dict[str, str]:
+    """Returns the same of an evaluation; see `digests_of_artifact`."""
+    return {
+        **_message_digests(evaluations.MESSAGE, evaluations.DIGEST, stored.digest),
+        evaluations.EXAMPLES: stored.evaluation.examples_sha256,
     }
-    return check_signatures(stored.directory, digests, stored.digest, trust, now)
 
 
 def digests_of_artifact(described: VerifiedDescriptor | LoadedArtifact) -> dict[str, str]:
