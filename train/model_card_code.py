@@ -22,7 +22,7 @@ def loading(artifact: artifact_pb2.Artifact) -> Iterator[str]:
     yield from _block(
         "",
         "(cd DIR && sha256sum -c artifact.pb.sha256)",
-        "./bazelw run //registry:show -- DIR",
+        "./bazelw run //registry:hpc -- show DIR",
         "./bazelw run //serving:gateway -- --artifact DIR",
     )
     yield "In Python, with that project's networks:"
