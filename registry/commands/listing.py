@@ -26,20 +26,20 @@ def list_versions(name: Name = None, registry: RegistryUrl = None, as_json: AsJs
     store = open_registry(registry)
     if name is None:
         rows = [_model(store, model) for model in store.names()]
-        columns = ["model", "newest", "versions", "aliases", "published"]
+        columns = ["model", "newest", "versions", "aliases", "published (UTC)"]
         cells = [
             [
                 row["name"],
                 row["newest"],
                 str(row["num_versions"]),
                 ", ".join(f"{alias} {version}" for alias, version in row["aliases"].items()),
-                _second(row["published_at"]),
+                _minute(row["published_at"]),
             ]
             for row in rows
         ]
     else:
         rows = _versions(store, name)
-        columns = ["version", "aliases", "trained in", "metrics", "published", "by", "sha256"]
+        columns = ["version", "aliases", "trained in", "metrics", "published (UTC)", "by", "sha256"]
         cells = [_cells(row) for row in rows]
     empty = f"nothing has been published to {store.url} yet"
     emit(rows, table(columns, cells) if rows else Text(empty), as_json)
@@ -112,7 +112,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         ", ".join(marks),
         row.get("framework", ""),
         f"error: {row['error']}" if "error" in row else told,
-        _second(row["published_at"]),
+        _minute(row["published_at"]),
         row["published_by"],
         row["digest"][:SHOWN_DIGEST],
     ]
@@ -147,22 +147,22 @@ def _drawn_log(events: Iterable[Mapping[str, Any]]) -> RenderableType:
     rows = []
     for event in events:
         if event["what"] == "published":
-            rows.append([_second(event["at"]), event["by"], f"published {event['version']}", ""])
+            rows.append([_minute(event["at"]), event["by"], f"published {event['version']}", ""])
             continue
         came = f"{event['from'] or 'nothing'} -> {event['to'] or 'nothing'}"
         why = " ".join([*(["FORCED"] if event["forced"] else []), event["reason"]])
-        rows.append([_second(event["at"]), event["by"], f"{event['alias']}: {came}", why])
+        rows.append([_minute(event["at"]), event["by"], f"{event['alias']}: {came}", why])
         rows += [
             ["", "", "", f"{_outcome(gate)}: {gate['gate']} ({gate['detail']})"]
             for gate in event["gates"]
         ]
-    return Group(table(["when", "who", "what", "why"], rows))
+    return Group(table(["when (UTC)", "who", "what", "why"], rows))
 
 
 def _outcome(gate: Mapping[str, Any]) -> str:
     return str(gate["outcome"]).removeprefix("GATE_OUTCOME_").lower()
 
 
-def _second(time: str) -> str:
-    """Returns a time of RFC 3339 without the parts of a second."""
-    return f"{time.removesuffix('Z').partition('.')[0]}Z"
+def _minute(time: str) -> str:
+    """Returns a time of RFC 3339 as `2026-11-29 09:56`, in UTC."""
+    return time[:16].replace("T", " ")

@@ -29,9 +29,10 @@ def emit(facts: Any, drawn: RenderableType, as_json: bool) -> None:
         typer.echo(json.dumps(facts, indent=2, sort_keys=True))
         return
     output = Output()
-    # A pipe gets lines whole, and a terminal breaks them where it ends.
+    # A pipe gets lines whole; on a terminal a table's cells are folded, and text is where it ends.
     width = None if output.isatty() else _WHOLE_LINE
-    Console(file=output, highlight=False, width=width).print(drawn, soft_wrap=True)
+    console = Console(file=output, highlight=False, width=width)
+    console.print(drawn, soft_wrap=isinstance(drawn, Text))
 
 
 def as_facts(message: Message) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Returns a plain table; cells may hold text of others."""
     drawn = Table(box=None, pad_edge=False, header_style="bold cyan")
     for column in columns:
-        drawn.add_column(column, no_wrap=True)
+        drawn.add_column(column, overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
     return drawn
