@@ -101,7 +101,7 @@ class Access:
         try:
             return self.store.resolve(reference)
         except (NotFoundError, BadReferenceError) as error:
-            if from_user(reference).is_dir():
+            if os.path.isdir(from_user(reference)):  # False of what no directory can be called
                 raise ArtifactError(f"{error}; the directory here is ./{reference}") from error
             raise
 

@@ -197,9 +197,11 @@ def _opened(path: Path) -> Iterator[BufferedReader]:
         if getattr(error, "errno", None) == errno.ELOOP:
             raise corrupt(path, "it is a symbolic link") from error
         raise unreadable(path, error) from error
+    # Before it becomes a file: of a directory none can be made, and its descriptor would stay open.
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise corrupt(path, "it is not a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise corrupt(path, "it is not a plain file")
         yield file
 
 

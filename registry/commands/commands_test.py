@@ -187,6 +187,45 @@ def test_only_promote_makes_a_champion(two: Hpc) -> None:
     assert "promote" in two("alias", "digits@champion", "digits:1.0.0", status=2).stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--alias", "champion"], "promote"),
+        (["--alias", "archived"], "mark"),
+        (["--alias", "no alias"], "can be no alias"),
+        (["--version", ""], "--version"),
+        (["--key", "key.pem", "--chain", "authority.pem"], "--certificate"),
+    ],
+)
+def test_publishes_nothing_that_is_refused_afterwards(
+    two: Hpc, options: list[str], told: str
+) -> None:
+    options = [*options] if "--version" in options else ["--version", "1.2.0", *options]
+    assert told in two("publish", "./1.0.0-10", *options, status=2).stderr
+    assert [row["version"] for row in two.json("list", "digits")] == ["1.1.0", "1.0.0"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show", "a" * 5000],
+        ["show", "digits:" + "9" * 5000],
+        ["publish", "a" * 5000],
+        ["list", "--registry", "a" * 5000],
+    ],
+)
+def test_text_that_no_directory_can_be_called_is_one_line(two: Hpc, arguments: list[str]) -> None:
+    told = two(*arguments, status=2).stderr
+    assert told.startswith("error: ") and told.count("\n") == 1
+
+
+def test_makes_no_key_for_what_is_not_there(two: Hpc) -> None:
+    key = two.directory / "key.pem"
+    two("sign", "digits:9", "--new-key", key, status=2)
+    two("sign", "digits:1.0.0", "--new-key", key, "--certificate", "leaf.pem", status=2)
+    assert not key.exists() and not Path(f"{key}.pub").exists()
+
+
 def test_signs_and_verifies_by_the_policy(two: Hpc) -> None:
     key = two.directory / "key.pem"
     two("sign", "digits:1.0.0", "--new-key", key)

@@ -10,7 +10,7 @@ DEPS = {
     "moving.py": [":options", ":output", "//base:program", "//registry:access", "//registry/oci:exporting", "//registry/oci:importing", "//registry/trust:verification", "@pip//:rich", "@pip//:typer"],
     "options.py": ["@pip//:typer"],
     "output.py": ["//base:output", "//base:text", "@pip//:protobuf", "@pip//:rich", "@pip//:typer"],
-    "publishing.py": [":options", ":output", "//base:program", "//base:text", "//registry:access", "//registry:artifact", "//registry:errors", "//registry/programs:probe", "//registry/programs:program", "//registry/trust:signing", "@pip//:rich", "@pip//:typer"],
+    "publishing.py": [":options", ":output", "//base:program", "//base:text", "//registry:access", "//registry:artifact", "//registry:descriptor", "//registry:errors", "//registry/programs:probe", "//registry/programs:program", "//registry/store:stages", "//registry/trust:signing", "@pip//:rich", "@pip//:typer"],
     "showing.py": [":options", ":output", "//base:text", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:access", "//registry:artifact", "@pip//:rich"],
     "showing_test.py": [":app", "//registry:artifact", "//registry:example", "@pip//:pytest", "@pip//:typer"],
     "stages.py": [":evaluations", ":options", ":output", "//base:program", "//base:text", "//proto/hpc/registry/v1:registry_py_proto", "//registry:access", "//registry:errors", "//registry/comparison:gates", "//registry/comparison:gates_file", "//registry/comparison:judging", "//registry/store:aliases", "//registry/store:stages", "@pip//:rich", "@pip//:typer"],

@@ -23,9 +23,11 @@ from registry.commands.options import (
     TrustFile,
 )
 from registry.commands.output import as_facts, emit
+from registry.descriptor import DESCRIPTOR
 from registry.errors import ArtifactError
 from registry.programs.probe import check_probe
 from registry.programs.program import program_names
+from registry.store.stages import require_movable
 from registry.trust.signing import Signer, generate_key_pair, sign_directory
 
 # Where a run's directory has its artifact.
@@ -62,6 +64,11 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Publish a trained model, whole or not at all, as a version that never changes."""
+    # What is published stays, so all that can be refused is refused before.
+    if alias is not None:
+        require_movable(alias)
+    if version == "":
+        raise ArtifactError("--version: expected a semantic version such as 1.1.0, got ''")
     store = open_registry(registry)
     published = store.publish(
         artifact_of(run_or_directory),
@@ -94,21 +101,18 @@ def sign(
     """Sign an artifact; it keeps the signatures that it has."""
     if (key is None) == (new_key is None):
         raise ArtifactError("nothing to sign with, or too much: give one of --key and --new-key")
-    if new_key is not None:
-        generate_key_pair(from_user(new_key))
-        key = new_key
-    signer = _signer(key, certificate, chain)
-    assert signer is not None  # a key was given
+    signer = _signer(key, certificate, chain) if new_key is None else None
+    # A key is made only for something that is there to be signed.
     if is_path(reference):
         directory = directory_from_user(reference, NO_DIRECTORY)
         verify(directory)
-        signature = sign_directory(directory, signer)
+        signature = sign_directory(directory, signer or _new_signer(new_key, certificate))
         facts: dict[str, Any] = {"signature": str(signature)}
     else:
         store = open_registry(registry)
         version = store.resolve(reference)
         directory = store.fetch(version.digest)
-        signature = sign_directory(directory, signer)
+        signature = sign_directory(directory, signer or _new_signer(new_key, certificate))
         store.add_signatures(version.digest, directory)
         facts = {**as_facts(version), "signature": signature.name}
     emit(facts, Text(f"signed: {facts['signature']}"), as_json)
@@ -167,19 +171,34 @@ def artifact_of(run_or_directory: str) -> Path:
     """Returns the directory of an artifact: that of a run has it below."""
     given = directory_from_user(run_or_directory, NO_DIRECTORY)
     below = given / RUN_ARTIFACT
-    return below if below.is_dir() and not (given / "artifact.pb").exists() else given
+    try:
+        return below if below.is_dir() and not (given / DESCRIPTOR).exists() else given
+    except OSError as error:
+        raise ArtifactError(f"no artifact at {given}: {error.strerror}") from error
 
 
 def _signer(key: str | None, certificate: str | None, chain: list[str] | None) -> Signer | None:
+    if key is None and (certificate or chain):
+        raise ArtifactError("--certificate needs its key: give --key too")
+    if chain and certificate is None:
+        raise ArtifactError("--chain is of those that issued a certificate: give --certificate too")
     if key is None:
-        if certificate or chain:
-            raise ArtifactError("--certificate needs its key: give --key too")
         return None
     return Signer.read(
         from_user(key),
         certificate=None if certificate is None else from_user(certificate),
         chain=[from_user(file) for file in chain or ()],
     )
+
+
+def _new_signer(key: str | None, certificate: str | None) -> Signer:
+    """Makes a key pair, of which nobody can have a certificate yet."""
+    assert key is not None  # a key that is there, or a new one: one of them was given
+    if certificate is not None:
+        raise ArtifactError("--certificate is of a key that is there: give --key, not --new-key")
+    private = from_user(key)
+    generate_key_pair(private)
+    return Signer.read(private)
 
 
 def _signing(signer: Signer | None) -> Callable[[Path], None] | None:

@@ -57,8 +57,6 @@ def alias(
     else:
         if remove and target is not None:
             raise ArtifactError(f"--remove takes no REFERENCE, got {printable(str(reference))}")
-        if label == CHAMPION and target is not None:
-            raise ArtifactError(f"{CHAMPION} is moved by promote, which judges gates")
         to_version = None if target is None else target.version
         move = store.move_alias(name, label, to_version, reason=reason)
     emit(as_facts(move), Text(_told(move)), as_json)

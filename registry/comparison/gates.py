@@ -118,9 +118,10 @@ def parse_gate(text: str) -> Gate:
     if found := _NOT_WORSE.fullmatch(line):
         name, batch_size = _quantity(found, text)
         if name in (*SPEED_QUANTITIES, *WHOLE_QUANTITIES):
+            example = ">= 0.9x" if name == "examples_per_s" else "<= 1.1x"
             raise GateError(
                 f"{text!r}: {name} was not measured on examples, by which 'not worse' is judged; "
-                f"write such as '{name} <= 1.1x champion'"
+                f"write such as '{name} {example} champion'"
             )
         margin = found["margin"]
         offset = 0.0 if margin is None else _number(margin, text)

@@ -109,6 +109,7 @@ def test_any_text_is_read_or_refused_with_what_is_accepted(text: str) -> None:
         ("accuracy[batch=8] >= 0.9", r"\[batch=8\] is of latency_mean_ms"),
         ("latency_p99_ms[batch=0] <= 1", "batch of at least 1"),
         ("latency_p99_ms not worse than champion", "write such as 'latency_p99_ms <= 1.1x"),
+        ("examples_per_s not worse than champion", "write such as 'examples_per_s >= 0.9x"),
         ("accuracy not worse than 0.98", "is no gate"),
         ("accuracy >= \u0660", "is no gate"),
         ("x" * 201, "a gate of 201 characters"),

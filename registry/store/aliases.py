@@ -74,6 +74,19 @@ def require(objects: Objects, name: str, alias: str) -> registry_pb2.AliasMove:
     raise NotFoundError(f"{objects.url} has no alias {alias[:100]!r} of {name}; it has {known}")
 
 
+def require_name(alias: str) -> None:
+    """Checks that an alias can be called so.
+
+    Raises:
+        BadReferenceError: It cannot.
+    """
+    if not is_name(alias):
+        raise BadReferenceError(
+            f"{alias[:100]!r} can be no alias: expected lower-case letters and digits joined by "
+            "single '.', '_' or '-', such as 'candidate'"
+        )
+
+
 def move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.AliasMove:
     """Moves an alias, whatever the rules of stages say.
 
@@ -82,11 +95,7 @@ def move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.
             none.
         ConflictError: It was moved after `wanted.after`.
     """
-    if not is_name(alias):
-        raise BadReferenceError(
-            f"{alias[:100]!r} can be no alias: expected lower-case letters and digits joined by "
-            "single '.', '_' or '-', such as 'candidate'"
-        )
+    require_name(alias)
     if wanted.to_version is None:
         require(objects, name, alias)
     return append(objects, name, alias, keys.alias(name, alias), wanted)

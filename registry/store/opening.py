@@ -50,7 +50,11 @@ def cache_directory() -> Path:
 def _local(path: Path) -> LocalObjects:
     if "\0" in str(path):
         raise StoreError("the store's path has a NUL in it; name one that a directory can have")
-    if path.exists() and not path.is_dir():
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise StoreError(f"there can be no store at {path}: {error.strerror}") from error
+    if is_other:
         raise StoreError(f"the store {path} is a file; name a directory, which may be new")
     return LocalObjects(path)
 

@@ -25,17 +25,35 @@ PREVIOUS = "previous"
 _IN_USE = (CANDIDATE, CHAMPION)
 
 
-def move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.AliasMove:
-    """Moves an alias if the rules let it; see `aliases.move`.
+def require_movable(alias: str) -> None:
+    """Checks that an alias can be moved to some version, but by promotion.
 
     Raises:
-        StageError: A version that is archived would become candidate or champion, or the alias is
-            named as the mark is.
+        BadReferenceError: No alias can be called so.
+        StageError: It is the champion, or named as the mark is.
     """
+    aliases.require_name(alias)
     if alias == ARCHIVED:
         raise StageError(
             f"{ARCHIVED!r} is a mark of any number of versions and no alias: archive the version"
         )
+    if alias == CHAMPION:
+        raise StageError(f"{CHAMPION} is moved by promote, which judges gates")
+
+
+def move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.AliasMove:
+    """Moves an alias if the rules let it; see `aliases.move`.
+
+    Raises:
+        StageError: A version would become champion without being promoted, or one that is archived
+            candidate; or the alias is named as the mark is.
+    """
+    if alias != CHAMPION or wanted.to_version is not None:
+        require_movable(alias)
+    return _move(objects, name, alias, wanted)
+
+
+def _move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2.AliasMove:
     if alias not in _IN_USE or wanted.to_version is None:
         return aliases.move(objects, name, alias, wanted)
     require_version(objects, name, wanted.to_version)
@@ -68,7 +86,7 @@ def promote(objects: Objects, name: str, wanted: Move) -> registry_pb2.AliasMove
     before = aliases.last(objects, keys.alias(name, CHAMPION))
     if before is not None and before.to_version and before.to_version == wanted.to_version:
         raise StageError(f"{name} {wanted.to_version} is the {CHAMPION} already")
-    moved = move(objects, name, CHAMPION, wanted)
+    moved = _move(objects, name, CHAMPION, wanted)
     if moved.from_version:
         follow = Move(moved.from_version, wanted.by, f"{wanted.to_version} became {CHAMPION}")
         aliases.move(objects, name, PREVIOUS, follow)

@@ -50,6 +50,14 @@ def test_a_move_is_refused_if_another_came_before(store: Store) -> None:
     assert meanings(store) == {"staging": "1.1.0"}
 
 
+def test_only_a_promotion_makes_a_champion(store: Store) -> None:
+    with pytest.raises(StageError, match="promote"):
+        store.move_alias("digits", "champion", "1.0.0")
+    store.promote("digits", "1.0.0")
+    store.move_alias("digits", "champion", None)
+    assert "champion" not in meanings(store)
+
+
 @pytest.mark.parametrize("alias", ["", "Champion", "a/b", "..", "a@b", "a" * 64])
 def test_refuses_what_can_be_no_alias(store: Store, alias: str) -> None:
     with pytest.raises(BadReferenceError, match="can be no alias"):

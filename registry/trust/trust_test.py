@@ -121,6 +121,7 @@ def test_trust_root_that_is_named_and_absent_is_an_error(
             r"keys\.0: not_after is not later than not_before",
         ),
         ("keys: [{file: absent.pub}]", r"absent\.pub: no key or certificate can be read there"),
+        ("keys: [{file: .}]", "it is not a plain file"),
         ("keys: [{file: trust.yaml}]", "is no public key in PEM"),
         ("keys: [{file: key.pub}, {file: key.pub}]", "one key is listed twice"),
         ("certificates: [{file: key.pub}]", "holds no certificate in PEM"),
