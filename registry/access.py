@@ -87,7 +87,7 @@ class Access:
     def at(self, directory: Path) -> Found:
         """Returns the artifact in a directory; see `find`."""
         descriptor = read_descriptor(directory)
-        return Found(descriptor, None, self._checked(descriptor))
+        return Found(descriptor, None, self.checked(descriptor))
 
     def check_evaluation(self, stored: StoredEvaluation) -> Verification:
         """Asks whether an evaluation is to be trusted.
@@ -97,6 +97,17 @@ class Access:
         """
         return check_evaluation(stored, self.trust)
 
+    def checked(self, descriptor: VerifiedDescriptor) -> Verification:
+        """Asks whether an artifact is to be trusted. Warnings of the policy `warn` go to stderr.
+
+        Raises:
+            ArtifactError: It must not be.
+        """
+        verification = check_artifact(descriptor, self.trust)
+        for warning in verification.warnings:
+            print(f"warning: {printable(warning)}", file=sys.stderr)
+        return verification
+
     def _resolve(self, reference: str) -> registry_pb2.Version:
         try:
             return self.store.resolve(reference)
@@ -104,12 +115,6 @@ class Access:
             if os.path.isdir(from_user(reference)):  # False of what no directory can be called
                 raise ArtifactError(f"{error}; the directory here is ./{reference}") from error
             raise
-
-    def _checked(self, descriptor: VerifiedDescriptor) -> Verification:
-        verification = check_artifact(descriptor, self.trust)
-        for warning in verification.warnings:
-            print(f"warning: {printable(warning)}", file=sys.stderr)
-        return verification
 
 
 def open_registry(registry: str | None) -> Store:

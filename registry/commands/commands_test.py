@@ -259,6 +259,18 @@ def test_goes_through_an_oci_layout(two: Hpc, monkeypatch: pytest.MonkeyPatch) -
     assert two.json("import", layout, "--to", two.directory / "plain")["digest"] == digest
 
 
+def test_keeps_nothing_of_an_import_that_nobody_trusted_has_signed(two: Hpc) -> None:
+    layout, trust = two.directory / "layout", two.directory / "trust.yaml"
+    two("export", "digits:1.0.0", layout)
+    two("sign", "digits:1.1.0", "--new-key", two.directory / "key.pem")
+    trust.write_text("keys:\n  - file: key.pem.pub\n")
+    plain = two.directory / "plain"
+    two("import", layout, "--to", plain, "--trust", trust, status=1)
+    assert not plain.exists()
+    trust.write_text("policy: warn\nkeys:\n  - file: key.pem.pub\n")
+    assert "signature" in two("import", layout, "--to", plain, "--trust", trust).stderr
+
+
 def test_collects_garbage_only_when_told(two: Hpc) -> None:
     assert two.json("gc")["garbage"] == []
     left = two.directory / "registry" / "artifacts" / ("0" * 64)

@@ -7,7 +7,7 @@ DEPS = {
     "comparing.py": [":evaluations", ":options", ":output", "//base:files", "//base:program", "//registry:access", "//registry:errors", "//registry:evaluations", "//registry/comparison:comparison", "//registry/comparison:page", "//registry/comparison:sides", "//registry/comparison:table", "@pip//:typer"],
     "evaluations.py": ["//base:text", "//proto/hpc/registry/v1:registry_py_proto", "//registry:access", "//registry:errors", "//registry:evaluations", "//registry/comparison:choice"],
     "listing.py": [":options", ":output", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:access", "//registry:errors", "//registry/store:store", "@pip//:rich", "@pip//:typer"],
-    "moving.py": [":options", ":output", "//base:program", "//registry:access", "//registry/oci:exporting", "//registry/oci:importing", "//registry/trust:verification", "@pip//:rich", "@pip//:typer"],
+    "moving.py": [":options", ":output", "//base:program", "//registry:access", "//registry:errors", "//registry/oci:exporting", "//registry/oci:importing", "@pip//:rich", "@pip//:typer"],
     "options.py": ["@pip//:typer"],
     "output.py": ["//base:output", "//base:text", "@pip//:protobuf", "@pip//:rich", "@pip//:typer"],
     "publishing.py": [":options", ":output", "//base:program", "//base:text", "//registry:access", "//registry:artifact", "//registry:descriptor", "//registry:errors", "//registry/programs:probe", "//registry/programs:program", "//registry/store:stages", "//registry/trust:signing", "@pip//:rich", "@pip//:typer"],

@@ -1,6 +1,7 @@
 """`export` and `import`: an artifact as an OCI image layout, and back."""
 
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -11,9 +12,9 @@ from base.program import directory_from_user
 from registry.access import Access
 from registry.commands.options import AsJson, Reference, RegistryUrl, TrustFile
 from registry.commands.output import as_facts, emit
+from registry.errors import ArtifactError
 from registry.oci.exporting import export_layout
 from registry.oci.importing import import_layout
-from registry.trust.verification import check_artifact
 
 _NO_LAYOUT = "the OCI layout is ''; name a directory"
 
@@ -61,14 +62,18 @@ def import_(
     if to is not None:
         place = directory_from_user(to, "--to: the directory is ''; name a new one")
         descriptor = import_layout(source, place, reference=name)
-        check_artifact(descriptor, access.trust)
+        try:
+            access.checked(descriptor)
+        except ArtifactError:
+            rmtree(place)  # it was made just now, and is nobody's to use
+            raise
         facts = {"directory": str(place), "digest": descriptor.digest}
         emit(facts, Text(f"imported to {place}\nsha256 {descriptor.digest}"), as_json)
         return
     store = access.store
     with TemporaryDirectory(prefix="import-") as temporary:
         place = Path(temporary, "artifact")
-        check_artifact(import_layout(source, place, reference=name), access.trust)
+        access.checked(import_layout(source, place, reference=name))
         version = store.publish(place)
     told = f"imported {version.name}:{version.version} to {store.url}\nsha256 {version.digest}"
     emit({**as_facts(version), "registry": store.url}, Text(told), as_json)
