@@ -11,10 +11,20 @@ from rich.text import Text
 
 from base.program import directory_from_user, from_user
 from registry.access import Access, is_path
-from registry.commands.options import AsJson, Reference, RegistryUrl, SigningKey, TrustFile
+from registry.commands.options import (
+    AsJson,
+    Certificate,
+    Chain,
+    Reference,
+    RegistryUrl,
+    SigningKey,
+    TrustFile,
+)
 from registry.commands.output import as_facts, emit, table
+from registry.commands.publishing import signer_of
 from registry.errors import ArtifactError
 from registry.evaluations import StoredEvaluation
+from registry.trust.signing import sign_directory
 
 # What is said of an `--output` that was given as ''.
 NO_OUTPUT = "--output: expected a new directory, got ''"
@@ -67,6 +77,8 @@ def bench(
         typer.Option("--output", metavar="DIR", help="A new directory instead of the registry."),
     ] = None,
     key: SigningKey = None,
+    certificate: Certificate = None,
+    chain: Chain = None,
     registry: RegistryUrl = None,
     trust: TrustFile = None,
     as_json: AsJson = False,
@@ -79,11 +91,7 @@ def bench(
     # Checked before seconds are spent on imports.
     access = Access(registry, trust)
     found = access.find(reference)
-    signer = None
-    if key is not None:
-        from registry.trust.signing import Signer
-
-        signer = Signer.read(from_user(key))
+    signer = signer_of(key, certificate, chain)
     options = _Options(config, tuple(overrides or ()), program, tuple(batch_sizes or ()), num_calls)
     with TemporaryDirectory(prefix="bench-") as temporary:
         place = Path(temporary, "evaluation")
@@ -91,8 +99,6 @@ def bench(
             place = directory_from_user(output, NO_OUTPUT)
         stored = _measure(found.directory, place, options)
         if signer is not None:
-            from registry.trust.signing import sign_directory
-
             sign_directory(place, signer)
         where = str(place)
         if output is None:

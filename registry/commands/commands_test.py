@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from typer.testing import CliRunner, Result
 
 from registry.artifact import load, publish
 from registry.commands.app import app_with
+from registry.evaluation_example import write_example
 from registry.example import example_artifact, example_tensors
+from registry.store.store import open_store
 
 APP = app_with({})
 
@@ -58,21 +61,8 @@ def two(hpc: Hpc) -> Hpc:
 
 
 def test_every_command_has_json_and_help(hpc: Hpc) -> None:
-    commands = [
-        "list",
-        "show",
-        "publish",
-        "verify",
-        "sign",
-        "alias",
-        "promote",
-        "compare",
-        "export",
-        "import",
-        "gc",
-        "log",
-    ]
-    for command in commands:
+    commands = "list show publish verify sign alias promote compare export import gc log"
+    for command in commands.split():
         told = hpc(command, "--help").stdout
         assert "--json" in told
         assert "--registry" in told
@@ -181,6 +171,21 @@ def test_gates_that_nothing_was_measured_for_do_not_pass(two: Hpc) -> None:
     result = two("promote", "digits:1.0.0", "--gates", gates, status=1)
     assert "unknown" in result.stdout
     two("show", "digits@champion", status=2)
+
+
+def test_evaluation_of_another_artifact_speaks_for_none(two: Hpc) -> None:
+    good, bad = (two.json("show", f"digits:{version}")["digest"] for version in ("1.0.0", "1.1.0"))
+    stored = write_example(two.directory / "evaluation", share=1.0, artifact_digest=good)
+    open_store(two.directory / "registry").add_evaluation(stored.directory)
+    gates = two.directory / "gates.yaml"
+    gates.write_text("gates:\n  - accuracy >= 0.5\n")
+    below = two.directory / "registry" / "evaluations"
+    for place in (f"{bad}/{stored.digest}", f"{good}/{'0' * 64}"):
+        copytree(below / good / stored.digest, below / place)
+    told = two("promote", "digits:1.1.0", "--gates", gates, status=1)
+    assert "unknown" in told.stdout and f"of the artifact {good[:12]}" in told.stderr
+    told = two("promote", "digits:1.0.0", "--gates", gates)
+    assert "passed" in told.stdout and f"its digest is {stored.digest}" in told.stderr
 
 
 def test_only_promote_makes_a_champion(two: Hpc) -> None:

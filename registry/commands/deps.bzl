@@ -3,7 +3,7 @@
 DEPS = {
     "app.py": [":collecting", ":comparing", ":listing", ":moving", ":publishing", ":showing", ":stages", "//base:program", "//registry:errors", "@pip//:typer"],
     "collecting.py": [":options", ":output", "//registry:access", "@pip//:rich", "@pip//:typer"],
-    "commands_test.py": [":app", "//registry:artifact", "//registry:example", "@pip//:pytest", "@pip//:typer"],
+    "commands_test.py": [":app", "//registry:artifact", "//registry:evaluation_example", "//registry:example", "//registry/store:store", "@pip//:pytest", "@pip//:typer"],
     "comparing.py": [":evaluations", ":options", ":output", "//base:files", "//base:program", "//registry:access", "//registry:errors", "//registry:evaluations", "//registry/comparison:comparison", "//registry/comparison:page", "//registry/comparison:sides", "//registry/comparison:table", "@pip//:typer"],
     "evaluations.py": ["//base:text", "//proto/hpc/registry/v1:registry_py_proto", "//registry:access", "//registry:errors", "//registry:evaluations", "//registry/comparison:choice"],
     "listing.py": [":options", ":output", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:access", "//registry:errors", "//registry/store:store", "@pip//:rich", "@pip//:typer"],

@@ -20,12 +20,29 @@ def evaluations_of(access: Access, digest: str) -> list[StoredEvaluation]:
     for name in access.store.evaluations(digest):
         try:
             stored = read_evaluation(access.store.fetch_evaluation(digest, name))
+            _require_place(stored, digest, name)
             access.check_evaluation(stored)
         except ArtifactError as error:
             print(f"warning: evaluation {name[:12]}: {printable(str(error))}", file=sys.stderr)
             continue
         found.append(stored)
     return found
+
+
+def _require_place(stored: StoredEvaluation, artifact_digest: str, name: str) -> None:
+    """Checks that an evaluation lies where its content belongs.
+
+    A signature says who measured, not of what: that is in the message alone. Another artifact's
+    evaluation, well signed and put beside this one, would otherwise speak for it.
+    """
+    measured = stored.evaluation.artifact_digest
+    if measured != artifact_digest:
+        raise ArtifactError(
+            f"it is of the artifact {printable(measured[:12])}, and lies beside "
+            f"{artifact_digest[:12]}; remove it"
+        )
+    if stored.digest != name:
+        raise ArtifactError(f"its digest is {stored.digest}; remove it")
 
 
 def comparable(

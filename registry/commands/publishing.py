@@ -74,7 +74,7 @@ def publish(
         artifact_of(run_or_directory),
         version=version,
         bump=None if bump is None else bump.value,
-        sign=_signing(_signer(key, certificate, chain)),
+        sign=_signing(signer_of(key, certificate, chain)),
     )
     if alias is not None:
         store.move_alias(published.name, alias, published.version, reason=reason)
@@ -101,7 +101,7 @@ def sign(
     """Sign an artifact; it keeps the signatures that it has."""
     if (key is None) == (new_key is None):
         raise ArtifactError("nothing to sign with, or too much: give one of --key and --new-key")
-    signer = _signer(key, certificate, chain) if new_key is None else None
+    signer = signer_of(key, certificate, chain) if new_key is None else None
     # A key is made only for something that is there to be signed.
     if is_path(reference):
         directory = directory_from_user(reference, NO_DIRECTORY)
@@ -177,7 +177,12 @@ def artifact_of(run_or_directory: str) -> Path:
         raise ArtifactError(f"no artifact at {given}: {error.strerror}") from error
 
 
-def _signer(key: str | None, certificate: str | None, chain: list[str] | None) -> Signer | None:
+def signer_of(key: str | None, certificate: str | None, chain: list[str] | None) -> Signer | None:
+    """Reads who signs, by the options of a command; None: nobody is to.
+
+    Raises:
+        ArtifactError: What was given is not enough, or cannot be used.
+    """
     if key is None and (certificate or chain):
         raise ArtifactError("--certificate needs its key: give --key too")
     if chain and certificate is None:
