@@ -1,5 +1,6 @@
 """`bench`: an artifact measured, and what was found stored beside it."""
 
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from base.program import directory_from_user, from_user
+from base.text import printable
 from registry.access import Access, is_path
 from registry.commands.options import (
     AsJson,
@@ -91,6 +93,8 @@ def bench(
     # Checked before seconds are spent on imports.
     access = Access(registry, trust)
     found = access.find(reference)
+    if output is not None and _is_taken(directory_from_user(output, NO_OUTPUT)):
+        raise ArtifactError(f"--output: {printable(output)} is no new directory; name one")
     signer = signer_of(key, certificate, chain)
     options = _Options(config, tuple(overrides or ()), program, tuple(batch_sizes or ()), num_calls)
     with TemporaryDirectory(prefix="bench-") as temporary:
@@ -106,6 +110,14 @@ def bench(
             access.store.add_evaluation(place)
     drawn = Group(*_drawn(stored), Text(f"stored in {where}\nsha256 {stored.digest}"))
     emit({**as_facts(stored.evaluation), "digest": stored.digest}, drawn, as_json)
+
+
+def _is_taken(place: Path) -> bool:
+    """Whether something is there that is no empty directory."""
+    try:
+        return any(place.iterdir())
+    except OSError:
+        return os.path.lexists(place)
 
 
 def _measure(directory: Path, place: Path, options: _Options) -> StoredEvaluation:

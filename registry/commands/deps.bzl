@@ -9,7 +9,7 @@ DEPS = {
     "listing.py": [":options", ":output", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:access", "//registry:errors", "//registry/store:store", "@pip//:rich", "@pip//:typer"],
     "moving.py": [":options", ":output", "//base:program", "//registry:access", "//registry:errors", "//registry/oci:exporting", "//registry/oci:importing", "@pip//:rich", "@pip//:typer"],
     "options.py": ["@pip//:typer"],
-    "output.py": ["//base:output", "//base:text", "@pip//:protobuf", "@pip//:rich", "@pip//:typer"],
+    "output.py": ["//base:output", "//base:program", "//base:text", "@pip//:protobuf", "@pip//:rich"],
     "publishing.py": [":options", ":output", "//base:program", "//base:text", "//registry:access", "//registry:artifact", "//registry:descriptor", "//registry:errors", "//registry/programs:probe", "//registry/programs:program", "//registry/store:stages", "//registry/trust:signing", "@pip//:rich", "@pip//:typer"],
     "showing.py": [":options", ":output", "//base:text", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:access", "//registry:artifact", "@pip//:rich"],
     "showing_test.py": [":app", "//registry:artifact", "//registry:example", "@pip//:pytest", "@pip//:typer"],

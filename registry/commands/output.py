@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console, RenderableType
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from base.output import Output
+from base.program import EXIT_FAILED, end_with_error
 from base.text import printable
 
 _WHOLE_LINE = 10_000  # columns; more than any line has
@@ -25,14 +25,19 @@ def emit(facts: Any, drawn: RenderableType, as_json: bool) -> None:
         drawn: The same for people.
         as_json: Which of the two is printed.
     """
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2, sort_keys=True))
-        return
     output = Output()
-    # A pipe gets lines whole; on a terminal a table's cells are folded, and text is where it ends.
-    width = None if output.isatty() else _WHOLE_LINE
-    console = Console(file=output, highlight=False, width=width)
-    console.print(drawn, soft_wrap=isinstance(drawn, Text))
+    if as_json:
+        output.write(f"{json.dumps(facts, indent=2, sort_keys=True)}\n")
+    else:
+        # A pipe gets lines whole; on a terminal a table's cells are folded, and text is where it
+        # ends.
+        width = None if output.isatty() else _WHOLE_LINE
+        console = Console(file=output, highlight=False, width=width)
+        console.print(drawn, soft_wrap=isinstance(drawn, Text))
+    output.flush()
+    # Who reads a pipe may stop; but half of a result on a full disk is none.
+    if output.lost is not None and not isinstance(output.lost, BrokenPipeError):
+        end_with_error(f"the result cannot be written: {output.lost.strerror}", EXIT_FAILED)
 
 
 def as_facts(message: Message) -> dict[str, Any]:

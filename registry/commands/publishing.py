@@ -100,7 +100,10 @@ def sign(
 ) -> None:
     """Sign an artifact; it keeps the signatures that it has."""
     if (key is None) == (new_key is None):
-        raise ArtifactError("nothing to sign with, or too much: give one of --key and --new-key")
+        raise ArtifactError(
+            "nothing to sign with, or too much: give one of --key, which $HPC_SIGNING_KEY is too, "
+            "and --new-key"
+        )
     signer = signer_of(key, certificate, chain) if new_key is None else None
     # A key is made only for something that is there to be signed.
     if is_path(reference):

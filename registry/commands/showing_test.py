@@ -90,3 +90,14 @@ def test_corrupt_artifact_is_one_line_and_status_2(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert "model.safetensors is corrupt" in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_result_that_a_full_disk_cuts_short_is_a_failure(
+    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path / "artifact", example_artifact(), example_tensors())
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        with pytest.raises(SystemExit, match="1"):
+            app_with({})(["show", str(tmp_path / "artifact"), *options])

@@ -245,7 +245,7 @@ def _ask_password(path: Path) -> str:
     given = os.environ.get(PASSWORD_VARIABLE)
     if given:
         return given
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():  # None: it is closed
         raise TrustError(f"{path} is encrypted; give its password in ${PASSWORD_VARIABLE}")
     return getpass.getpass(f"Password of {path}: ")
 

@@ -266,3 +266,13 @@ def test_public_key_that_is_written_is_the_private_ones(tmp_path: Path) -> None:
     key = serialization.load_pem_public_key(public.read_bytes())
     assert isinstance(key, ec.EllipticCurvePublicKey)
     assert key_fingerprint(key) == Signer.read(tmp_path / "key").fingerprint
+
+
+def test_password_is_asked_of_nobody_where_stdin_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    monkeypatch.setattr("sys.stdin", None)
+    generate_key_pair(tmp_path / "key", "secret")
+    with pytest.raises(TrustError, match="is encrypted; give its password"):
+        Signer.read(tmp_path / "key")
