@@ -19,6 +19,9 @@ from torch.autograd import forward_ad
 
 from kernels.portable import is_portable
 
+# torch.compile cannot look into a ContextVar, and need not: what it compiles is not portable.
+torch.compiler.assume_constant_result(is_portable)
+
 Tensors = tuple[torch.Tensor | None, ...]
 
 
