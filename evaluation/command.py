@@ -108,8 +108,21 @@ def bench(
         if output is None:
             where = f"{access.store.url} beside {found.title}"
             access.store.add_evaluation(place)
+            _warn_unless_trusted(access, stored)
     drawn = Group(*_drawn(stored), Text(f"stored in {where}\nsha256 {stored.digest}"))
     emit({**as_facts(stored.evaluation), "digest": stored.digest}, drawn, as_json)
+
+
+def _warn_unless_trusted(access: Access, stored: StoredEvaluation) -> None:
+    """Says of an evaluation that it counts for nothing here, if so, as long as it can be helped."""
+    try:
+        access.check_evaluation(stored)
+    except ArtifactError as error:
+        print(
+            f"warning: the evaluation counts for nothing by your trust root: {error}; measure "
+            "again with --key",
+            file=sys.stderr,
+        )
 
 
 def _is_taken(place: Path) -> bool:

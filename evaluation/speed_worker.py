@@ -3,7 +3,9 @@
 python -m evaluation.speed_worker DIRECTORY
 """
 
+import ctypes
 import gc
+import signal
 import sys
 import time
 from pathlib import Path
@@ -23,6 +25,8 @@ from evaluation.speed_messages import (
     SpeedRequest,
 )
 from models.network import Predict
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 def measure(request: SpeedRequest, inputs: np.ndarray) -> Speed:
@@ -94,10 +98,16 @@ def summarize(batch_size: int, seconds: list[float]) -> BatchSpeed:
 
 def main() -> None:
     """Reads the request from a directory, and writes the reply beside it."""
+    _end_with_parent()
     exchange = Path(sys.argv[1])
     request = SpeedRequest.model_validate_json((exchange / REQUEST).read_text())
     inputs = np.load(exchange / INPUTS, allow_pickle=False)
     (exchange / REPLY).write_text(measure(request, inputs).model_dump_json())
+
+
+def _end_with_parent() -> None:
+    """Has Linux kill this process when the one that started it has ended, however it did."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

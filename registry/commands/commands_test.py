@@ -83,6 +83,18 @@ def test_lists_models_and_versions(two: Hpc) -> None:
     assert "accuracy 0.98" in line and newest["digest"][:12] in line
 
 
+def test_one_damaged_model_hides_no_other(two: Hpc) -> None:
+    publish(two.directory / "letters", _changed(name="letters"), example_tensors())
+    two("publish", "./letters")
+    record = two.directory / "registry" / "models" / "digits" / "versions" / "1.0.0.json"
+    record.chmod(0o644)
+    record.write_text("{")
+    digits, letters = two.json("list")
+    assert "1.0.0.json" in digits["error"]
+    assert letters["newest"] == "1.0.0"
+    assert "1.0.0.json" in two("list").stdout
+
+
 @pytest.mark.parametrize(
     ("reference", "version"),
     [
@@ -289,8 +301,8 @@ def test_collects_garbage_only_when_told(two: Hpc) -> None:
     two("verify", "digits")
 
 
-def _changed(version: str = "1.0.0") -> Any:
+def _changed(version: str = "1.0.0", name: str = "digits") -> Any:
     artifact = example_artifact()
-    artifact.version = version
+    artifact.name, artifact.version = name, version
     artifact.metrics["accuracy"] = 0.5
     return artifact

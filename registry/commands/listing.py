@@ -27,16 +27,7 @@ def list_versions(name: Name = None, registry: RegistryUrl = None, as_json: AsJs
     if name is None:
         rows = [_model(store, model) for model in store.names()]
         columns = ["model", "newest", "versions", "aliases", "published (UTC)"]
-        cells = [
-            [
-                row["name"],
-                row["newest"],
-                str(row["num_versions"]),
-                ", ".join(f"{alias} {version}" for alias, version in row["aliases"].items()),
-                _minute(row["published_at"]),
-            ]
-            for row in rows
-        ]
+        cells = [_model_cells(row) for row in rows]
     else:
         rows = _versions(store, name)
         columns = ["version", "aliases", "trained in", "metrics", "published (UTC)", "by", "sha256"]
@@ -63,7 +54,10 @@ def show_log(
 
 
 def _model(store: Store, name: str) -> dict[str, Any]:
-    versions, newest = store.versions(name), store.resolve(name)
+    try:
+        versions, newest = store.versions(name), store.resolve(name)
+    except ArtifactError as error:  # one damaged model hides no other
+        return {"name": name, "error": str(error)}
     return {
         "name": name,
         "newest": newest.version,
@@ -71,6 +65,18 @@ def _model(store: Store, name: str) -> dict[str, Any]:
         "aliases": _aliases(store, name),
         "published_at": newest.published_at.ToJsonString(),
     }
+
+
+def _model_cells(row: Mapping[str, Any]) -> list[str]:
+    if "error" in row:
+        return [row["name"], "", "", f"error: {row['error']}", ""]
+    return [
+        row["name"],
+        row["newest"],
+        str(row["num_versions"]),
+        ", ".join(f"{alias} {version}" for alias, version in row["aliases"].items()),
+        _minute(row["published_at"]),
+    ]
 
 
 def _aliases(store: Store, name: str) -> dict[str, str]:

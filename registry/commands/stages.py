@@ -108,7 +108,8 @@ def promote(
         gates=results,
         after=0 if seat is None else seat.sequence,
     )
-    emit({**facts, **as_facts(move)}, Group(verdicts, Text(_told(move))), as_json)
+    drawn = Group(*([verdicts] if results else []), Text(_told(move)))
+    emit({**facts, **as_facts(move)}, drawn, as_json)
 
 
 def _judge(

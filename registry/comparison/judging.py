@@ -67,7 +67,9 @@ def judge(
         elif gate.is_relative and champion is None:
             found = UNKNOWN, "the champion has no evaluation; run bench on it"
         else:
-            found = _judge(gate, candidate, champion)
+            outcome, detail = _judge(gate, candidate, champion)
+            said = detail if outcome == UNKNOWN else f"{detail}; {_measured_on(candidate)}"
+            found = outcome, said
         outcome, detail = found
         results.append(registry_pb2.GateResult(gate=str(gate), outcome=outcome, detail=detail))
     return results
@@ -100,6 +102,12 @@ def _judge(
     outcome = PASSED if _HOLDS[gate.relation](_exact(value), limit) else FAILED
     of_champion = f" (champion {bound:.6g})" if gate.is_relative else ""
     return outcome, f"{value:.6g}, {_IN_WORDS[gate.relation]} {float(limit):.6g}{of_champion}"
+
+
+def _measured_on(stored: StoredEvaluation) -> str:
+    """Returns on which examples, which whoever reads the log has to know."""
+    data = stored.evaluation.data
+    return f"{data.num_examples:,} examples of {data.source}"
 
 
 def _exact(number: float) -> Decimal:

@@ -84,8 +84,9 @@ def test_the_numbers_are_said(tmp_path: Path) -> None:
         for gate in ("accuracy >= 0.98", "accuracy >= champion - 0.005", "top5_accuracy > 0")
     }
     assert said == {
-        "accuracy >= 0.98": "0.9, at least 0.98",
-        "accuracy >= champion - 0.005": "0.9, at least 0.87 (champion 0.875)",
+        "accuracy >= 0.98": "0.9, at least 0.98; 40 examples of digits",
+        "accuracy >= champion - 0.005": "0.9, at least 0.87 (champion 0.875); 40 examples of "
+        "digits",
         "top5_accuracy > 0": "top5_accuracy of the candidate was not measured, only accuracy, "
         "loss_nats, calibration_error",
     }

@@ -78,7 +78,7 @@ class CertificateEntry(Section):
     """An authority whose certificates are trusted to sign, or those of some subjects alone."""
 
     file: Annotated[str, Field(min_length=1)]
-    subjects: Annotated[tuple[str, ...], FROM_LIST] = ()
+    subjects: Annotated[tuple[str, ...], FROM_LIST, Field(min_length=1)] | None = None
     comment: str = ""
 
 
@@ -236,7 +236,7 @@ def _authorities(folder: Path, entry: CertificateEntry) -> list[Authority]:
                 f"{folder / entry.file}: {subject_of(certificate)} is no authority's "
                 "certificate; name that which issued it, or its key under keys"
             )
-    subjects = frozenset(entry.subjects)
+    subjects = frozenset(entry.subjects or ())
     return [Authority(Path(entry.file).name, certificate, subjects) for certificate in found]
 
 

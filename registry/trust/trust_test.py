@@ -125,6 +125,7 @@ def test_trust_root_that_is_named_and_absent_is_an_error(
         ("keys: [{file: trust.yaml}]", "is no public key in PEM"),
         ("keys: [{file: key.pub}, {file: key.pub}]", "one key is listed twice"),
         ("certificates: [{file: key.pub}]", "holds no certificate in PEM"),
+        ("certificates: [{file: authority.pem, subjects: []}]", r"certificates\.0\.subjects"),
         ("certificates: [{file: leaf.pem}]", "CN=leaf is no authority's certificate"),
         ("policy: off\nrevoked: [{key: ABC}]", r"revoked\.0\.key"),
         ("policy: off\nrevoked: [{}]", r"revoked\.0: expected one of key, certificate and"),
