@@ -11,8 +11,11 @@ from typer.testing import CliRunner, Result
 from registry.artifact import load, publish
 from registry.commands.app import app_with
 from registry.evaluation_example import write_example
+from registry.evaluations import read_evaluation
 from registry.example import example_artifact, example_tensors
 from registry.store.store import open_store
+from registry.trust.trust import load_trust
+from registry.trust.verification import check_evaluation
 
 APP = app_with({})
 
@@ -256,6 +259,22 @@ def test_signs_and_verifies_by_the_policy(two: Hpc) -> None:
     two("verify", "digits:1.1.0")
 
 
+def test_signs_evaluations_that_were_stored_unsigned(two: Hpc) -> None:
+    registry = two.directory / "registry"
+    digest = two.json("show", "digits:1.0.0")["digest"]
+    stored = write_example(two.directory / "evaluation", artifact_digest=digest)
+    open_store(registry).add_evaluation(stored.directory)
+    key = two.directory / "key.pem"
+    told = two.json("sign", "digits:1.0.0", "--new-key", key, "--evaluations")
+    assert told["evaluations"] == [stored.digest]
+    two("sign", stored.directory, "--key", key)
+    trust = load_trust(_trusting(two.directory, key))
+    kept = open_store(registry).fetch_evaluation(digest, stored.digest)
+    for directory in (kept, stored.directory):
+        assert check_evaluation(read_evaluation(directory), trust).signers
+    two("sign", stored.directory, "--key", key, "--evaluations", status=2)
+
+
 def test_publishes_signed(hpc: Hpc) -> None:
     key = hpc.directory / "key.pem"
     directory = hpc.artifact("1.0.0")
@@ -306,3 +325,10 @@ def _changed(version: str = "1.0.0", name: str = "digits") -> Any:
     artifact.name, artifact.version = name, version
     artifact.metrics["accuracy"] = 0.5
     return artifact
+
+
+def _trusting(directory: Path, key: Path) -> Path:
+    """Writes a trust root of one key."""
+    trust = directory / "trust.yaml"
+    trust.write_text(f"keys:\n  - file: {key}.pub\n")
+    return trust

@@ -25,9 +25,11 @@ from registry.commands.options import (
 from registry.commands.output import as_facts, emit
 from registry.descriptor import DESCRIPTOR
 from registry.errors import ArtifactError
+from registry.evaluations import MESSAGE, read_evaluation
 from registry.programs.probe import check_probe
 from registry.programs.program import program_names
 from registry.store.stages import require_movable
+from registry.store.store import Store
 from registry.trust.signing import Signer, generate_key_pair, sign_directory
 
 # Where a run's directory has its artifact.
@@ -95,30 +97,51 @@ def sign(
             "--new-key", metavar="FILE", help="Make a key pair, FILE and FILE.pub, and sign by it."
         ),
     ] = None,
+    evaluations: Annotated[
+        bool, typer.Option("--evaluations", help="Sign what the registry has measured of it, too.")
+    ] = False,
     registry: RegistryUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sign an artifact; it keeps the signatures that it has."""
+    """Sign an artifact, or the directory of an evaluation; signatures that it has stay."""
     if (key is None) == (new_key is None):
         raise ArtifactError(
             "nothing to sign with, or too much: give one of --key, which $HPC_SIGNING_KEY is too, "
             "and --new-key"
         )
+    if evaluations and is_path(reference):
+        raise ArtifactError("--evaluations: a directory has none; name the evaluation's directory")
     signer = signer_of(key, certificate, chain) if new_key is None else None
     # A key is made only for something that is there to be signed.
     if is_path(reference):
         directory = directory_from_user(reference, NO_DIRECTORY)
-        verify(directory)
+        if (directory / MESSAGE).exists():
+            read_evaluation(directory)
+        else:
+            verify(directory)
         signature = sign_directory(directory, signer or _new_signer(new_key, certificate))
         facts: dict[str, Any] = {"signature": str(signature)}
     else:
         store = open_registry(registry)
         version = store.resolve(reference)
         directory = store.fetch(version.digest)
-        signature = sign_directory(directory, signer or _new_signer(new_key, certificate))
+        signer = signer or _new_signer(new_key, certificate)
+        signature = sign_directory(directory, signer)
         store.add_signatures(version.digest, directory)
         facts = {**as_facts(version), "signature": signature.name}
+        if evaluations:
+            facts["evaluations"] = _sign_evaluations(store, version.digest, signer)
     emit(facts, Text(f"signed: {facts['signature']}"), as_json)
+
+
+def _sign_evaluations(store: Store, digest: str, signer: Signer) -> list[str]:
+    """Signs every evaluation of an artifact; returns their digests."""
+    names = store.evaluations(digest)
+    for name in names:
+        directory = store.fetch_evaluation(digest, name)
+        sign_directory(directory, signer)
+        store.add_evaluation(directory)
+    return names
 
 
 def verify_artifact(
