@@ -51,9 +51,9 @@ def artifact(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> P
         if not values.any():
             weights[name] = rng.normal(0, 0.3, values.shape).astype(np.float32)
     directory = tmp_path_factory.mktemp("artifacts")
-    publish_untrained(config, weights, directory / "without")
+    described = publish_untrained(config, weights, directory / "published").artifact
+    publish(directory / "without", described, weights)
     # The same, with what it was trained from and a program that needs no network.
-    described = read_descriptor(directory / "without").artifact
     kind = FORMATS["torch_export"]
     described.programs.add(format=kind.number, path=kind.path, library_version="2")
     described.probe_path = PROBE_PATH
