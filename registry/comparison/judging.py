@@ -68,8 +68,10 @@ def judge(
             found = UNKNOWN, "the champion has no evaluation; run bench on it"
         else:
             outcome, detail = _judge(gate, candidate, champion)
-            said = detail if outcome == UNKNOWN else f"{detail}; {_measured_on(candidate)}"
-            found = outcome, said
+            of_metric = gate.name not in (*SPEED_QUANTITIES, *WHOLE_QUANTITIES)
+            if of_metric and outcome != UNKNOWN:
+                detail += f"; {_measured_on(candidate)}"
+            found = outcome, detail
         outcome, detail = found
         results.append(registry_pb2.GateResult(gate=str(gate), outcome=outcome, detail=detail))
     return results
