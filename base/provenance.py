@@ -29,13 +29,16 @@ _CPU_FEATURES = (
     "sve",
 )
 
-# Variables, or how they begin, by which libraries compute otherwise. None of them holds a secret.
+# Variables, or how they begin, by which libraries compute otherwise. None of them holds a secret:
+# of our own each is named, as one has the password of a signing key.
 _FLAGS = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
     "DNNL_",
-    "HPC_",
+    "HPC_CPU_ISA",
+    "HPC_KERNEL_BACKEND",
+    "HPC_NUM_THREADS",
     "JAX_",
     "MKL_",
     "NCCL_",

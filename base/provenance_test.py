@@ -76,6 +76,11 @@ def test_features_are_those_of_the_cpu() -> None:
 def test_flags_are_those_that_libraries_heed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     monkeypatch.setenv("MY_PASSWORD", "secret")
+    monkeypatch.setenv("HPC_KERNEL_BACKEND", "reference")
+    for name in ("HPC_SIGNING_PASSWORD", "HPC_SIGNING_KEY", "HPC_REGISTRY"):
+        monkeypatch.setenv(name, "secret")
     flags = provenance.flags()
     assert flags["XLA_FLAGS"] == "--xla_cpu_enable_fast_math=true"
     assert "MY_PASSWORD" not in flags
+    assert flags["HPC_KERNEL_BACKEND"] == "reference"
+    assert not {"HPC_SIGNING_PASSWORD", "HPC_SIGNING_KEY", "HPC_REGISTRY"} & flags.keys()
