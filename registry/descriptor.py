@@ -20,6 +20,8 @@ DESCRIPTOR = "artifact.pb"
 DIGEST = "artifact.pb.sha256"
 WEIGHTS = "model.safetensors"
 SIGNATURES = "signatures"
+# The whole configuration of the run, whose SHA-256 is training_run.config_digest.
+TRAINING_CONFIG = "training_config.json"
 
 # A descriptor is a few kilobytes; a larger one is not read, let alone parsed.
 MAX_DESCRIPTOR_BYTES = 16 * 2**20

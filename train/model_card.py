@@ -16,12 +16,12 @@ import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from base.text import printable
+from registry.descriptor import TRAINING_CONFIG
 from registry.programs.program import program_names
 from train.config.schema import TrainConfig
 from train.model_card_code import loading
 
 CARD_PATH = "README.md"
-CONFIG_PATH = "training_config.json"
 
 _LIBRARIES = {artifact_pb2.FRAMEWORK_FLAX: "flax", artifact_pb2.FRAMEWORK_TORCH: "pytorch"}
 _FRAMEWORKS = {artifact_pb2.FRAMEWORK_FLAX: "Flax", artifact_pb2.FRAMEWORK_TORCH: "PyTorch"}
@@ -125,7 +125,7 @@ def _training(artifact: artifact_pb2.Artifact, config: TrainConfig) -> Iterator[
     changed = " with uncommitted changes" if run.git_dirty else ""
     rows = {
         "data": f"`{config.data.source}`, SHA-256 `{run.data_digest}`",
-        "configuration": f"[`{CONFIG_PATH}`]({CONFIG_PATH}), SHA-256 `{run.config_digest}`",
+        "configuration": f"[`{TRAINING_CONFIG}`]({TRAINING_CONFIG}), SHA-256 `{run.config_digest}`",
         "seed": f"{run.seed}",
         "updates": f"{run.steps:,}",
         "optimizer": f"`{config.optimizer.name}`",

@@ -11,10 +11,11 @@ from hpc.artifact.v1 import artifact_pb2
 from base.provenance import host, source_state
 from models.network import Framework, TensorSpec
 from registry.artifact import publish, read_descriptor
+from registry.descriptor import TRAINING_CONFIG
 from registry.programs.formats import PROBE_PATH
 from train.config.schema import TrainConfig
 from train.evaluation import Evaluation
-from train.model_card import CARD_PATH, CONFIG_PATH, model_card
+from train.model_card import CARD_PATH, model_card
 from train.portable import Portable
 
 _FRAMEWORKS = {
@@ -125,7 +126,7 @@ def publish_model(
     artifact.probe_path = PROBE_PATH if added.programs else ""
     files = {
         CARD_PATH: model_card(artifact, weights, config).encode(),
-        CONFIG_PATH: config.canonical_json.encode(),
+        TRAINING_CONFIG: config.canonical_json.encode(),
         **added.files,
     }
     return Publication(directory, publish(directory, artifact, weights, files))

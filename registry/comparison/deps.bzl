@@ -19,7 +19,7 @@ DEPS = {
     "paired_tests.py": ["@pip//:numpy", "@pip//:scipy"],
     "paired_tests_test.py": [":paired_tests", "@pip//:numpy", "@pip//:pytest"],
     "plots.py": [":intervals", ":metrics", ":speeds"],
-    "sides.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//registry:errors", "//registry:evaluations"],
+    "sides.py": ["//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//registry:descriptor", "//registry:errors", "//registry:evaluations"],
     "speeds.py": ["//registry:evaluations"],
     "table.py": [":changes", ":comparison", ":metrics", ":speeds", ":wording", "//base:text", "@pip//:rich"],
     "wording.py": [":intervals", ":metrics", ":paired_tests", ":speeds", "//base:text"],

@@ -9,10 +9,9 @@ from typing import Any
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.artifact import VerifiedDescriptor, read_descriptor, read_payload
+from registry.descriptor import TRAINING_CONFIG
 from registry.errors import ArtifactError
 from registry.evaluations import StoredEvaluation
-
-TRAINING_CONFIG = "training_config.json"
 
 # A configuration is a few kilobytes.
 MAX_CONFIG_BYTES = 4 * 2**20
