@@ -22,6 +22,7 @@ from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
+from PIL import Image
 from rich.console import Console
 
 from base.interrupts import Interrupted, take
@@ -29,7 +30,8 @@ from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_e
 from data.dataset import Split
 from data.sources import digits
 from registry.artifact import ArtifactError
-from serving.client import InferenceClient, InferenceError
+from serving.client.errors import InferenceError
+from serving.client.sync import InferenceClient
 from train.callbacks.progress import show_progress
 from train.checkpoint.run_directory import RunDirectoryError
 from train.cli import NO_OUTPUT, unique_name
@@ -39,8 +41,10 @@ from train.meter import TrainingError
 from train.preflight import check_run
 from train.publication import Publication
 
+PORTS = ("--grpc-port", "--http-port", "--admin-port")
 REQUIRED_ACCURACY = 0.97
 NUM_SAMPLES = 5
+IMAGE = "digit.png"
 STOP_TIMEOUT_S = 30.0
 
 
@@ -53,6 +57,13 @@ class Framework(StrEnum):
 
 class QuickstartError(Exception):
     """A stage that failed, and where to look."""
+
+
+class Gateway(NamedTuple):
+    """Where it answers, by each protocol: `host:port`."""
+
+    grpc: str
+    http: str
 
 
 class Answers(NamedTuple):
@@ -90,15 +101,17 @@ def _run(console: Console, framework: Framework, run_dir: Path, keep: bool) -> N
         artifact_dir, artifact = _train(console, framework, config, run_dir)
     test = digits.load().test
     np.save(samples, test.inputs[:NUM_SAMPLES])
+    _save_image(samples.with_name(IMAGE), test.inputs[0])
 
     with ExitStack() as stack:
-        with _stage(console, "2  serve the artifact: Ray Serve behind a gRPC gateway"):
-            address = stack.enter_context(_gateway(artifact_dir, run_dir / "gateway.log"))
+        with _stage(console, "2  serve the artifact: a gateway, and replicas in Ray Serve"):
+            gateway = stack.enter_context(_gateway(artifact_dir, run_dir / "gateway.log"))
+            address = gateway.grpc
         with _stage(console, f"3  ask {address} about {len(test)} unseen digits, one by one"):
             answers = _ask(address, artifact.name, test)
         _report(console, answers, artifact_dir)
         if keep:
-            _wait_for_interrupt(console, address, artifact.name, samples)
+            _wait_for_interrupt(console, gateway, artifact.name, samples)
     if answers.accuracy < REQUIRED_ACCURACY:
         raise QuickstartError(f"fewer than {REQUIRED_ACCURACY:.0%} were recognised as served")
 
@@ -117,15 +130,22 @@ def _train(
     return end
 
 
+def _save_image(path: Path, digit: np.ndarray) -> None:
+    """Saves a digit [height, width, 1] of values from 0 to 1 as the image that it was."""
+    Image.fromarray(np.round(digit[..., 0] * 255).astype(np.uint8)).save(path)
+
+
 @contextmanager
-def _gateway(artifact_dir: Path, log: Path) -> Iterator[str]:
-    """Runs `//serving:gateway` as a process of its own and yields the address it answers at.
+def _gateway(artifact_dir: Path, log: Path) -> Iterator[Gateway]:
+    """Runs `//serving:up` as a process of its own and yields where it answers.
 
     Raises:
         QuickstartError: It ended before it was ready.
     """
-    command = [sys.executable, "-m", "serving.gateway", "--port", "0"]
-    command += ["--artifact", str(artifact_dir)]
+    command = [sys.executable, "-m", "serving.up", "--model", str(artifact_dir)]
+    command += [word for port in PORTS for word in (port, "0")]
+    # Nobody turns away from it: we are its only caller.
+    command += ["--drain.window-s", "0"]
     with (
         open(log, "wb") as log_file,
         subprocess.Popen(
@@ -142,7 +162,8 @@ def _gateway(artifact_dir: Path, log: Path) -> Iterator[str]:
             ready_line = process.stdout.readline()
             if not ready_line:
                 raise QuickstartError(f"the gateway did not start; see {log}")
-            yield ready_line.split()[-1]
+            addresses = dict(word.split("=") for word in ready_line.split() if "=" in word)
+            yield Gateway(addresses["grpc"], addresses["http"])
         finally:
             _stop(process)
 
@@ -181,15 +202,22 @@ def _report(console: Console, answers: Answers, artifact_dir: Path) -> None:
         f"[bold]next[/]\n"
         f"   ./bazelw run //registry:hpc -- show {artifact_dir}\n"
         f"   ./bazelw run //:quickstart -- --keep\n"
-        f"   ./bazelw run //serving:gateway -- --artifact {artifact_dir}",
+        f"   ./bazelw run //serving:up -- --model {artifact_dir}\n"
+        f"   ./bazelw run //infra/images:serving.load && podman run --rm -p 8000:8000 "
+        f"-v {artifact_dir}:/model:ro hpc-serving",
         soft_wrap=True,
     )
 
 
-def _wait_for_interrupt(console: Console, address: str, model: str, samples: Path) -> None:
+def _wait_for_interrupt(console: Console, gateway: Gateway, model: str, samples: Path) -> None:
+    image = samples.with_name(IMAGE)
+    body = f'{{\\"image\\": \\"$(base64 -w0 {image})\\"}}'
     console.print(
-        f"\n[bold]serving at {address} until Ctrl-C[/]; in another terminal:\n"
-        f"   ./bazelw run //serving:client -- infer --address {address} --model {model} "
+        f"\n[bold]serving at {gateway.grpc} (gRPC) and {gateway.http} (HTTP) until Ctrl-C[/]; "
+        "in another terminal:\n"
+        f"   curl -s http://{gateway.http}/predict -H 'Content-Type: application/json' "
+        f'-d "{body}"\n'
+        f"   ./bazelw run //serving:client -- infer --address {gateway.grpc} --model {model} "
         f"--input {samples}",
         soft_wrap=True,
     )

@@ -9,7 +9,9 @@ def main() -> None:
 
     import quickstart
 
-    typer.run(quickstart.main)
+    app = typer.Typer(add_completion=False)
+    app.command()(quickstart.main)
+    app(prog_name="//:quickstart")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,11 @@
 
 DEPS = {
     "config.py": ["@pip//:pydantic", "@pip//:pydantic_core"],
+    "config_file.py": [":config", ":yaml_loader"],
+    "config_page.py": [":config_reference"],
+    "config_page_test.py": [":config", ":config_page", ":config_reference", "@pip//:pydantic", "@pip//:pytest"],
+    "config_reference.py": [":config", "@pip//:annotated_types", "@pip//:pydantic", "@pip//:pydantic_core"],
+    "config_reference_test.py": [":config", ":config_reference", "@pip//:pydantic", "@pip//:pytest"],
     "config_test.py": [":config", "@pip//:pydantic", "@pip//:pytest"],
     "files_test.py": [":files", "@pip//:pytest"],
     "interrupts_test.py": ["@pip//:pytest"],

@@ -26,6 +26,7 @@ SUITES = (
     "memory",
     "networks",
     "optim",
+    "serving",
     "training",
 )
 

@@ -14,7 +14,7 @@ from benchmarks.main import SUITES, main
 HEAVY = {"deepspeed", "flax", "jax", "matplotlib", "ray", "scipy", "sklearn", "torch", "triton"}
 
 BENCHMARKS = SUITES
-PATIENT = ("attention", "compression", "networks", "optim", "training")
+PATIENT = ("attention", "compression", "networks", "optim", "serving", "training")
 OF_KERNELS = (
     "kernels.linear_attention.linear_attention_bench",
     "kernels.quantize.quantize_bench",
@@ -51,6 +51,10 @@ BAD = {
     ("--depths", "1"): ("from 2 to 1000000, got '1'", ("memory",)),
     ("--quick", "--depths", "8"): ("not allowed with argument --quick", ("memory",)),
     ("--variants", "int2"): ("--variants: invalid choice: 'int2'", ("convergence",)),
+    ("--servers", "triton"): ("--servers: invalid choice: 'triton'", ("serving",)),
+    ("--callers", "0"): (f"--callers: {COUNT}, got '0'", ("serving",)),
+    ("--rates", "-5"): ("--rates: must be a positive number, got '-5'", ("serving",)),
+    ("--tensors-mib", "1.5"): (f"--tensors-mib: {COUNT}, got '1.5'", ("serving",)),
     ("--device", "tpu"): ("--device: invalid choice: 'tpu'", ("attention",)),
     ("--backends", "opencl"): ("--backends: invalid choice: 'opencl'", ("attention",)),
     ("--lengths", "1e3"): (f"--lengths: {COUNT}, got '1e3'", ("attention",)),

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,31 @@ Options = TypeVar("Options", bound=Section)
 PADDING = -1
 
 _DIGEST_ROWS = 1024
+
+
+class ImagePreprocessing(NamedTuple):
+    """How an image as people have it becomes an input as the source has it.
+
+    Whoever serves a model that was trained on the source does this; the source itself does not.
+    ImagePreprocessing of proto/hpc/artifact/v1/artifact.proto states each step.
+
+    Attributes:
+        color_mode: "grey" for one channel, "rgb" for three.
+        resampling: How the image is brought to the size of the inputs, in Pillow's words.
+        fit: What becomes of an image whose sides are in another proportion.
+        scale: A channel's value v from 0 to 255 becomes (v * scale - mean) / std.
+        mean: One number a channel; empty: 0.
+        std: One number a channel; empty: 1.
+        light_on_dark: The inputs are light on dark: an image that is dark on light is inverted.
+    """
+
+    color_mode: Literal["grey", "rgb"]
+    resampling: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
+    fit: Literal["stretch", "pad", "crop"]
+    scale: float
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    light_on_dark: bool = False
 
 
 class ExampleSpec(NamedTuple):
@@ -35,6 +60,7 @@ class ExampleSpec(NamedTuple):
             as the next ones of the same text; 0: they are independent of each other.
         class_names: What each class is called; None: by its number.
         bytes_per_token: Of the text that tokens stand for, on average; None: they stand for none.
+        image_preprocessing: How any image becomes such an input; None: inputs are no images.
     """
 
     unit: str
@@ -47,6 +73,7 @@ class ExampleSpec(NamedTuple):
     num_neighbours: int = 0
     class_names: tuple[str, ...] | None = None
     bytes_per_token: float | None = None
+    image_preprocessing: ImagePreprocessing | None = None
 
 
 @dataclass(frozen=True)

@@ -16,4 +16,4 @@ from registry.commands.app import app_with
 
 if __name__ == "__main__":
     with exit_when_interrupted("interrupted"):
-        app_with({"bench": bench})()
+        app_with({"bench": bench})(prog_name="//registry:hpc")

@@ -14,6 +14,7 @@ large.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -95,11 +96,8 @@ def read_descriptor(directory: Path) -> VerifiedDescriptor:
             schema, or a file is missing, unlisted, not a plain file, or of another size than
             recorded. Whether its bytes are those recorded, `verify` and `load` tell.
     """
+    _require_artifact(directory)
     found = plain_files(directory)
-    for name in (DIGEST, DESCRIPTOR):
-        if name not in found:
-            raise ArtifactError(f"no artifact at {directory}: {name} is missing")
-
     line = _DIGEST_LINE.fullmatch(read_small(directory / DIGEST, _MAX_DIGEST_BYTES))
     if line is None:
         raise corrupt(directory / DIGEST, "it is not '<64 hexadecimal digits>  artifact.pb'")
@@ -114,6 +112,26 @@ def read_descriptor(directory: Path) -> VerifiedDescriptor:
     if all(file.path != WEIGHTS for file in artifact.files):
         raise ArtifactError(f"no artifact at {directory}: its descriptor lists no {WEIGHTS}")
     return VerifiedDescriptor(artifact, directory, digest)
+
+
+def _require_artifact(directory: Path) -> None:
+    """Checks that a directory has what every artifact has, whatever else it holds.
+
+    What is no artifact at all should not be told of its first link or pipe.
+    """
+    for name in (DIGEST, DESCRIPTOR):
+        if os.path.isdir(directory) and _is_absent(directory / name):
+            raise ArtifactError(f"no artifact at {directory}: {name} is missing")
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):  # which `plain_files` puts in words
+        pass
+    return False
 
 
 def verify(directory: Path) -> VerifiedDescriptor:

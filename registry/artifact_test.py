@@ -402,6 +402,18 @@ def test_directory_without_artifact_is_refused(tmp_path: Path, read: Read) -> No
         read(tmp_path / "absent")
 
 
+def test_a_directory_of_other_things_is_no_artifact_that_is_corrupt(
+    tmp_path: Path, read: Read
+) -> None:
+    (tmp_path / "link").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match=r"no artifact at .*: artifact\.pb\.sha256 is missing"):
+        read(tmp_path)
+    (tmp_path / "artifact.pb.sha256").write_text("")
+    with pytest.raises(ArtifactError, match=r"no artifact at .*: artifact\.pb is missing"):
+        read(tmp_path)
+
+
 def drop_capabilities() -> None:
     """Makes root one of those who may not read what its mode forbids (capset(2), version 3)."""
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()

@@ -14,6 +14,8 @@ from pathlib import PurePosixPath
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.errors import ArtifactError
+from registry.image_rules import check_image_preprocessing
+from registry.sequence_rules import check_sequences
 
 # The files that every artifact has, and the folder of signatures, which no descriptor lists.
 DESCRIPTOR = "artifact.pb"
@@ -88,6 +90,7 @@ def check(artifact: artifact_pb2.Artifact) -> None:
     canonical_json(artifact.model.config_json)
     _check_tensors("inputs", artifact.inputs)
     _check_tensors("outputs", artifact.outputs)
+    check_sequences(artifact)
     for key, value in artifact.metrics.items():
         _require(math.isfinite(value), f"metrics[{key!r}] is {value}; expected a finite number")
     for key, interval in artifact.metric_intervals.items():
@@ -101,6 +104,8 @@ def check(artifact: artifact_pb2.Artifact) -> None:
     _check_programs(artifact, paths)
     if artifact.HasField("parent"):
         _check_parent(artifact.parent)
+    if artifact.HasField("image_preprocessing"):
+        check_image_preprocessing(artifact)
 
 
 def canonical_json(text: str) -> str:

@@ -5,7 +5,9 @@ for each over gRPC, from the replica that a gateway runs; two go through a whole
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +15,13 @@ import pytest
 
 from models.network import Framework
 from registry.artifact import LoadedArtifact, load
-from serving.client import InferenceClient, InferenceError
-from serving.example import mean_of_each_row, running_server
-from serving.gateway_process import running
-from serving.model import served_model
+from serving.client.errors import InferenceError
+from serving.client.sync import InferenceClient
+from serving.core.model import ServedModel, served_model
 from serving.predictor import predictor
-from serving.replica import Replica
+from serving.replicas.model import load_model
+from serving.testing.gateway_process import running
+from serving.testing.grpc_server import running_grpc
 from tests.effects.bases import BASES
 from train import train_flax, train_torch
 from train.config.schema import TrainConfig
@@ -95,10 +98,12 @@ def test_a_gateway_of_the_other_framework_answers(
     name: str,
     framework: Framework,
     signature: tuple[object, ...],
+    tmp_path: Path,
 ) -> None:
     trained = train(name, framework)
-    arguments = ["--artifact", trained.loaded.directory, "--framework", OTHER[framework]]
-    with running(*arguments, "--max-batch-size", BATCH) as gateway, gateway.client() as client:
+    arguments = ["--model", trained.loaded.directory, "--framework", OTHER[framework]]
+    arguments += ["--max-batch-size", BATCH]
+    with running(*arguments, log=tmp_path / "log") as gateway, gateway.client() as client:
         told = client.model_metadata("base")
         (taken,), (given,) = told.inputs, told.outputs
         outputs = client.infer("base", {taken.name: trained.inputs})[given.name]
@@ -112,11 +117,21 @@ def test_a_token_that_there_is_not_is_refused(train: Train) -> None:
     trained = train("language model", "torch")
     model = served_model(trained.loaded)
     with (
-        running_server(mean_of_each_row, model=model) as (address, _, _),
-        InferenceClient(address) as client,
-        pytest.raises(InferenceError, match=r"has the value 12\. Expected .* \[-1, 16\] below 12;"),
+        _served(trained, "torch") as client,
+        pytest.raises(InferenceError, match="has the value 12; expected values below 12"),
     ):
-        client.infer(model.name, {model.input.name: np.full_like(trained.inputs, 12)})
+        client.infer(model.name, {"tokens": np.full_like(trained.inputs, 12)})
+
+
+def test_a_sequence_shorter_than_the_others_is_answered_in_its_own_length(train: Train) -> None:
+    trained = train("language model", "torch")
+    model = served_model(trained.loaded)
+    with _served(trained, "flax") as client:
+        whole = client.infer(model.name, {"tokens": trained.inputs})["logits"]
+        short = client.infer(model.name, {"tokens": trained.inputs[:, :5]})["logits"]
+    # It is causal: what follows changes nothing.
+    assert short.shape == (BATCH, 5, 12)
+    np.testing.assert_allclose(short, whole[:, :5], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("framework", OTHER)
@@ -125,12 +140,22 @@ def test_the_other_framework_answers_over_grpc(
     train: Train, name: str, framework: Framework
 ) -> None:
     trained = train(name, framework)
-    model = served_model(trained.loaded, OTHER[framework])
-    replica = Replica(model, OTHER[framework], BATCH)
+    model = served_model(trained.loaded)
+    (taken,), (given,) = model.inputs, model.outputs
+    with _served(trained, OTHER[framework]) as client:
+        outputs = client.infer(model.name, {taken.name: trained.inputs}).outputs
+    assert outputs.keys() == {given.name}
+    _assert_as_trained(outputs[given.name], trained)
+
+
+@contextmanager
+def _served(trained: Trained, framework: Framework) -> Iterator[InferenceClient]:
+    """A client of a gRPC server over the model as a replica computes it, without Ray."""
+    found = trained.loaded
+    model: ServedModel = served_model(found, framework=framework, max_batch_size=BATCH)
+    loaded = load_model(model.directory, model.digest, framework, BATCH)
     with (
-        running_server(replica.predict, model=model, max_batch_size=BATCH) as (address, _, _),
-        InferenceClient(address) as client,
+        running_grpc([(model, loaded.compute)]) as server,
+        InferenceClient(server.address) as client,
     ):
-        outputs = client.infer(model.name, {model.input.name: trained.inputs})
-    assert outputs.keys() == {model.output.name}
-    _assert_as_trained(outputs[model.output.name], trained)
+        yield client

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from base.config_reference import Leaf, Part
 from tests.effects.bases import BASES, bases
 from tests.effects.content import Content, get, merged, with_value
 from tests.effects.needs import together, with_what_it_needs
 from tests.effects.outcome import Outcome, outcome_of
 from tests.effects.values import others
-from train.config.reference import Leaf, Part, parts
+from train.config.reference import parts
 from train.config.schema import TrainConfig
 from train.launch.process_group import join_alone
 

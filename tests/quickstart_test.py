@@ -1,5 +1,6 @@
 """The newcomer's first command: it works, it reports, and it leaves nothing behind."""
 
+import json
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.sources import digits
 from registry.artifact import load
 
 _MARK = "HPC_QUICKSTART_TEST"
@@ -75,10 +77,16 @@ def test_trains_serves_answers_and_keeps_serving(tmp_path: Path) -> None:
         assert re.search(r"latency p50 [\d.]+ ms, p99 [\d.]+ ms, \d+ requests/s", rest)
         assert f"artifact in {run_dir / 'artifact'}\n" in rest
 
-        # The command that it offers for pasting, without Bazel in front.
+        # The commands that it offers, as they are pasted; the second without Bazel in front.
+        (curl,) = re.findall(r"^ +(curl .*)$", rest, re.MULTILINE)
+        reply = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, check=True)
+        predicted = json.loads(reply.stdout)
+        assert predicted["model"] == artifact.name
+        assert predicted["predictions"][0]["class"] == str(digits.load().test.targets[0])
+
         arguments = rest.splitlines()[-1].partition(" -- ")[2].split()
         answer = subprocess.run(
-            [sys.executable, "-m", "serving.client", *arguments],
+            [sys.executable, "-m", "serving.client.program", *arguments],
             capture_output=True,
             text=True,
             check=True,

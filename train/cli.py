@@ -206,7 +206,7 @@ def main(
         except (RankError, CallbackError) as error:
             end_with_error(error, EXIT_FAILED)
 
-    app()
+    app(prog_name=f"//train:{framework}")
 
 
 def _deepspeed_options(

@@ -102,6 +102,28 @@ def _signature(artifact: artifact_pb2.Artifact) -> Iterator[str]:
         shown = ", ".join(names)
         yield f"Classes, in the order of the last dimension of the output: {shown}{more}."
         yield ""
+    if artifact.HasField("image_preprocessing"):
+        yield from (_from_image(artifact.image_preprocessing), "")
+
+
+def _from_image(steps: artifact_pb2.ImagePreprocessing) -> str:
+    color, resampling, fit = (
+        kinds.Name(value).split("_")[-1].lower()
+        for kinds, value in (
+            (artifact_pb2.ColorMode, steps.color_mode),
+            (artifact_pb2.Resampling, steps.resampling),
+            (artifact_pb2.Fit, steps.fit),
+        )
+    )
+    ground = ", made light on dark" if steps.light_on_dark else ""
+    mean = f" - {list(steps.mean)}" if steps.mean else ""
+    std = f" / {list(steps.std)}" if steps.std else ""
+    values = f"(v * {steps.scale:.6g}{mean}){std}" if mean or std else f"v * {steps.scale:.6g}"
+    return (
+        f"An image of any size becomes the input so: {color}{ground}, brought to {steps.width} by "
+        f"{steps.height} pixels (resampling: {resampling}, other proportions: {fit}), and each "
+        f"value v from 0 to 255 becomes `{values}`."
+    )
 
 
 def _metrics(artifact: artifact_pb2.Artifact, config: TrainConfig) -> Iterator[str]:

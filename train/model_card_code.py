@@ -23,7 +23,7 @@ def loading(artifact: artifact_pb2.Artifact) -> Iterator[str]:
         "",
         "(cd DIR && sha256sum -c artifact.pb.sha256)",
         "./bazelw run //registry:hpc -- show DIR",
-        "./bazelw run //serving:gateway -- --artifact DIR",
+        "./bazelw run //serving:up -- --model DIR",
     )
     yield "In Python, with that project's networks:"
     yield from _block(

@@ -106,6 +106,29 @@ def test_many_classes_are_counted() -> None:
     assert "class 99, and 30 more." in _card(artifact)
 
 
+def test_it_says_how_an_image_becomes_the_input() -> None:
+    artifact = example_artifact()
+    assert "An image" not in _card(artifact)
+    artifact.image_preprocessing.CopyFrom(
+        artifact_pb2.ImagePreprocessing(
+            height=8,
+            width=9,
+            color_mode=artifact_pb2.COLOR_MODE_GREY,
+            resampling=artifact_pb2.RESAMPLING_BOX,
+            fit=artifact_pb2.FIT_PAD,
+            scale=0.5,
+            light_on_dark=True,
+        )
+    )
+    assert (
+        "grey, made light on dark, brought to 9 by 8 pixels (resampling: box, other proportions: "
+        "pad), and each value v from 0 to 255 becomes `v * 0.5`." in _card(artifact)
+    )
+    artifact.image_preprocessing.mean.append(0.25)
+    artifact.image_preprocessing.std.append(4)
+    assert "becomes `(v * 0.5 - [0.25]) / [4.0]`." in _card(artifact)
+
+
 def test_a_parent_is_named() -> None:
     artifact = example_artifact()
     artifact.parent.name, artifact.parent.version, artifact.parent.digest = (

@@ -9,6 +9,7 @@ import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from base.provenance import host, source_state
+from data.dataset import ExampleSpec
 from models.network import Framework, TensorSpec
 from registry.artifact import publish, read_descriptor
 from registry.descriptor import TRAINING_CONFIG
@@ -120,6 +121,7 @@ def publish_model(
         training_run=run,
         class_names=_class_names(config),
         parent=parent,
+        image_preprocessing=_image_preprocessing(config),
     )
     added = portable(artifact)
     artifact.programs.extend(added.programs)
@@ -136,6 +138,32 @@ def _class_names(config: TrainConfig) -> tuple[str, ...]:
     """Returns the names of what the last dimension of the output is, if it is named classes."""
     names, shape = config.data.describe().class_names, config.model.signature.output.shape
     return names if names is not None and shape[-1:] == (len(names),) else ()
+
+
+def _image_preprocessing(config: TrainConfig) -> artifact_pb2.ImagePreprocessing | None:
+    """Returns how an image becomes the network's input, if it has the shape of the source's."""
+    examples, network = config.data.describe(), config.model.signature.input
+    same = tuple(network.shape) == tuple(examples.input_shape)
+    return to_image_preprocessing(examples) if same else None
+
+
+def to_image_preprocessing(examples: ExampleSpec) -> artifact_pb2.ImagePreprocessing | None:
+    """Returns how an image becomes an example as descriptors have it; None: none does."""
+    steps = examples.image_preprocessing
+    if steps is None:
+        return None
+    height, width, _ = examples.input_shape
+    return artifact_pb2.ImagePreprocessing(
+        height=height,
+        width=width,
+        color_mode=artifact_pb2.ColorMode.Value(f"COLOR_MODE_{steps.color_mode.upper()}"),
+        resampling=artifact_pb2.Resampling.Value(f"RESAMPLING_{steps.resampling.upper()}"),
+        fit=artifact_pb2.Fit.Value(f"FIT_{steps.fit.upper()}"),
+        scale=steps.scale,
+        mean=steps.mean,
+        std=steps.std,
+        light_on_dark=steps.light_on_dark,
+    )
 
 
 def to_proto(spec: TensorSpec) -> artifact_pb2.TensorSpec:

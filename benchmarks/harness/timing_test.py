@@ -1,6 +1,8 @@
 """Turns, shares and quartiles, on steps that only take notes."""
 
 import functools
+import itertools
+import time
 
 import pytest
 
@@ -52,7 +54,10 @@ def test_waits_for_every_result() -> None:
     assert waited == [7] * timings["a"].samples
 
 
-def test_queued_runs_are_waited_for_together() -> None:
+def test_queued_runs_are_waited_for_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A run takes 10 us, on a machine that is busy too.
+    clock = itertools.count(0.0, 1e-5)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     runs: list[int] = []
     waits: list[int] = []
     step = Step(lambda: runs.append(1), waits.append)

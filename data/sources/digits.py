@@ -7,7 +7,7 @@ Learning Repository, 1998, https://doi.org/10.24432/C50P49 (the test part, as in
 import numpy as np
 
 from base.config import Section
-from data.dataset import Dataset, ExampleSpec, Source
+from data.dataset import Dataset, ExampleSpec, ImagePreprocessing, Source
 from data.stratified import stratified_split
 
 IMAGE_SHAPE = (8, 8, 1)
@@ -15,6 +15,8 @@ NUM_CLASSES = 10
 _NUM_TEST = 360  # a fifth of the images
 _SPLIT_SEED = 20240229  # one split for every run: accuracies stay comparable across seeds
 _MAX_GREY = 16.0  # the source counts the set pixels of 4x4 blocks
+# Those counts are the means of a box of pixels. The strokes are the set pixels.
+_PREPROCESSING = ImagePreprocessing("grey", "box", "pad", scale=1 / 255, light_on_dark=True)
 
 
 class DigitsOptions(Section):
@@ -40,8 +42,14 @@ def _load(options: DigitsOptions) -> Dataset:
 
 
 def _describe(options: DigitsOptions) -> ExampleSpec:
-    names = tuple("0123456789")
-    return ExampleSpec("images", IMAGE_SHAPE, "float32", NUM_CLASSES, class_names=names)
+    return ExampleSpec(
+        "images",
+        IMAGE_SHAPE,
+        "float32",
+        NUM_CLASSES,
+        class_names=tuple("0123456789"),
+        image_preprocessing=_PREPROCESSING,
+    )
 
 
 DIGITS = Source("digits", DigitsOptions, _describe, _load, libraries=("scikit-learn",))

@@ -22,8 +22,8 @@ MAY_IMPORT = {
     "tests": ["base", "proto", "kernels", "optim", "comm", "models", "data", "registry", "train", "serving", "evaluation", "benchmarks"],
 }
 
-# //:quickstart is the one program above all rooms.
-_ABOVE_ALL = ["//"]
+# //:quickstart is the one program above all rooms, and these folders ship what is in them.
+_ABOVE_ALL = ["//", "//infra/ci", "//infra/compose/...", "//infra/images/..."]
 
 def package_groups():
     """Declares `may_import_ROOM` for every room."""

@@ -2,6 +2,7 @@
 
 DEPS = {
     "architecture_test.py": ["@pip//:pytest"],
+    "debian_packages_test.py": [":debian_packages", "@pip//:pytest"],
     "pip_install_test.py": [":pip_install_module", "@pip//:pytest"],
     "protoc.py": ["@pip//:grpcio_tools"],
     "py_imports_test.py": [":py_imports_module", "@pip//:pytest"],

@@ -96,7 +96,9 @@ py_imports = aspect(
             default = [
                 "@pip//:modules.json",
                 "@pip_clients//:modules.json",
+                "@pip_compose//:modules.json",
                 "@pip_lint//:modules.json",
+                "@pip_peers//:modules.json",
             ],
             allow_files = True,
         ),

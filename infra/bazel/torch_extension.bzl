@@ -27,8 +27,8 @@ while [ "$1" != -- ]; do
 done
 shift
 find "$folder" -name '*.h' -exec sed -i '1i #pragma once' {} +
-while read -r inner; do includes+=(-I "$inner"); done < <(find "$folder" -type d)
-"$compiler" -shared -fPIC -O1 -std=c++20 -w -fopenmp "${includes[@]}" "$source" -o "$output" \
+while read -r inner; do includes+=(-I "$inner"); done < <(find "$folder" -type d | sort)
+"$compiler" -shared -fPIC -O1 -std=c++20 -w -fopenmp "-ffile-prefix-map=$folder=." "${includes[@]}" "$source" -o "$output" \
   -L "$packages/torch/lib" -ltorch_python -ltorch_cpu -lc10 "$@"
 """
 

@@ -1,8 +1,9 @@
 """Checks the style of every file: `./bazelw run //infra/lint`; `-- --fix` mends what it can.
 
-ruff (lint and format), mypy, clang-format and buildifier, all from locked packages, over the files
-that git tracks or would track; and that the deps of Python targets are what their sources import
-(py_deps.py). Prints nothing of a check that passes but its name.
+ruff (lint and format), mypy, clang-format, buildifier, hadolint, actionlint and zizmor, all from
+locked packages, over the files that git tracks or would track; that the deps of Python targets are
+what their sources import (py_deps.py); and that links of pages lead somewhere (links.py). Prints
+nothing of a check that passes but its name.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from typing import NamedTuple
 
 import clang_format
 
-from infra.lint import deps_table, py_deps, py_targets
+from infra.lint import deps_table, links, py_deps, py_targets
 
 _CONFIG = Path("infra/lint")
+_WORKFLOWS, _WORKFLOW = ".github/workflows/", (".yaml", ".yml")
+
+# Where the locked packages have their compiled programs.
+_PROGRAMS = Path(clang_format.__file__).parents[1] / "bin"
 
 # The rules that this Bazel carries itself, which newer ones load from elsewhere.
 _NATIVE = (
@@ -37,9 +42,20 @@ class Check(NamedTuple):
     check: Sequence[str | Path]
     fix: Sequence[str | Path]
     tests: bool = True
+    below: str = ""
+
+    def files(self, tracked: Sequence[str]) -> list[str]:
+        """Returns those files that it is for."""
+        return [
+            path
+            for path in tracked
+            if path.endswith(self.suffixes)
+            and path.startswith(self.below)
+            and (self.tests or not path.endswith("_test.py"))
+        ]
 
 
-def _checks(buildifier: Path) -> Iterator[Check]:
+def _checks(buildifier: Path, actionlint: Sequence[Path]) -> Iterator[Check]:
     ruff = (sys.executable, "-m", "ruff")
     settings = ("--config", _CONFIG / "ruff.toml", "--no-cache", "--quiet")
     yield Check(
@@ -51,6 +67,14 @@ def _checks(buildifier: Path) -> Iterator[Check]:
         (*ruff, "format", "--diff", *settings),
         (*ruff, "format", *settings),
     )
+
+    hadolint, zizmor = (_PROGRAMS / name for name in ("hadolint", "zizmor"))
+    yield Check("hadolint", ("Dockerfile",), (hadolint,), (hadolint,))
+    # Of the two that read workflows, one finds mistakes, the other holes.
+    command: tuple[str | Path, ...] = ("node", *actionlint)
+    yield Check("actionlint", _WORKFLOW, command, command, below=_WORKFLOWS)
+    audit = (zizmor, "--offline", "--no-progress", "--quiet")
+    yield Check("zizmor", _WORKFLOW, audit, audit, below=_WORKFLOWS)
 
     formatter = Path(clang_format.get_executable("clang-format"))
     yield Check(
@@ -113,12 +137,14 @@ def _verdict(passed: bool) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fix", action="store_true", help="mend what can be mended")
-    parser.add_argument("--buildifier", type=Path, required=True)
+    for tool in ("buildifier", "actionlint", "actionlint-package"):
+        parser.add_argument(f"--{tool}", type=Path, required=True)
     parser.add_argument(
         "--environment", type=Path, action="append", required=True, help="a modules.json"
     )
     options = parser.parse_args()
     buildifier = options.buildifier.resolve()
+    actionlint = [options.actionlint.resolve(), options.actionlint_package.resolve()]
     environments = [path.absolute() for path in options.environment]
     os.chdir(os.environ["BUILD_WORKSPACE_DIRECTORY"])
 
@@ -128,12 +154,12 @@ def main() -> int:
         print("\n".join(problems))
     print(f"{_verdict(not problems)} deps of Python targets", flush=True)
     tracked = _tracked()
-    for check in _checks(buildifier):
-        files = [
-            path
-            for path in tracked
-            if path.endswith(check.suffixes) and (check.tests or not path.endswith("_test.py"))
-        ]
+    if dead := links.dead_links(tracked, lambda path: Path(path).read_text()):
+        failed.append("links")
+        print("\n".join(dead))
+    print(f"{_verdict(not dead)} links of pages", flush=True)
+    for check in _checks(buildifier, actionlint):
+        files = check.files(tracked)
         command = [*(check.fix if options.fix else check.check), *files]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -1,7 +1,8 @@
 """The wire format equals the public Open Inference Protocol, field by field.
 
 The table is transcribed from specification/protocol/open_inference_grpc.proto of
-https://github.com/kserve/open-inference-protocol, not from our own file.
+https://github.com/kserve/open-inference-protocol, and the extensions from docs/protocol and
+protobuf/grpc_service.proto of Triton, not from our own file.
 """
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -85,6 +86,37 @@ InferTensorContents
     8 repeated bytes bytes_contents
 """
 
+EXTENSIONS = """
+ModelStreamInferResponse
+    1 string error_message
+    2 ModelInferResponse infer_response
+RepositoryIndexRequest
+    1 string repository_name
+    2 bool ready
+RepositoryIndexResponse
+    1 repeated RepositoryIndexResponse.ModelIndex models
+RepositoryIndexResponse.ModelIndex
+    1 string name
+    2 string version
+    3 string state
+    4 string reason
+ModelRepositoryParameter
+    1 oneof parameter_choice bool bool_param
+    2 oneof parameter_choice int64 int64_param
+    3 oneof parameter_choice string string_param
+    4 oneof parameter_choice bytes bytes_param
+RepositoryModelLoadRequest
+    1 string repository_name
+    2 string model_name
+    3 map<string, ModelRepositoryParameter> parameters
+RepositoryModelLoadResponse
+RepositoryModelUnloadRequest
+    1 string repository_name
+    2 string model_name
+    3 map<string, ModelRepositoryParameter> parameters
+RepositoryModelUnloadResponse
+"""
+
 METHODS = [
     "ServerLive",
     "ServerReady",
@@ -92,6 +124,10 @@ METHODS = [
     "ServerMetadata",
     "ModelMetadata",
     "ModelInfer",
+    "ModelStreamInfer",
+    "RepositoryIndex",
+    "RepositoryModelLoad",
+    "RepositoryModelUnload",
 ]
 
 SCALARS = {
@@ -138,7 +174,7 @@ def render(message: Descriptor) -> list[str]:
 def test_messages_equal_the_specification() -> None:
     messages = grpc_service_pb2.DESCRIPTOR.message_types_by_name.values()
     rendered = [line for message in messages for line in render(message)]
-    assert rendered == SPECIFICATION.strip().split("\n")
+    assert rendered == (SPECIFICATION.strip() + EXTENSIONS.rstrip()).split("\n")
 
 
 def test_service_equals_the_specification() -> None:
@@ -146,10 +182,12 @@ def test_service_equals_the_specification() -> None:
     assert service.full_name == "inference.GRPCInferenceService"
     assert [method.name for method in service.methods] == METHODS
     for method in service.methods:
-        assert method.input_type.full_name == f"inference.{method.name}Request"
+        streams = method.name == "ModelStreamInfer"
+        request = "ModelInfer" if streams else method.name
+        assert method.input_type.full_name == f"inference.{request}Request"
         assert method.output_type.full_name == f"inference.{method.name}Response"
-        assert not method.client_streaming
-        assert not method.server_streaming
+        assert method.client_streaming == streams
+        assert method.server_streaming == streams
 
 
 def test_stub_offers_every_method() -> None:

@@ -102,7 +102,10 @@ def _run(run: artifact_pb2.TrainingRun) -> dict[str, str]:
 
 
 def _shape(tensor: artifact_pb2.TensorSpec) -> str:
-    return f"{tensor.datatype} [{', '.join(map(str, tensor.shape))}]"
+    shape = f"{tensor.datatype} [{', '.join(map(str, tensor.shape))}]"
+    if tensor.HasField("padding"):
+        return f"{shape}, shorter ones filled up with {tensor.padding:g}"
+    return f"{shape}, as long as {tensor.follows}" if tensor.follows else shape
 
 
 def _add_section(text: Text, title: str, facts: Mapping[str, str]) -> None:

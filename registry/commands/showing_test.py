@@ -42,6 +42,17 @@ def test_prints_every_fact(tmp_path: Path) -> None:
         assert fact in lines
 
 
+def test_sequences_are_told(tmp_path: Path) -> None:
+    artifact = example_artifact()
+    artifact.inputs.add(name="ids", datatype="INT64", shape=[-1, 4], padding=-1)
+    artifact.outputs.add(name="next", datatype="INT64", shape=[-1, 4], follows="ids")
+    publish(tmp_path / "artifact", artifact, example_tensors())
+    result = run(str(tmp_path / "artifact"))
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "input ids INT64 [-1, 4], shorter ones filled up with -1" in lines
+    assert "output next INT64 [-1, 4], as long as ids" in lines
+
+
 def test_text_that_no_terminal_should_get_is_escaped(tmp_path: Path) -> None:
     artifact = example_artifact()
     artifact.model.config_json = r'{"no\nte": "\ud800 \u001b[31m é"}'

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 from hpc.artifact.v1 import artifact_pb2
 
 from registry.programs.errors import ProgramError
 
-# Datatypes of the Open Inference Protocol to NumPy's; BF16 and BYTES have none.
+# Datatypes of the Open Inference Protocol to NumPy's; BYTES has none.
 DTYPES = {
-    "BOOL": "bool",
-    **{f"UINT{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
-    **{f"INT{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "BOOL": np.dtype("bool"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    **{f"UINT{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
 
 Specs = Sequence[artifact_pb2.TensorSpec]

@@ -30,11 +30,14 @@ def load(content: bytes, weights: Arrays) -> Any:
     _check_calls(exported)
     (wanted, inputs), _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     check_weights(weights, {name: (x.shape, x.dtype.name) for name, x in wanted.items()})
-    placed = {name: jax.device_put(weights[name]) for name in wanted}
     call = jax.jit(exported.call)
+    # By default JAX would make 32 bits of numbers of 64.
+    with jax.enable_x64(True):
+        placed = {name: jax.device_put(weights[name]) for name in wanted}
 
     def run(batch: Arrays) -> dict[str, np.ndarray]:
-        results = call(placed, {name: batch[name] for name in inputs})
+        with jax.enable_x64(True):
+            results = call(placed, {name: batch[name] for name in inputs})
         return {name: np.asarray(result) for name, result in results.items()}
 
     return run

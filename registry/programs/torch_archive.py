@@ -2,9 +2,11 @@
 
 PyTorch says of such archives that they must be trusted: on the way to a program it unpickles what
 the archive says is pickled, evaluates the sizes of tensors as Python, runs the archive's guards as
-Python, imports the modules of enums and loads libraries that are in the archive. What this project
-makes needs none of that, so an archive is taken apart here, each part is held to what it may be,
-and PyTorch is given an archive that is put together of these parts anew.
+Python, imports the modules of enums and loads libraries that are in the archive. A program needs
+none of that, so an archive is taken apart here, each part is held to what it may be, and PyTorch is
+given an archive that is put together of these parts anew. Guards, which PyTorch writes into every
+program of several inputs, compare their sizes; they are left out, for a batch is held to the
+signature instead.
 """
 
 import io
@@ -81,7 +83,10 @@ def checked_archive(content: bytes) -> bytes:
     if _json(parts, _WEIGHTS) != {"config": {}}:
         raise _refused(f"{_WEIGHTS} lists weights, which may be pickled")
     _check_constants(parts)
-    _check_model(_json(parts, _MODEL))
+    model = _json(parts, _MODEL)
+    _check_model(model)
+    if model.get("guards_code"):
+        parts[_MODEL] = json.dumps(model | {"guards_code": []}).encode()
     return _assembled(parts)
 
 
@@ -130,8 +135,8 @@ def _check_constants(parts: dict[str, bytes]) -> None:
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, dict) or model.get("guards_code") not in ([], None):
-        raise _refused("it has guards, which would be run as Python")
+    if not isinstance(model, dict):
+        raise ProgramError(f"the torch_export program is damaged: {_MODEL}")
     for key, value in _walk(model):
         if key == "expr_str" and not (isinstance(value, str) and _EXPRESSION.fullmatch(value)):
             raise _refused(f"a size is {value!r:.80}, which would be evaluated as Python")

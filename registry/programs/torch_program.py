@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import torch
 
@@ -26,16 +27,28 @@ def load(content: bytes, weights: Arrays) -> Any:
     wanted, inputs = _arguments(program)
     check_weights(weights, wanted)
     # In the order in which the program was traced; PyTorch takes no other.
-    held = {name: torch.tensor(weights[name]) for name in wanted}
+    held = {name: _to_torch(weights[name]) for name in wanted}
     module = program.module(check_guards=False)
 
     @torch.inference_mode()
     def run(batch: Arrays) -> dict[str, np.ndarray]:
-        # A copy: batches may be read-only memory, which torch would warn about sharing.
-        results = module(held, {name: torch.tensor(batch[name]) for name in inputs})
-        return {name: result.numpy() for name, result in results.items()}
+        results = module(held, {name: _to_torch(batch[name]) for name in inputs})
+        return {name: _to_numpy(result) for name, result in results.items()}
 
     return run
+
+
+def _to_torch(array: np.ndarray) -> torch.Tensor:
+    """A copy: arrays may be read-only memory, which torch would warn about sharing."""
+    if array.dtype == ml_dtypes.bfloat16:  # which torch does not take from NumPy
+        return torch.tensor(array.view(np.int16)).view(torch.bfloat16)
+    return torch.tensor(array)
+
+
+def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
+    if tensor.dtype == torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()
 
 
 def _arguments(program: torch.export.ExportedProgram) -> tuple[dict[str, Any], list[str]]:

@@ -196,6 +196,10 @@ def _certificate(text: str) -> x509.Certificate:
         certificate.public_key()
     except _NO_CERTIFICATE as error:
         raise BundleError(f"it holds no X.509 certificate: {error}") from error
+    # Its last part is the issuer's signature, as bits of which none is left over: a number of spare
+    # bits that was changed would be read as the same signature.
+    if not content.endswith(b"\0" + certificate.signature):
+        raise BundleError("a certificate is not written as the tools write it; it was changed")
     return certificate
 
 

@@ -1,10 +1,12 @@
 """A certificate counts where an authority that is trusted vouches for it, now and for signing."""
 
+import base64
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from registry.artifact import read_descriptor
@@ -125,6 +127,21 @@ def test_certificate_issued_by_one_that_is_no_authority_does_not_count(tmp_path:
         if path.stem == certificate_fingerprint(house.leaf.certificate)[:16]:
             path.unlink()
     with pytest.raises(UntrustedError, match="no trusted authority vouches for CN=forged"):
+        house.check(ROOT)
+
+
+def test_spare_bits_of_a_certificate_s_signature_are_none(tmp_path: Path) -> None:
+    # A signature that ends in a bit of 0 reads the same if that bit is said to be spare.
+    houses = (Authorities(tmp_path / str(number)) for number in range(64))
+    house = next(h for h in houses if h.between.certificate.signature[-1] % 2 == 0)
+    certificate = house.between.certificate
+    whole, signature = certificate.public_bytes(Encoding.DER), certificate.signature
+    changed = whole[: -len(signature) - 1] + b"\1" + signature
+    (path,) = (house.artifact / "signatures").iterdir()
+    before, after = (base64.b64encode(content).decode() for content in (whole, changed))
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(UntrustedError, match="not written as the tools write it"):
         house.check(ROOT)
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import yaml
 
+from base.config_reference import Part
 from tests.effects.content import Content, get, merged
-from train.config.reference import Part
 
 _RUN = """
 artifact: {name: base}

@@ -3,9 +3,9 @@
 from tempfile import TemporaryDirectory, gettempdir
 from typing import Any
 
+from base.config_reference import Leaf
 from tests.effects.bases import BASES
 from tests.effects.content import Content, with_value
-from train.config.reference import Leaf
 
 # Beside the one of temporary files.
 _OTHER_DISK = TemporaryDirectory()

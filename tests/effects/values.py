@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from base.config import OneOf
-from train.config.reference import Leaf
+from base.config_reference import Leaf
 
 _TEXTS = ("other", "2.0.0")
 _INTEGERS = (2, 1, 4, 3, 8, 16, 5)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import pytest
-
-from train.config.docs import MARK, PAGE, page
+from base.config_page import page
+from train.config.docs import MARK, PAGE
 from train.config.load import load_config
+from train.config.reference import parts
 
 
 def test_the_page_is_up_to_date() -> None:
     written = PAGE.read_text()
-    assert page(written) == written, "run ./bazelw run //train/config:docs"
+    assert page(written, MARK, parts()) == written, "run ./bazelw run //train/config:docs"
 
 
 def test_the_example_is_a_configuration(tmp_path: Path) -> None:
@@ -20,16 +20,3 @@ def test_the_example_is_a_configuration(tmp_path: Path) -> None:
     config = load_config(tmp_path / "run.yaml")
     assert config.run.num_epochs == 10
     assert config.data.describe().input_shape == config.model.signature.input.shape
-
-
-def test_what_is_written_by_hand_stays() -> None:
-    made = page(f"# By hand\n\n{MARK}\nold tables\n")
-    assert made.startswith(f"# By hand\n\n{MARK}\n\n## ")
-    assert "old tables" not in made
-    assert page(made) == made
-
-
-@pytest.mark.parametrize("written", ["", MARK * 2])
-def test_a_page_has_one_mark(written: str) -> None:
-    with pytest.raises(ValueError, match="expected one line"):
-        page(written)

@@ -3,7 +3,8 @@
 import textwrap
 from collections.abc import Iterator
 
-from train.config.reference import Leaf, Part, parts
+from base.config_reference import Leaf, Part
+from train.config.reference import parts
 
 _WIDTH = 100
 

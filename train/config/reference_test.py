@@ -1,13 +1,13 @@
 """The reference says of every key what the schema does with it."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from base.config import MAX_INTEGER, one_of
-from train.config.reference import accepted, as_yaml, leaves, parts
+from base.config_reference import as_yaml
+from train.config.reference import leaves, parts
 from train.testing.example import short_config
 
 # What a run cannot be without, and nobody can choose for another.
@@ -68,24 +68,3 @@ def test_a_key_is_described_and_limited(leaf: Any) -> None:
     )
     kinds = ("integer", "number", "list of: integer", "list of: number")
     assert leaf.accepted not in kinds, "numbers have a least or a greatest"
-
-
-@pytest.mark.parametrize(
-    ("annotation", "words"),
-    [
-        (Annotated[int, Field(ge=1, le=5)], "integer from 1 to 5"),
-        (Annotated[int, Field(ge=0, le=MAX_INTEGER)], "integer from 0"),
-        (Annotated[float, Field(gt=0, le=1)], "number above 0, to 1"),
-        (Annotated[float, Field(ge=0, lt=1)], "number from 0, below 1"),
-        (Annotated[int | None, Field(ge=2)], "integer from 2, or null"),
-        (Literal["one", "two", None], "one of one, two, null"),
-        (Annotated[str, one_of({"this": 1, "that": 2})], "one of this, that"),
-        (
-            Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=9)],
-            "list (1 to 9) of: integer from 1",
-        ),
-        (bool, "boolean"),
-    ],
-)
-def test_values_in_words(annotation: Any, words: str) -> None:
-    assert accepted(annotation) == words

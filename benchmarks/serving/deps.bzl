@@ -1,0 +1,25 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "findings.py": ["//benchmarks/harness:harness"],
+    "findings_test.py": [":suite", "//benchmarks/harness:harness", "//benchmarks/harness:testing", "@pip//:pytest"],
+    "floor_server.py": [":job", "//proto/inference:grpc_service_py_proto", "@pip//:grpcio", "@pip//:numpy", "@pip//:uvloop"],
+    "grpc_caller.py": ["@pip//:grpcio"],
+    "http_caller.py": ["@pip//:httptools"],
+    "http_caller_test.py": [":suite", "@pip//:pytest"],
+    "litserve_server.py": [":job", "@pip_peers//:litserve", "@pip_peers//:numpy", "@pip_peers//:starlette"],
+    "measure.py": ["//benchmarks/harness:harness", "//models:architecture", "//serving/client:load", "@pip//:numpy"],
+    "mlserver_server.py": [":job", "@pip_peers//:mlserver"],
+    "processes_test.py": [":suite", "@pip//:pytest"],
+    "ray_replicas.py": [":job", "//proto/inference:grpc_service_py_proto", "@pip//:numpy", "@pip//:ray", "@pip//:starlette"],
+    "ray_server.py": [":job", "@pip//:ray"],
+    "report.py": [":job", "//benchmarks/harness:harness"],
+    "served.py": [":job", "//models:architecture", "//models:weights", "//proto/hpc/artifact/v1:artifact_py_proto", "//registry:artifact", "//train:publication", "//train/config:load", "@pip//:numpy"],
+    "sides.py": [":job", "@pip//:numpy"],
+    "stage.py": [":job", "//benchmarks/harness:harness", "//serving/client:load", "@pip//:numpy"],
+    "stage_test.py": [":suite", "//benchmarks/harness:harness", "@pip//:numpy", "@pip//:pytest"],
+    "suite.py": ["//base:options", "//benchmarks/harness:harness"],
+    "suite_test.py": [":suite", "//base:options", "//benchmarks/harness:harness", "@pip//:pytest"],
+    "wire.py": [":job", "//proto/inference:grpc_service_py_proto", "@pip//:numpy"],
+    "wire_test.py": [":job", ":suite", "//proto/inference:grpc_service_py_proto", "@pip//:numpy"],
+}

@@ -1,0 +1,59 @@
+"""Hands an image to podman or docker: `./bazelw run //infra/images:serving.load`.
+
+The engine is given the image on its stdin, as one archive.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from infra.bazel.oci.bundle import write_archive
+
+ENGINES = ("podman", "docker")
+
+
+class LoadError(Exception):
+    """The image cannot be loaded; the message says why."""
+
+
+def load(layout: Path, tag: str, engine: str | None) -> str:
+    """Loads an image; returns which engine has it.
+
+    Raises:
+        LoadError: There is no such engine, or it has refused the image.
+    """
+    found = next((one for one in ([engine] if engine else ENGINES) if shutil.which(one)), None)
+    if found is None:
+        wanted = engine or " nor ".join(ENGINES)
+        raise LoadError(f"there is no {wanted} on PATH; Debian's package podman has one")
+    with subprocess.Popen([found, "load"], stdin=subprocess.PIPE) as loading:
+        assert loading.stdin is not None
+        try:
+            write_archive(layout, tag, loading.stdin)
+            loading.stdin.close()
+        except BrokenPipeError:
+            pass  # It has ended, and its status says why.
+    if loading.returncode:
+        raise LoadError(f"{found} load failed with status {loading.returncode}")
+    return found
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="load")
+    parser.add_argument("--layout", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--name", required=True, help="what the image is called")
+    parser.add_argument("--tag", default="latest", help="and its tag; default: %(default)s")
+    parser.add_argument("--engine", choices=ENGINES, help="default: the first that there is")
+    options = parser.parse_args()
+    tag = f"{options.name}:{options.tag}"
+    try:
+        engine = load(options.layout, tag, options.engine)
+    except LoadError as error:
+        sys.exit(f"error: {error}")
+    print(f"{engine} has {tag}")
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,388 @@
+"""Container images, made by Bazel alone: no daemon, no root, no base image that somebody else has made.
+
+    load("//infra/bazel:oci_image.bzl", "application_layer", "debian_layer", "environment_layer", "oci_image")
+
+    debian_layer(name = "debian", packages = "@debian//:python")
+    environment_layer(name = "torch", only = ["torch", "sympy", ...])
+
+    oci_image(
+        name = "serving",
+        base = ":debian",
+        binaries = ["//serving:up"],
+        entrypoint = ["python3", "-m", "serving.up"],
+        environment = [":torch"],
+        ports = [8000, 8001],
+        title = "What it is, in a line",
+    )
+
+makes `:serving`, a folder that is an OCI image layout; `:serving.digest` and `:serving.sbom`, files; and three programs:
+`:serving.load` hands the image to podman or docker, `:serving.push` sends it to a registry, `:serving.unpack` writes its files. Layers go from what seldom changes to
+what often does: Debian, the heavy distributions, a layer each, all other distributions that the program needs, and last the
+program's own files, so that a change of a source is a layer of some hundred kilobytes. All of it is the same bytes wherever it is
+built. The tools are in oci/.
+"""
+
+# Where the runfiles of a program are in its image, and the environment among them.
+_APPLICATION = "opt/app"
+_ENVIRONMENT = "opt/app/pip/site-packages"
+
+# A user that has no rights on any machine.
+_UID = 10001
+
+_LayerInfo = provider(
+    doc = "A layer of an image.",
+    fields = {
+        "archive": "The gzipped tar file.",
+        "descriptor": "JSON of its digests and what is in it.",
+        "distributions": "Names of the distributions that it holds, where it says which.",
+    },
+)
+
+_DistributionsInfo = provider(
+    doc = "What a target needs of the locked environment.",
+    fields = {"names": "depset of targets' names in @pip."},
+)
+
+def _distributions_impl(target, ctx):
+    # What a rule of our own has read, such as the sources of a kernel, is not there any more when the program runs.
+    if ctx.rule.kind not in ["alias", "py_binary", "py_library"]:
+        return [_DistributionsInfo(names = depset())]
+    transitive = [
+        dep[_DistributionsInfo].names
+        for attribute in ["deps", "data", "actual"]
+        for dep in _listed(getattr(ctx.rule.attr, attribute, None))
+        if _DistributionsInfo in dep
+    ]
+    own = [target.label.name] if target.label.workspace_name == "pip" and PyInfo in target else []
+    return [_DistributionsInfo(names = depset(own, transitive = transitive))]
+
+def _listed(value):
+    if type(value) == "list":
+        return [one for one in value if type(one) == "Target"]
+    return [value] if type(value) == "Target" else []
+
+_distributions = aspect(
+    implementation = _distributions_impl,
+    attr_aspects = ["deps", "data", "actual"],
+    doc = "Collects the distributions that a program imports, by its targets' own words.",
+)
+
+def _write_layer(ctx, kind, specification, inputs, distributions = []):
+    archive = ctx.actions.declare_file(ctx.label.name + ".tar.gz")
+    descriptor = ctx.actions.declare_file(ctx.label.name + ".json")
+    file = ctx.actions.declare_file(ctx.label.name + ".specification.json")
+    ctx.actions.write(file, json.encode(specification))
+    ctx.actions.run(
+        executable = ctx.executable._tool,
+        arguments = [kind, file.path, archive.path, descriptor.path],
+        inputs = depset([file], transitive = [inputs]),
+        outputs = [archive, descriptor],
+        mnemonic = "OciLayer",
+        progress_message = "Writing layer %s" % ctx.label,
+    )
+    return [
+        DefaultInfo(files = depset([archive])),
+        _LayerInfo(archive = archive, descriptor = descriptor, distributions = distributions),
+    ]
+
+# By which modules are compiled: the Python of the base.
+_PYTHON = {
+    "_python": attr.label(default = "@debian//:python"),
+}
+
+_LAYER_TOOL = {
+    "_tool": attr.label(default = "//infra/bazel/oci:layers", executable = True, cfg = "exec"),
+}
+
+def _debian_layer_impl(ctx):
+    specification = {
+        "packages": [file.path for file in ctx.files.packages],
+        "excluded": ctx.attr.excluded,
+        "left_out": ctx.attr.left_out,
+        "uid": _UID,
+    }
+    return _write_layer(ctx, "debian", specification, depset(ctx.files.packages))
+
+debian_layer = rule(
+    implementation = _debian_layer_impl,
+    attrs = dict(_LAYER_TOOL, **{
+        "excluded": attr.string_list(doc = "Patterns of paths in the image of what no program needs."),
+        "left_out": attr.string_list(doc = "Packages that others name and no image needs, such as dpkg."),
+        "packages": attr.label(doc = "The .deb files.", mandatory = True),
+    }),
+    doc = "A layer that is a small Debian, with a user `app` and no package manager.",
+)
+
+def _folders_layer_impl(ctx):
+    return _write_layer(ctx, "folders", {"folders": ctx.attr.folders}, depset())
+
+folders_layer = rule(
+    implementation = _folders_layer_impl,
+    attrs = dict(_LAYER_TOOL, **{
+        "folders": attr.string_list(doc = "Paths in the image.", mandatory = True),
+    }),
+    doc = "A layer of empty folders to which anyone may write, as is a new volume that is mounted there.",
+)
+
+def _environment_specification(ctx, **more):
+    return dict(
+        more,
+        environment = ctx.file._environment.path,
+        modules = ctx.file._modules.path,
+        requirements = ctx.file._requirements.path,
+        place = _ENVIRONMENT,
+        python = [file.path for file in ctx.files._python],
+        excluded = ctx.attr.excluded,
+    )
+
+_ENVIRONMENT_ATTRS = dict(_PYTHON, **{
+    "excluded": attr.string_list(doc = "Patterns of paths below site-packages that no program needs."),
+    "_environment": attr.label(default = "@pip//:site-packages", allow_single_file = True),
+    "_modules": attr.label(default = "@pip//:modules.json", allow_single_file = True),
+    "_requirements": attr.label(default = "//infra/python:requirements.in", allow_single_file = True),
+})
+
+def _environment_inputs(ctx):
+    return depset([ctx.file._environment, ctx.file._modules, ctx.file._requirements] + ctx.files._python)
+
+def _environment_layer_impl(ctx):
+    specification = _environment_specification(ctx, only = ctx.attr.only)
+    return _write_layer(ctx, "environment", specification, _environment_inputs(ctx), ctx.attr.only)
+
+environment_layer = rule(
+    implementation = _environment_layer_impl,
+    attrs = dict(_LAYER_TOOL, **dict(_ENVIRONMENT_ATTRS, **{
+        "only": attr.string_list(doc = "Names of the distributions.", mandatory = True),
+    })),
+    doc = "A layer of some distributions of the locked environment, for all images that need them.",
+)
+
+def _needed_layer_impl(ctx):
+    names = depset(transitive = [binary[_DistributionsInfo].names for binary in ctx.attr.binaries])
+    elsewhere = [name for layer in ctx.attr.elsewhere for name in layer[_LayerInfo].distributions]
+    specification = _environment_specification(
+        ctx,
+        direct = names.to_list(),
+        elsewhere = elsewhere,
+        without = ctx.attr.without,
+    )
+    return _write_layer(ctx, "environment", specification, _environment_inputs(ctx))
+
+_needed_layer = rule(
+    implementation = _needed_layer_impl,
+    attrs = dict(_LAYER_TOOL, **dict(_ENVIRONMENT_ATTRS, **{
+        "binaries": attr.label_list(aspects = [_distributions], mandatory = True),
+        "elsewhere": attr.label_list(providers = [_LayerInfo]),
+        "without": attr.string_list(doc = "Distributions that no program imports where it runs, though its code says so."),
+    })),
+    doc = "A layer of the distributions that programs need and that no other layer has.",
+)
+
+def _place(file):
+    """Where a file is among the runfiles; None for the environment, which has its own layers."""
+    path = file.short_path
+    path = path[len("../"):] if path.startswith("../") else "hpc/" + path
+    return None if path.startswith("pip/") or path.startswith("python/") else path
+
+def _application_layer_impl(ctx):
+    runfiles = depset(transitive = [
+        part
+        for binary in ctx.attr.binaries
+        for part in [binary[DefaultInfo].default_runfiles.files, binary[DefaultInfo].files]
+    ])
+    files = {_place(file): file for file in runfiles.to_list() if _place(file)}
+
+    # The launcher that Bazel makes of a program finds Python in its own way; an image has one of its own.
+    launchers = [binary[DefaultInfo].files_to_run.executable for binary in ctx.attr.binaries]
+    files = {place: file for place, file in files.items() if file not in launchers}
+    specification = {
+        "files": {place: file.path for place, file in files.items()},
+        "links": ctx.attr.links,
+        "place": _APPLICATION,
+        "python": [file.path for file in ctx.files._python],
+    }
+    return _write_layer(ctx, "application", specification, depset(files.values() + ctx.files._python))
+
+_application_layer = rule(
+    implementation = _application_layer_impl,
+    attrs = dict(_LAYER_TOOL, **dict(_PYTHON, **{
+        "binaries": attr.label_list(mandatory = True),
+        "links": attr.string_dict(doc = "Paths in the image, and the files among the runfiles that they lead to."),
+    })),
+    doc = "A layer of all that programs need but for Debian's files and the environment.",
+)
+
+def _imports(binaries):
+    """PYTHONPATH in the image: the roots that the programs' targets name."""
+    if not binaries:
+        return {}
+    roots = depset(transitive = [binary[PyInfo].imports for binary in binaries]).to_list()
+    roots = ["hpc"] + [root for root in roots if root != "hpc"]
+    return {
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONPATH": ":".join(["/%s/%s" % (_APPLICATION, root) for root in roots]),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+def _oci_image_impl(ctx):
+    layout = ctx.actions.declare_directory(ctx.label.name)
+    digest = ctx.actions.declare_file(ctx.label.name + ".digest.txt")
+    sbom = ctx.actions.declare_file(ctx.label.name + ".spdx.json")
+    layers = [layer[_LayerInfo] for layer in ctx.attr.layers]
+    specification = ctx.actions.declare_file(ctx.label.name + ".specification.json")
+    environment = dict(_imports(ctx.attr.binaries), HOME = "/tmp", LANG = "C.UTF-8", PATH = "/usr/sbin:/usr/bin")
+    ctx.actions.write(specification, json.encode({
+        "command": ctx.attr.command,
+        "directory": ctx.attr.directory,
+        "entrypoint": ctx.attr.entrypoint,
+        "environment": dict(environment, **ctx.attr.env),
+        "health": ctx.attr.health,
+        "labels": ctx.attr.labels,
+        "layers": [
+            {"archive": layer[_LayerInfo].archive.path, "descriptor": layer[_LayerInfo].descriptor.path, "name": layer.label.name}
+            for layer in ctx.attr.layers
+        ],
+        "ports": ctx.attr.ports,
+        "reference": ctx.attr.reference,
+        "user": "%d:%d" % (_UID, _UID),
+        "volumes": ctx.attr.volumes,
+    }))
+    ctx.actions.run(
+        executable = ctx.executable._tool,
+        arguments = [specification.path, layout.path, digest.path, sbom.path],
+        inputs = [specification] + [layer.archive for layer in layers] + [layer.descriptor for layer in layers],
+        outputs = [layout, digest, sbom],
+        mnemonic = "OciImage",
+        # Layers are large: they come into the layout as links, and not once more into the disk cache.
+        execution_requirements = {"no-cache": "1", "no-sandbox": "1"},
+        progress_message = "Writing image %s" % ctx.label,
+    )
+    return [
+        DefaultInfo(files = depset([layout]), runfiles = ctx.runfiles(files = [layout])),
+        OutputGroupInfo(digest = depset([digest]), sbom = depset([sbom])),
+    ]
+
+_oci_image = rule(
+    implementation = _oci_image_impl,
+    attrs = {
+        "binaries": attr.label_list(providers = [PyInfo]),
+        "command": attr.string_list(),
+        "directory": attr.string(default = "/"),
+        "entrypoint": attr.string_list(mandatory = True),
+        "env": attr.string_dict(),
+        "health": attr.string_list(),
+        "labels": attr.string_dict(),
+        "layers": attr.label_list(providers = [_LayerInfo], mandatory = True),
+        "ports": attr.int_list(),
+        "reference": attr.string(mandatory = True),
+        "volumes": attr.string_list(),
+        "_tool": attr.label(default = "//infra/bazel/oci:layout", executable = True, cfg = "exec"),
+    },
+    doc = "An image of layers; see the file's docstring.",
+)
+
+def _image_program_impl(ctx):
+    program = ctx.attr.program[DefaultInfo]
+    layout = ctx.file.image
+    script = ctx.actions.declare_file(ctx.label.name)
+    ctx.actions.write(script, _START.format(
+        image = ctx.attr.image_name,
+        layout = layout.short_path,
+        program = program.files_to_run.executable.short_path,
+    ), is_executable = True)
+    return [DefaultInfo(
+        executable = script,
+        runfiles = ctx.runfiles(files = [layout]).merge(program.default_runfiles),
+    )]
+
+# Bazel starts it in the runfiles of the workspace.
+_START = """#!/bin/sh
+exec "$PWD/{program}" --layout="$PWD/{layout}" --name={image} "$@"
+"""
+
+_image_program = rule(
+    implementation = _image_program_impl,
+    attrs = {
+        "image": attr.label(allow_single_file = True, mandatory = True),
+        "image_name": attr.string(mandatory = True),
+        "program": attr.label(executable = True, cfg = "target", mandatory = True),
+    },
+    executable = True,
+    doc = "A program that does something with an image.",
+)
+
+def oci_image(
+        name,
+        base,
+        entrypoint,
+        title,
+        binaries = [],
+        environment = [],
+        excluded = [],
+        layers = [],
+        links = {},
+        visibility = None,
+        without = [],
+        **kwargs):
+    """Declares an image.
+
+    Args:
+      name: The target's name; the image is called hpc-NAME.
+      base: A debian_layer.
+      entrypoint: What the image runs, in exec form.
+      title: What the image is, in a line.
+      binaries: Programs in Python; all that they need is in the image.
+      environment: Targets of environment_layer; what the programs need and these have not is in a layer of the image's own.
+      excluded: Patterns of paths below site-packages that the programs do not need.
+      layers: What else is in the image, below the programs.
+      links: Paths in the image, and what they lead to: among the programs' runfiles, or absolute.
+      visibility: Of the image.
+      without: Distributions that the image does not have, though the programs' code imports them.
+      **kwargs: command, directory, env, health, labels, ports, volumes.
+    """
+    own = []
+    if binaries:
+        _needed_layer(
+            name = name + ".distributions",
+            binaries = binaries,
+            elsewhere = environment,
+            excluded = excluded,
+            without = without,
+        )
+        _application_layer(
+            name = name + ".application",
+            binaries = binaries,
+            links = links,
+        )
+        own = [":%s.distributions" % name, ":%s.application" % name]
+    _oci_image(
+        name = name,
+        binaries = binaries,
+        entrypoint = entrypoint,
+        labels = {
+            "org.opencontainers.image.description": title,
+            "org.opencontainers.image.licenses": "MIT",
+            "org.opencontainers.image.title": "hpc-" + name,
+        },
+        layers = [base] + layers + environment + own,
+        reference = "hpc-" + name,
+        visibility = visibility,
+        **kwargs
+    )
+    for group in ["digest", "sbom"]:
+        native.filegroup(
+            name = "%s.%s" % (name, group),
+            srcs = [":" + name],
+            output_group = group,
+            visibility = visibility,
+        )
+    for verb in ["load", "push", "unpack"]:
+        _image_program(
+            name = "%s.%s" % (name, verb),
+            image = ":" + name,
+            image_name = "hpc-" + name,
+            program = "//infra/bazel/oci:" + verb,
+            visibility = visibility,
+        )

@@ -1,0 +1,5 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "podman.py": ["//infra/bazel/oci:bundle", "@pip//:pytest"],
+}

@@ -1,0 +1,25 @@
+"""What each Python source of this folder imports; `./bazelw run //infra/lint -- --fix` writes it."""
+
+DEPS = {
+    "cost_bench.py": [":log_config", ":log_lines", ":metrics", ":program_log", ":readings", ":request_log", ":telemetry", "//base:options", "//serving/core:outcome", "//serving/observability/testing:outcomes"],
+    "docs.py": [":families", ":metric_table", "//base:files"],
+    "docs_test.py": [":docs", ":log_config", ":log_lines", ":metrics", ":predictions", ":readings", ":request_log", "//serving/observability/testing:outcomes", "@pip//:prometheus_client", "@pip//:pytest"],
+    "families.py": [":histogram", ":model_series", ":readings", "@pip//:prometheus_client"],
+    "histogram.py": ["@pip//:prometheus_client"],
+    "log_config.py": ["//base:config", "@pip//:pydantic"],
+    "log_lines.py": [":request_log", "//base:text", "@pip//:orjson", "@pip//:structlog"],
+    "loop_lag_test.py": [":loop_lag", "@pip//:pytest"],
+    "metric_table.py": [":state_metrics", ":traffic_metrics"],
+    "metrics.py": [":families", ":histogram", ":metric_table", ":model_series", ":readings", "//serving/core:model", "//serving/core:outcome", "@pip//:prometheus_client"],
+    "metrics_test.py": [":histogram", ":metrics", ":model_series", ":predictions", ":readings", "//serving/core:errors", "//serving/core:request", "//serving/observability/testing:outcomes", "@pip//:numpy", "@pip//:prometheus_client", "@pip//:pytest"],
+    "model_series.py": [":histogram", ":predictions", "//serving/core:errors", "//serving/core:model", "//serving/core:outcome"],
+    "predictions.py": [":histogram", "//serving/core:model", "//serving/core:request", "@pip//:numpy"],
+    "program_log.py": [":line_writer", ":log_config", ":log_lines", ":request_log", "@pip//:structlog"],
+    "request_log.py": [":log_config", ":model_series", "//serving/core:errors", "//serving/core:outcome", "//serving/core:request"],
+    "request_log_test.py": [":line_writer", ":log_config", ":metrics", ":program_log", ":request_log", ":telemetry", "//serving/core:errors", "//serving/core:outcome", "//serving/core:request", "//serving/observability/testing:outcomes", "@pip//:pytest", "@pip//:structlog"],
+    "state_metrics.py": [":families", ":readings"],
+    "telemetry.py": [":metrics", ":request_log", "//serving/core:outcome", "@pip//:structlog"],
+    "traffic_metrics.py": [":families", ":histogram", ":model_series"],
+    "watching.py": [":metrics", ":readings", "//serving/core:admission", "//serving/core:cache", "//serving/core:catalog", "//serving/core:engine", "//serving/core:model", "//serving/core:outcome", "//serving/core:redis_cache", "//serving/policies:breaker"],
+    "watching_test.py": [":log_config", ":metrics", ":request_log", ":telemetry", ":watching", "//serving/core:admission", "//serving/core:batcher", "//serving/core:cache", "//serving/core:catalog", "//serving/core:engine", "//serving/core:errors", "//serving/core:model", "//serving/core:model_policy", "//serving/core:request", "//serving/policies:breaker", "//serving/policies:concurrency_limit", "//serving/testing:held_channels", "@pip//:numpy", "@pip//:prometheus_client", "@pip//:pytest"],
+}
