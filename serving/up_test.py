@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,14 +139,19 @@ def test_every_way_in_gives_the_same_answer(gateway: Gateway, published: Publish
     np.testing.assert_allclose(logits[0], expected, atol=CROSS_FRAMEWORK_ATOL, rtol=0)
 
 
+def events_of(log: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in log.read_text().splitlines() if line[:1] == "{"]
+
+
 def test_those_who_run_it_see_what_it_does(gateway: Gateway) -> None:
     with gateway.client() as client:
         client.infer("digits", {"image": example_images(1)})
     page = fetch(gateway.admin, "/metrics")
     assert 'gateway_requests_total{model="digits"' in page
     assert json.loads(fetch(gateway.admin, "/readyz"))
-    lines = [json.loads(line) for line in gateway.log.read_text().splitlines() if line[:1] == "{"]
-    assert {"listening", "model_ready", "started"} <= {line["event"] for line in lines}
+    events = [line["event"] for line in events_of(gateway.log)]
+    assert {"model_ready", "started"} <= set(events)
+    assert events.index("started") < events.index("listening")
 
 
 def test_an_alias_that_moves_is_followed_without_a_failed_request(
@@ -227,12 +233,21 @@ def small(published: Published) -> list[object]:
     return ["--registry", published.store.url, "--model", "digits:1.0"]
 
 
-def test_hangup_while_a_replica_starts_leaves_nothing(published: Published, tmp_path: Path) -> None:
+def test_until_it_is_ready_nobody_connects_and_a_hangup_leaves_nothing(
+    published: Published, tmp_path: Path
+) -> None:
     ports = ["--grpc-port", 0, "--http-port", 0, "--admin-port", 0]
     process = start(*small(published), *ports, log=tmp_path / "log")
     wait_until(lambda: replicas_of(process.pid), START_S)
     for replica in replicas_of(process.pid):
         os.kill(replica, signal.SIGSTOP)  # it will hardly be ready, and not answer any more
+    held = next(event for event in events_of(tmp_path / "log") if event["event"] == "holding")
+    for protocol in ("grpc", "http"):
+        host, _, port = held[protocol].rpartition(":")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)))
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        fetch(held["admin"], "/readyz")
     os.killpg(process.pid, signal.SIGHUP)  # as a terminal that is closed
     process.communicate(timeout=START_S)
     assert process.returncode == 0

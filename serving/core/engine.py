@@ -38,6 +38,7 @@ class Engine:
         admission: Which requests are taken.
         observer: Is told of every request, once it is over.
         cache: Of answers; None: each request is computed.
+        starting: It reports unready until `started`, since more models are to come.
     """
 
     def __init__(
@@ -46,12 +47,15 @@ class Engine:
         admission: Admission,
         observer: Observer,
         cache: ResponseCache | None = None,
+        *,
+        starting: bool = False,
     ) -> None:
         self._catalog = catalog
         self._admission = admission
         self._observer = observer
         self._cache = cache
         self.draining = False
+        self._starting = starting
 
     def find(self, name: str, version: str = "") -> ServedModel:
         """A model that is served, whether it answers now or not.
@@ -90,6 +94,8 @@ class Engine:
         if not states:
             return "no model is loaded yet"
         reasons = [f"{s.model.name} {s.model.version}: {s.reason}" for s in states if s.reason]
+        if self._starting and not reasons:
+            return "the server is starting"
         return "; ".join(reasons) or None
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -99,6 +105,11 @@ class Engine:
             A function that ends that.
         """
         return self._catalog.subscribe(changed)
+
+    def started(self) -> None:
+        """Reports ready from now on, as far as its models are."""
+        self._starting = False
+        self._catalog.notify()
 
     def drain(self) -> None:
         """Reports unready from now on, and still answers."""

@@ -39,14 +39,20 @@ class House:
     """An engine with one version of one model, whose replica answers when told."""
 
     def __init__(
-        self, max_requests: int = 8, max_bytes: int = 100, cache: ResponseCache | None = None
+        self,
+        max_requests: int = 8,
+        max_bytes: int = 100,
+        cache: ResponseCache | None = None,
+        *,
+        starting: bool = False,
     ) -> None:
         self.channel = HeldChannel("a")
         self.channels = HeldChannels(self.channel)
         self.catalog = Catalog()
         self.admission = Admission(max_requests, max_bytes)
         self.recorder = Recorder()
-        self.engine = Engine(self.catalog, self.admission, self.recorder, cache)
+        engine = Engine(self.catalog, self.admission, self.recorder, cache, starting=starting)
+        self.engine = engine
         self.served = self.serve(SUMS, self.channels)
 
     def serve(
@@ -208,6 +214,20 @@ def test_readiness_is_the_truth() -> None:
         assert len(told) == 3
 
     in_loop(test)
+
+
+def test_it_is_not_ready_while_more_models_are_to_come() -> None:
+    async def test() -> None:
+        house = House(starting=True)
+        told: list[str | None] = []
+        house.engine.subscribe(lambda: told.append(house.engine.server_why_not_ready()))
+        assert house.engine.server_why_not_ready() == "the server is starting"
+        house.channels.change()
+        house.channels.change(house.channel)
+        house.engine.started()
+        assert told == ["sums 1.2.3: the replica died", "the server is starting", None]
+
+    asyncio.run(test())
 
 
 def test_a_new_version_takes_over_while_the_old_one_answers_what_it_has() -> None:

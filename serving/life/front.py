@@ -1,6 +1,7 @@
 """The servers of a gateway: gRPC, HTTP, and the one for those who run it."""
 
 import asyncio
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from serving.configuration.schema import ServeConfig
@@ -11,6 +12,7 @@ from serving.observability.metrics import Metrics
 from serving.protocols.over_grpc.server import GrpcServer
 from serving.protocols.over_http.admin import AdminServer
 from serving.protocols.over_http.server import HttpServer
+from serving.protocols.ports import HeldPort
 
 
 class Addresses(NamedTuple):
@@ -25,7 +27,11 @@ class Addresses(NamedTuple):
 
 
 class Front:
-    """All servers over one engine. They listen before any model is ready, and say so.
+    """All servers over one engine.
+
+    The one for those who run the gateway listens from `hold` on, and says that nothing is ready;
+    clients can connect from `open` on. A balancer that does not ask first so finds nobody, and
+    asks another gateway, instead of one that knows no model yet.
 
     Args:
         config: Of the gateway.
@@ -47,20 +53,33 @@ class Front:
         self._grpc = GrpcServer(engine, config.grpc, control)
         self._http = HttpServer(engine, config.http, control)
         self._admin = AdminServer(engine, metrics.page, config.http)
+        self._held = ExitStack()
+        self._numbers = (0, 0)
         self._drained = False
 
-    async def listen(self) -> Addresses:
-        """Listens at every port.
+    async def hold(self) -> Addresses:
+        """Takes every port.
 
         Raises:
             StartError: One of them is taken.
         """
         config = self._config
-        return Addresses(
-            grpc=await self._grpc.listen(config.host, config.grpc_port),
-            http=await self._http.listen(config.host, config.http_port),
-            admin=await self._admin.listen(config.host, config.admin_port),
-        )
+        grpc = self._held.enter_context(HeldPort(config.host, config.grpc_port))
+        http = self._held.enter_context(HeldPort(config.host, config.http_port))
+        self._numbers = (grpc.number, http.number)
+        admin = await self._admin.listen(config.host, config.admin_port)
+        return Addresses(grpc=str(grpc), http=str(http), admin=admin)
+
+    async def open(self) -> None:
+        """Lets clients connect.
+
+        Raises:
+            StartError: Somebody else was faster to listen on a port.
+        """
+        host, (grpc, http) = self._config.host, self._numbers
+        with self._held:
+            await self._grpc.listen(host, grpc)
+            await self._http.listen(host, http)
 
     async def drain(self, *, window_s: float, timeout_s: float) -> None:
         """Ends in order, once: not ready, a while of answering all the same, then nothing new.
@@ -79,5 +98,6 @@ class Front:
 
     async def close(self) -> None:
         """Stops listening at once."""
+        self._held.close()
         await self.drain(window_s=0, timeout_s=0)
         await self._admin.stop(0)

@@ -1,4 +1,4 @@
-"""The life of a gateway: listen, start the replicas, answer, drain, stop."""
+"""The life of a gateway: take the ports, start the replicas, listen, answer, drain, stop."""
 
 import asyncio
 import gc
@@ -109,7 +109,7 @@ async def _gateway(
     )
     async with AsyncExitStack() as stack:
         cache = _cache(config, metrics, telemetry, stack)
-        engine = Engine(catalog, admission, telemetry, cache)
+        engine = Engine(catalog, admission, telemetry, cache, starting=True)
         metrics.watch_server(lambda: server_reading(engine, admission))
         fleet = Fleet(catalog, References(access), telemetry, drain_s=config.drain.timeout_s)
         control = ModelControl(fleet, lambda name: _options(config, name))
@@ -119,9 +119,12 @@ async def _gateway(
         stack.push_async_callback(front.close)
         watch = Watch(catalog, metrics, telemetry, lambda model: _replicas(catalog, model))
         watch.start()
-        addresses = await front.listen()
-        telemetry.event("listening", **addresses._asdict())
+        addresses = await front.hold()
+        telemetry.event("holding", **addresses._asdict())
         await _unless(end, _start(config, fleet, telemetry, end, stack))
+        await front.open()
+        engine.started()
+        telemetry.event("listening", **addresses._asdict())
         # Before replicas end: that is no loss.
         stack.callback(watch.stop)
         stack.push_async_callback(_drain, front, config, end)

@@ -13,7 +13,6 @@ import grpc
 
 from serving.core.engine import Engine
 from serving.core.model_control import ModelControl
-from serving.errors import StartError
 from serving.protocols.over_grpc.calls import Calls
 from serving.protocols.over_grpc.health import Health
 from serving.protocols.over_grpc.inspection import Inspection
@@ -35,6 +34,7 @@ from serving.protocols.over_grpc.sockets import (
 )
 from serving.protocols.over_grpc.streams import Streams
 from serving.protocols.over_grpc.templates import Templates
+from serving.protocols.ports import authority, not_had
 
 # For clients to read the last answers and to close their connections, as all but the lost ones do.
 _LINGER_S = 1.0
@@ -84,14 +84,11 @@ class GrpcServer:
         Raises:
             StartError: The address is taken or is not one of this machine.
         """
-        address = f"[{host}]" if ":" in host else host
+        address = authority(host)
         try:
             bound_port = self._server.add_insecure_port(f"{address}:{port}")
         except RuntimeError as error:
-            raise StartError(
-                f"cannot listen on {address}:{port}: the port is in use or the host is not of "
-                "this machine; choose another port, or 0 for any free one"
-            ) from error
+            raise not_had(host, port) from error
         _GRPC_LOG.addFilter(_is_news)
         await self._server.start()
         self._addresses = listening_on(bound_port)

@@ -18,7 +18,7 @@ DEPS = {
     "json_objects.py": ["//serving/core:errors", "@pip//:orjson"],
     "json_tensors.py": ["//serving/core:errors", "//serving/core:signature", "//serving/core:validation", "//serving/protocols:elements", "@pip//:ml_dtypes", "@pip//:numpy"],
     "kserve_driver.py": ["@pip_clients//:kserve", "@pip_clients//:numpy"],
-    "listener.py": [":calls", ":config", ":connection", ":replies", "//serving:errors", "//serving/core:errors", "//serving/core:incidents", "//serving/protocols:request_ids", "@pip//:aiohttp"],
+    "listener.py": [":calls", ":config", ":connection", ":replies", "//serving/core:errors", "//serving/core:incidents", "//serving/protocols:ports", "//serving/protocols:request_ids", "@pip//:aiohttp"],
     "malformed_test.py": [":config", "//serving/protocols/over_http/testing:malformed", "//serving/protocols/over_http/testing:malformed_bodies", "//serving/protocols/over_http/testing:malformed_http", "//serving/protocols/over_http/testing:running", "//serving/testing:local_replica", "@pip//:numpy", "@pip//:pytest"],
     "memory_test.py": [":config", "//base:memory", "//serving/core:outcome", "//serving/core:signature", "//serving/protocols/over_http/testing:malformed", "//serving/protocols/over_http/testing:running", "//serving/testing:grpc_process", "//serving/testing:served_models", "@pip//:pytest"],
     "openapi.py": [":calls", ":replies", ":routes", ":schemas", "//serving/protocols:request_ids", "//serving/protocols:server_facts"],

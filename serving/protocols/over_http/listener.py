@@ -7,11 +7,11 @@ from aiohttp import web
 
 from serving.core.errors import ServingError
 from serving.core.incidents import incident
-from serving.errors import StartError
 from serving.protocols.over_http.calls import Exchange
 from serving.protocols.over_http.config import HttpConfig
 from serving.protocols.over_http.connection import SERVER, Connections
 from serving.protocols.over_http.replies import Reply, refusal
+from serving.protocols.ports import authority, not_had
 from serving.protocols.request_ids import HEADER
 
 # Connections that the system keeps until they are taken: a burst of them is none too many.
@@ -52,16 +52,12 @@ class Listener:
             StartError: The address is taken, or is not one of this machine.
         """
         loop = asyncio.get_running_loop()
-        address = f"[{host}]" if ":" in host else host
         try:
             listening = await loop.create_server(self.connections, host, port, backlog=_BACKLOG)
         except OSError as error:
-            raise StartError(
-                f"cannot listen on {address}:{port}: the port is in use or the host is not of this "
-                "machine; choose another port, or 0 for any free one"
-            ) from error
+            raise not_had(host, port) from error
         self._listening = listening
-        return f"{address}:{listening.sockets[0].getsockname()[1]}"
+        return f"{authority(host)}:{listening.sockets[0].getsockname()[1]}"
 
     async def stop(self, grace_s: float) -> None:
         """Takes no more connections, parts with idle ones, and answers what has come.
