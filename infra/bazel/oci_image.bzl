@@ -20,11 +20,26 @@ makes `:serving`, a folder that is an OCI image layout; `:serving.digest` and `:
 what often does: Debian, the heavy distributions, a layer each, all other distributions that the program needs, and last the
 program's own files, so that a change of a source is a layer of some hundred kilobytes. All of it is the same bytes wherever it is
 built. The tools are in oci/.
+
+With --define=cuda=1 the distributions are those of @pip_gpu, PyTorch and JAX for CUDA, and the image is called hpc-NAME-cuda13.
 """
 
 # Where the runfiles of a program are in its image, and the environment among them.
 _APPLICATION = "opt/app"
 _ENVIRONMENT = "opt/app/pip/site-packages"
+
+# For GPUs or not: all that is from the environment, and what the image says of itself.
+_FOR_GPUS = "//infra/bazel:cuda"
+
+# The release of CUDA that torch in @pip_gpu is built for; //infra/images:gpu_contents_test compares them.
+_CUDA = "13.0"
+
+# How NVIDIA's container toolkit, on a machine with GPUs, is asked for them, and when it has to refuse.
+_GPU_VARIABLES = {
+    "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+    "NVIDIA_REQUIRE_CUDA": "cuda>=" + _CUDA,
+    "NVIDIA_VISIBLE_DEVICES": "all",
+}
 
 # A user that has no rights on any machine.
 _UID = 10001
@@ -127,35 +142,72 @@ folders_layer = rule(
 def _environment_specification(ctx, **more):
     return dict(
         more,
-        environment = ctx.file._environment.path,
-        modules = ctx.file._modules.path,
+        environment = ctx.file.environment.path,
+        modules = ctx.file.modules.path,
         requirements = ctx.file._requirements.path,
+        shared = ctx.file.shared.path if ctx.file.shared else None,
         place = _ENVIRONMENT,
         python = [file.path for file in ctx.files._python],
         excluded = ctx.attr.excluded,
     )
 
 _ENVIRONMENT_ATTRS = dict(_PYTHON, **{
+    "environment": attr.label(allow_single_file = True, mandatory = True),
     "excluded": attr.string_list(doc = "Patterns of paths below site-packages that no program needs."),
-    "_environment": attr.label(default = "@pip//:site-packages", allow_single_file = True),
-    "_modules": attr.label(default = "@pip//:modules.json", allow_single_file = True),
+    "modules": attr.label(allow_single_file = True, mandatory = True),
+    "shared": attr.label(doc = "Whose each file is of folders that several distributions have.", allow_single_file = True),
     "_requirements": attr.label(default = "//infra/python:requirements.in", allow_single_file = True),
 })
 
 def _environment_inputs(ctx):
-    return depset([ctx.file._environment, ctx.file._modules, ctx.file._requirements] + ctx.files._python)
+    files = [ctx.file.environment, ctx.file.modules, ctx.file._requirements] + ctx.files.shared
+    return depset(files + ctx.files._python)
+
+def _environment():
+    """The attributes of a layer that say of which environment it is."""
+    return {
+        "environment": select({
+            _FOR_GPUS: "@pip_gpu//:site-packages",
+            "//conditions:default": "@pip//:site-packages",
+        }),
+        "modules": select({
+            _FOR_GPUS: "@pip_gpu//:modules.json",
+            "//conditions:default": "@pip//:modules.json",
+        }),
+        # NVIDIA's libraries have one folder, and are several layers.
+        "shared": select({
+            _FOR_GPUS: "@pip_gpu//:shared.json",
+            "//conditions:default": None,
+        }),
+    }
 
 def _environment_layer_impl(ctx):
     specification = _environment_specification(ctx, only = ctx.attr.only)
     return _write_layer(ctx, "environment", specification, _environment_inputs(ctx), ctx.attr.only)
 
-environment_layer = rule(
+_environment_layer = rule(
     implementation = _environment_layer_impl,
     attrs = dict(_LAYER_TOOL, **dict(_ENVIRONMENT_ATTRS, **{
         "only": attr.string_list(doc = "Names of the distributions.", mandatory = True),
     })),
     doc = "A layer of some distributions of the locked environment, for all images that need them.",
 )
+
+def environment_layer(name, only, excluded = [], **kwargs):
+    """Declares a layer of some distributions of the locked environment, for all images that need them.
+
+    Args:
+      name: The target's name.
+      only: Names of the distributions.
+      excluded: Patterns of paths below site-packages that no program needs.
+      **kwargs: tags, visibility.
+    """
+    _environment_layer(
+        name = name,
+        excluded = excluded,
+        only = only,
+        **dict(_environment(), **kwargs)
+    )
 
 def _needed_layer_impl(ctx):
     names = depset(transitive = [binary[_DistributionsInfo].names for binary in ctx.attr.binaries])
@@ -226,6 +278,10 @@ def _imports(binaries):
         "PYTHONUNBUFFERED": "1",
     }
 
+def _image_name(attr):
+    """What the image is called: those for GPUs say so, by the major release of CUDA."""
+    return attr.image_name + ("-cuda" + attr.cuda.partition(".")[0] if attr.cuda else "")
+
 def _oci_image_impl(ctx):
     layout = ctx.actions.declare_directory(ctx.label.name)
     digest = ctx.actions.declare_file(ctx.label.name + ".digest.txt")
@@ -233,19 +289,23 @@ def _oci_image_impl(ctx):
     layers = [layer[_LayerInfo] for layer in ctx.attr.layers]
     specification = ctx.actions.declare_file(ctx.label.name + ".specification.json")
     environment = dict(_imports(ctx.attr.binaries), HOME = "/tmp", LANG = "C.UTF-8", PATH = "/usr/sbin:/usr/bin")
+    labels = dict(ctx.attr.labels, **{"org.opencontainers.image.title": _image_name(ctx.attr)})
+    if ctx.attr.cuda:
+        environment.update(_GPU_VARIABLES)
+        labels["hpc.cuda.version"] = ctx.attr.cuda
     ctx.actions.write(specification, json.encode({
         "command": ctx.attr.command,
         "directory": ctx.attr.directory,
         "entrypoint": ctx.attr.entrypoint,
         "environment": dict(environment, **ctx.attr.env),
         "health": ctx.attr.health,
-        "labels": ctx.attr.labels,
+        "labels": labels,
         "layers": [
             {"archive": layer[_LayerInfo].archive.path, "descriptor": layer[_LayerInfo].descriptor.path, "name": layer.label.name}
             for layer in ctx.attr.layers
         ],
         "ports": ctx.attr.ports,
-        "reference": ctx.attr.reference,
+        "reference": _image_name(ctx.attr),
         "user": "%d:%d" % (_UID, _UID),
         "volumes": ctx.attr.volumes,
     }))
@@ -269,6 +329,7 @@ _oci_image = rule(
     attrs = {
         "binaries": attr.label_list(providers = [PyInfo]),
         "command": attr.string_list(),
+        "cuda": attr.string(doc = "The release of CUDA that is in it; none: nothing is for GPUs."),
         "directory": attr.string(default = "/"),
         "entrypoint": attr.string_list(mandatory = True),
         "env": attr.string_dict(),
@@ -276,7 +337,7 @@ _oci_image = rule(
         "labels": attr.string_dict(),
         "layers": attr.label_list(providers = [_LayerInfo], mandatory = True),
         "ports": attr.int_list(),
-        "reference": attr.string(mandatory = True),
+        "image_name": attr.string(doc = "Without that of CUDA.", mandatory = True),
         "volumes": attr.string_list(),
         "_tool": attr.label(default = "//infra/bazel/oci:layout", executable = True, cfg = "exec"),
     },
@@ -288,7 +349,7 @@ def _image_program_impl(ctx):
     layout = ctx.file.image
     script = ctx.actions.declare_file(ctx.label.name)
     ctx.actions.write(script, _START.format(
-        image = ctx.attr.image_name,
+        image = _image_name(ctx.attr),
         layout = layout.short_path,
         program = program.files_to_run.executable.short_path,
     ), is_executable = True)
@@ -305,6 +366,7 @@ exec "$PWD/{program}" --layout="$PWD/{layout}" --name={image} "$@"
 _image_program = rule(
     implementation = _image_program_impl,
     attrs = {
+        "cuda": attr.string(),
         "image": attr.label(allow_single_file = True, mandatory = True),
         "image_name": attr.string(mandatory = True),
         "program": attr.label(executable = True, cfg = "target", mandatory = True),
@@ -329,7 +391,7 @@ def oci_image(
     """Declares an image.
 
     Args:
-      name: The target's name; the image is called hpc-NAME.
+      name: The target's name; the image is called hpc-NAME, and hpc-NAME-cuda13 if it is for GPUs.
       base: A debian_layer.
       entrypoint: What the image runs, in exec form.
       title: What the image is, in a line.
@@ -343,13 +405,19 @@ def oci_image(
       **kwargs: command, directory, env, health, labels, ports, volumes.
     """
     own = []
+    cuda = ""
     if binaries:
+        cuda = select({
+            _FOR_GPUS: _CUDA,
+            "//conditions:default": "",
+        })
         _needed_layer(
             name = name + ".distributions",
             binaries = binaries,
             elsewhere = environment,
             excluded = excluded,
             without = without,
+            **_environment()
         )
         _application_layer(
             name = name + ".application",
@@ -360,14 +428,14 @@ def oci_image(
     _oci_image(
         name = name,
         binaries = binaries,
+        cuda = cuda,
         entrypoint = entrypoint,
+        image_name = "hpc-" + name,
         labels = {
             "org.opencontainers.image.description": title,
             "org.opencontainers.image.licenses": "MIT",
-            "org.opencontainers.image.title": "hpc-" + name,
         },
         layers = [base] + layers + environment + own,
-        reference = "hpc-" + name,
         visibility = visibility,
         **kwargs
     )
@@ -381,6 +449,7 @@ def oci_image(
     for verb in ["load", "push", "unpack"]:
         _image_program(
             name = "%s.%s" % (name, verb),
+            cuda = cuda,
             image = ":" + name,
             image_name = "hpc-" + name,
             program = "//infra/bazel/oci:" + verb,

@@ -6,6 +6,7 @@ before it is kept. Needs nothing but the standard library. Writes:
 - `site-packages/`: the merged environment, byte-compiled. Nothing in it depends on where or when it
   was installed, so two clones share one cache;
 - `modules.json`: the importable names of each distribution, for py_imports;
+- `shared.json`: whose the files are of folders that several distributions share, for images;
 - `BUILD`: one `py_library` a distribution.
 """
 
@@ -23,10 +24,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 # PyPI's torch for Linux needs gigabytes of CUDA libraries. Where pip finds the build without them,
-# it is taken instead.
-_CPU_BUILD = re.compile(r"^(torch==[\d.]+)(?=\s)", flags=re.MULTILINE)
+# it is taken instead, but for an environment for GPUs.
+_TORCH = re.compile(r"^torch==([\d.]+)(?=\s)", flags=re.MULTILINE)
 
 # Recorded by pip for uninstalling: paths, times and origins of one installation, of no use in a
 # locked environment.
@@ -35,7 +37,7 @@ _INSTALLATION_RECORDS = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _BUILD_HEADER = """\
 package(default_visibility = ["//visibility:public"])
 
-exports_files(["modules.json", "site-packages"])
+exports_files(["modules.json", "shared.json", "site-packages"])
 """
 
 _BUILD_LIBRARY = """
@@ -139,26 +141,60 @@ def _torch_wants_cuda(site_packages: Path) -> bool:
     return not re.search(r"^cuda\b.*= None$", version.read_text(), flags=re.MULTILINE)
 
 
-def install(lock: Path, cuda_lock: Path | None, source_distributions: Sequence[str]) -> Path:
+class Finds(Protocol):
+    """What knows which requirements are to be had."""
+
+    def finds(self, requirement: str, /) -> bool:
+        """Whether one is."""
+
+
+def choose_torch(lock: str, pip: Finds, torch: str) -> str:
+    """Returns a lock that names the build of torch: the one for the CPU if there is one, or CUDA's.
+
+    Raises:
+      InstallError: CUDA's is wanted, and is not to be had.
+    """
+    found = _TORCH.search(lock)
+    if not found:
+        return lock
+    if torch == "cuda":
+        # Equal to the letter: a local version, as of the build for the CPU, is another one.
+        exact = f"torch==={found[1]}"
+        if not pip.finds(exact):
+            raise InstallError(
+                f"pip finds no {exact}, PyTorch's build for CUDA, which PyPI has; what it finds "
+                "elsewhere, such as +cpu, is another build"
+            )
+        return _TORCH.sub(exact, lock)
+    without_cuda = f"torch=={found[1]}+cpu"
+    return _TORCH.sub(without_cuda, lock) if pip.finds(without_cuda) else lock
+
+
+def install(
+    lock: Path, cuda_locks: Sequence[Path], torch: str, source_distributions: Sequence[str]
+) -> Path:
     """Installs the lock into ./site-packages, not yet checked, and returns that folder."""
     work = Path("installation").absolute()
     pip = Pip(work / "pip", work / "prefix")
     wheels, sources = split_lock(lock.read_text(), source_distributions)
-    torch = _CPU_BUILD.search(wheels)
-    if torch and pip.finds(f"{torch[1]}+cpu"):
-        wheels = _CPU_BUILD.sub(r"\1+cpu", wheels)
+    wheels = choose_torch(wheels, pip, torch)
     for name, text in (("wheels.txt", wheels), ("sources.txt", sources)):
         (work / name).write_text(text)
 
     pip.install(work / "wheels.txt", "--only-binary=:all:")
-    if cuda_lock and _torch_wants_cuda(pip.site_packages):
+    has_cuda = _torch_wants_cuda(pip.site_packages)
+    if torch == "cuda" and not has_cuda:
+        raise InstallError("torch is not a build for CUDA, though its version is that of one")
+    for cuda_lock in cuda_locks if has_cuda else ():
         pip.install(cuda_lock, "--only-binary=:all:")
     if sources.strip():
-        # Their set-up scripts look for torch and a compiler's helpers at run time.
+        # Their set-up scripts look for torch and a compiler's helpers at run time, and DeepSpeed's
+        # for a GPU of this machine, which it would write down.
         pip.install(
             work / "sources.txt",
             "--no-build-isolation",
             "--use-pep517",  # one way of building, whatever the pip of the machine would choose
+            DS_ACCELERATOR="cpu",
             PYTHONPATH=str(pip.site_packages),
             SOURCE_DATE_EPOCH="315532800",
         )
@@ -190,6 +226,21 @@ def _records(site_packages: Path) -> dict[str, list[tuple[str, str]]]:
             (row[0], row[1]) for row in rows if row and not row[0].startswith((".", "/"))
         ]
     return dict(sorted(records.items()))
+
+
+def shared_files(records: dict[str, list[tuple[str, str]]]) -> dict[str, list[str]]:
+    """Returns whose each file is in the top-level folders that several distributions share."""
+    owners: dict[str, set[str]] = collections.defaultdict(set)
+    for name, rows in records.items():
+        for path, _ in rows:
+            owners[path.partition("/")[0]].add(name)
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for name, rows in records.items():
+        for path, _ in rows:
+            top, _, below = path.partition("/")
+            if below and len(owners[top]) > 1:
+                found[path].append(name)
+    return dict(sorted(found.items()))
 
 
 def check_clashes(records: dict[str, list[tuple[str, str]]]) -> None:
@@ -285,7 +336,8 @@ def _byte_compile(site_packages: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lock", type=Path, required=True)
-    parser.add_argument("--cuda-lock", type=Path)
+    parser.add_argument("--cuda-lock", type=Path, action="append", default=[])
+    parser.add_argument("--torch", choices=("any", "cuda"), default="any")
     parser.add_argument("--source-distributions", default="")
     parser.add_argument("--reserved", default="")
     parser.add_argument("--extra-build", type=Path)
@@ -293,7 +345,10 @@ def main() -> None:
 
     try:
         site_packages = install(
-            options.lock, options.cuda_lock, options.source_distributions.split(",")
+            options.lock,
+            options.cuda_lock,
+            options.torch,
+            options.source_distributions.split(","),
         )
         records = _records(site_packages)
         check_clashes(records)
@@ -304,6 +359,7 @@ def main() -> None:
     _strip_records(site_packages)
     _byte_compile(site_packages)
     Path("modules.json").write_text(json.dumps(modules, indent=1) + "\n")
+    Path("shared.json").write_text(json.dumps(shared_files(records), indent=1) + "\n")
     libraries = [_BUILD_LIBRARY.format(name=name) for name in modules]
     extra = ["\n" + options.extra_build.read_text()] if options.extra_build else []
     Path("BUILD").write_text("".join([_BUILD_HEADER, *libraries, *extra]))

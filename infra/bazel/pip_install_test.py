@@ -3,6 +3,8 @@
 The installation itself is tested by every other test.
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from infra.bazel import pip_install
@@ -23,6 +25,40 @@ def test_lock_is_split_without_losing_a_hash() -> None:
     wheels, sources = pip_install.split_lock(_LOCK, ["DeepSpeed"])
     assert wheels.splitlines() == _LOCK.splitlines()[3:]
     assert sources.splitlines() == _LOCK.splitlines()[1:3]
+
+
+class Index:
+    """Stands for a pip that finds what it was told."""
+
+    def __init__(self, *found: str) -> None:
+        self.finds: Callable[[str], bool] = found.__contains__
+
+
+def torch_line(index: Index, torch: str) -> str:
+    chosen = pip_install.choose_torch(_LOCK, index, torch)
+    assert chosen.replace("torch===", "torch==").replace("+cpu", "") == _LOCK
+    return next(line for line in chosen.splitlines() if line.startswith("torch"))
+
+
+def test_the_build_of_torch_is_chosen() -> None:
+    cpu, cuda = "torch==2.13.0+cpu", "torch===2.13.0"
+    assert torch_line(Index(cpu, cuda), "any") == f"{cpu} \\"
+    assert torch_line(Index(cuda), "any") == "torch==2.13.0 \\"
+    assert torch_line(Index(cpu, cuda), "cuda") == f"{cuda} \\"
+    with pytest.raises(pip_install.InstallError, match="pip finds no torch===2.13.0, PyTorch's"):
+        torch_line(Index(cpu), "cuda")
+
+
+def test_of_shared_folders_it_is_said_whose_each_file_is() -> None:
+    records = {
+        "blas": [("nvidia/lib/libblas.so.13", ""), ("blas-1.dist-info/METADATA", "")],
+        "fft": [("nvidia/lib/libfft.so.12", ""), ("fft.py", "")],
+        "alone": [("alone/__init__.py", "")],
+    }
+    assert pip_install.shared_files(records) == {
+        "nvidia/lib/libblas.so.13": ["blas"],
+        "nvidia/lib/libfft.so.12": ["fft"],
+    }
 
 
 def test_shared_top_level_names_are_listed_one_level_down() -> None:

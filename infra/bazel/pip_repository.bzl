@@ -49,9 +49,11 @@ def _pip_repository_impl(rctx):
         ",".join(RESERVED_MODULES),
         "--source-distributions",
         ",".join(rctx.attr.source_distributions),
+        "--torch",
+        rctx.attr.torch,
     ]
-    if rctx.attr.cuda_requirements:
-        arguments += ["--cuda-lock", rctx.path(rctx.attr.cuda_requirements)]
+    for cuda_requirements in rctx.attr.cuda_requirements:
+        arguments += ["--cuda-lock", rctx.path(cuda_requirements)]
     if rctx.attr.extra_build:
         arguments += ["--extra-build", rctx.path(rctx.attr.extra_build)]
 
@@ -67,9 +69,9 @@ def _pip_repository_impl(rctx):
 pip_repository = repository_rule(
     implementation = _pip_repository_impl,
     attrs = {
-        "cuda_requirements": attr.label(
-            doc = "Lock of what torch needs besides, where pip finds only its CUDA build.",
-            allow_single_file = True,
+        "cuda_requirements": attr.label_list(
+            doc = "Locks of what is installed besides with torch's CUDA build.",
+            allow_files = True,
         ),
         "extra_build": attr.label(
             doc = "Targets to append to the generated BUILD, such as C++ headers inside wheels.",
@@ -82,6 +84,14 @@ pip_repository = repository_rule(
         ),
         "source_distributions": attr.string_list(
             doc = "Distributions without wheels, built after all others are installed, against them.",
+        ),
+        "torch": attr.string(
+            doc = "`any`: torch's build for the CPU, where pip finds it. `cuda`: its CUDA build, or an error.",
+            default = "any",
+            values = [
+                "any",
+                "cuda",
+            ],
         ),
         "_script": attr.label(default = "//infra/bazel:pip_install.py", allow_single_file = True),
     },

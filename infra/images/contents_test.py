@@ -1,13 +1,11 @@
 """What is in the images, read from their layers: no compiler, no package manager, no secret."""
 
-import json
 import re
-import tarfile
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+from infra.images.testing.layouts import config, manifest, members
 
 IMAGES = [Path(f"infra/images/{name}") for name in ("serving", "train")]
 # Programs of Debian's, without Python.
@@ -22,32 +20,9 @@ INTERPRETER = re.compile(r"(^|/)(sh|bash|dash|busybox|mawk|perl|python3[.0-9]*)$
 SECRET = re.compile(r"(\.(key|p12|pfx|jks|kdbx)|id_(rsa|ed25519)|\.netrc|\.pypirc|\.git)$")
 
 
-def read(layout: Path, digest: str) -> dict:
-    return dict(json.loads((layout / "blobs" / digest.replace(":", "/")).read_bytes()))
-
-
-def manifest(layout: Path) -> dict:
-    return read(layout, json.loads((layout / "index.json").read_bytes())["manifests"][0]["digest"])
-
-
-def config(layout: Path) -> dict:
-    return read(layout, manifest(layout)["config"]["digest"])
-
-
-@cache
-def members(blob: Path) -> list[tarfile.TarInfo]:
-    with tarfile.open(blob) as layer:
-        return layer.getmembers()
-
-
-def all_members(layout: Path) -> Iterator[tarfile.TarInfo]:
-    for layer in manifest(layout)["layers"]:
-        yield from members((layout / "blobs" / layer["digest"].replace(":", "/")).resolve())
-
-
 @pytest.mark.parametrize("layout", [*IMAGES, *SERVICES], ids=lambda layout: layout.name)
 def test_there_is_nothing_that_no_program_needs(layout: Path) -> None:
-    found = list(all_members(layout))
+    found = list(members(layout))
     names = [member.name for member in found]
     assert len(names) > (10_000 if layout in IMAGES else 100)
     programs = [one.name for one in found if not one.isdir() and (one.issym() or one.mode & 0o111)]
@@ -58,7 +33,7 @@ def test_there_is_nothing_that_no_program_needs(layout: Path) -> None:
 
 @pytest.mark.parametrize("layout", [*IMAGES, *SERVICES], ids=lambda layout: layout.name)
 def test_all_of_it_is_roots_and_none_of_it_gives_rights(layout: Path) -> None:
-    for member in all_members(layout):
+    for member in members(layout):
         assert (member.uid, member.gid, member.mtime) == (0, 0, 0), member.name
         assert not member.mode & 0o6000, member.name
         assert member.issym() or not member.mode & 0o022 or member.mode & 0o1000, member.name
@@ -66,7 +41,7 @@ def test_all_of_it_is_roots_and_none_of_it_gives_rights(layout: Path) -> None:
 
 @pytest.mark.parametrize("layout", [*IMAGES, *SERVICES], ids=lambda layout: layout.name)
 def test_no_path_is_in_two_layers(layout: Path) -> None:
-    files = [member.name for member in all_members(layout) if not member.isdir()]
+    files = [member.name for member in members(layout) if not member.isdir()]
     assert len(files) == len(set(files))
 
 
@@ -82,7 +57,7 @@ def test_it_runs_as_nobody_in_exec_form(layout: Path) -> None:
 @pytest.mark.parametrize("layout", SERVICES, ids=lambda layout: layout.name)
 def test_a_service_is_its_program_alone(layout: Path) -> None:
     settings = config(layout)["config"]
-    names = {member.name for member in all_members(layout)}
+    names = {member.name for member in members(layout)}
     assert settings["User"] == "10001:10001"
     assert names & {f"usr/{place}/{settings['Entrypoint'][0]}" for place in ("bin", "sbin")}
     assert [name for name in names if INTERPRETER.search(name)] == []

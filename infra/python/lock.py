@@ -5,6 +5,9 @@ with the very script that the workspace will use, and only then replaces `NAME.l
 versions and SHA-256 hashes and no place to download from. Where the configured package indexes and
 pip's own default hold different files of one version (torch's CPU build and its CUDA build), both
 hashes are kept: either file is accepted.
+
+A `NAME.in` with lines `-c OTHER.lock` adds to what those lock: it agrees with their versions, and
+`NAME.lock` has only what they have not.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ _NO_SETTINGS = {
     "PIP_EXTRA_INDEX_URL": "",
     "PIP_INDEX_URL": "",
 }
+
+# Of pip: what else is installed, in versions that count here too.
+_CONSTRAINTS = "-c "
 
 _HEADER = "# Written by `./bazelw run //infra/python:lock` from {source}; edit that file instead.\n"
 
@@ -60,6 +66,21 @@ Pins = dict[str, Pin]
 def normalized(distribution: str) -> str:
     """Returns the canonical name of a distribution: `PyYAML` -> `pyyaml`."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def read_input(source: Path) -> tuple[list[str], list[Path]]:
+    """Returns the requirements of a `NAME.in`, and the locks that it adds to."""
+    lines = [line for line in source.read_text().splitlines() if line and not line.startswith("#")]
+    locks = [line for line in lines if line.startswith(_CONSTRAINTS)]
+    return (
+        [line for line in lines if line not in locks],
+        [source.parent / line.removeprefix(_CONSTRAINTS).strip() for line in locks],
+    )
+
+
+def pinned(lock: str) -> list[str]:
+    """Returns the `name==version` of each distribution in the text of a lock."""
+    return re.findall(r"^[\w.-]+==[^\s\\]+", lock, flags=re.MULTILINE)
 
 
 def resolve(python: Path, requirements: Iterable[str], *options: str, **environment: str) -> Pins:
@@ -132,15 +153,19 @@ class Locker:
     def lock(self, name: str) -> None:
         """Resolves, tries and writes `NAME.lock`, and with torch in it `NAME_torch_cuda.lock`."""
         source = self._folder / f"{name}.in"
-        wanted = [
-            line for line in source.read_text().splitlines() if line and not line.startswith("#")
-        ]
+        wanted, locks = read_input(source)
+        others = [pin for lock in locks for pin in pinned(lock.read_text())]
         built = [
             line for line in wanted if normalized(re.split(r"[=<>\[ ]", line)[0]) in self._sources
         ]
         pins = resolve(
-            self._python, [line for line in wanted if line not in built], "--only-binary=:all:"
+            self._python,
+            [line for line in wanted if line not in built],
+            "--only-binary=:all:",
+            *self._constraints(name, others),
         )
+        for other in others:
+            pins.pop(normalized(other.partition("==")[0]), None)
         _merge_default_index(self._python, pins, self._sources)
         if built:
             pins |= self._resolve_built(name, built, pins)
@@ -160,18 +185,23 @@ class Locker:
     def _resolve_built(self, name: str, built: Sequence[str], pins: Pins) -> Pins:
         """Resolves source distributions, which must be built beside the wheels to be asked."""
         site_packages = self._try(f"{name}-wheels", _render(pins, name))
-        constraints = self._work / "constraints.txt"
-        constraints.write_text("".join(f"{pin.requirement()}\n" for pin in pins.values()))
+        constraints = self._constraints(name, [pin.requirement() for pin in pins.values()])
         found = resolve(
             self._python,
             built,
             "--no-build-isolation",
-            *("--constraint", str(constraints)),
+            *constraints,
             PYTHONPATH=str(site_packages),
         )
         new = {key: pin for key, pin in found.items() if key not in pins}
         _merge_default_index(self._python, new, self._sources)
         return new
+
+    def _constraints(self, name: str, requirements: Iterable[str]) -> tuple[str, str]:
+        """Pip's option for them. They have no hashes, with which it would want some of all."""
+        file = self._work / f"{name}-constraints.txt"
+        file.write_text("".join(f"{requirement}\n" for requirement in requirements))
+        return "--constraint", str(file)
 
     def _try(self, name: str, lock: str) -> Path:
         """Installs a lock in a temporary folder, with every check that the workspace will make."""
@@ -201,7 +231,11 @@ def main() -> None:
     parser.add_argument("--source-distributions", required=True)
     options = parser.parse_args()
     folder = Path(os.environ.get("BUILD_WORKSPACE_DIRECTORY", ".")) / "infra" / "python"
-    known = sorted(path.stem for path in folder.glob("*.in"))
+    # Those that add to others come last.
+    known = sorted(
+        (path.stem for path in folder.glob("*.in")),
+        key=lambda name: (bool(read_input(folder / f"{name}.in")[1]), name),
+    )
     unknown = set(options.names) - set(known)
     if unknown:
         parser.error(

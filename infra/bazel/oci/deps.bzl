@@ -9,6 +9,7 @@ DEPS = {
     "distributions.py": [":archive", "@pip//:packaging"],
     "distributions_test.py": [":distributions", "@pip//:pytest"],
     "layers.py": [":archive", ":bytecode", ":debian", ":distributions"],
+    "layers_test.py": [":layers_module"],
     "layout.py": [":sbom"],
     "layout_test.py": [":archive", ":bundle", ":layout_module", ":sbom", "@pip//:pytest"],
     "load.py": [":bundle"],

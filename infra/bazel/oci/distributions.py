@@ -2,7 +2,8 @@
 
 An environment is one folder with all distributions of a lock. An image has of it what its program
 imports, which Bazel knows, and what that needs by its own metadata. Where distributions share a
-namespace, such as `google`, they come together.
+namespace, such as `google`, they come together; if it is known whose each file is, they do not,
+since NVIDIA's libraries share one folder of gigabytes.
 """
 
 import fnmatch
@@ -27,6 +28,9 @@ _OLDEST = {"python_full_version": "3.11.0", "python_version": "3.11"}
 
 # By name, normalized, the extras that are wanted of a distribution.
 Extras = Mapping[str, Collection[str]]
+
+# By its path below the environment, the distributions, normalized, that have a file.
+SharedFiles = Mapping[str, Collection[str]]
 
 
 def normalized(name: str) -> str:
@@ -69,15 +73,18 @@ def closure(site_packages: Path, direct: Iterable[str], extras: Extras) -> set[s
 
 
 def top_levels(
-    site_packages: Path, modules: Mapping[str, Sequence[str]]
+    site_packages: Path, modules: Mapping[str, Sequence[str]], shared: SharedFiles
 ) -> dict[str, frozenset[str]]:
     """Returns for each entry of the environment's folder the distributions that it belongs to.
 
     Args:
         site_packages: The environment.
         modules: The importable names of each distribution.
+        shared: Whose each file of folders is that several have.
     """
     of_stem: dict[str, set[str]] = {}
+    for path_of_file, distributions in shared.items():
+        of_stem.setdefault(path_of_file.partition("/")[0], set()).update(distributions)
     for distribution, names in modules.items():
         for name in names:
             of_stem.setdefault(name.split(".")[0], set()).add(distribution)
@@ -99,15 +106,18 @@ def environment_entries(
     distributions: Collection[str],
     place: str,
     excluded: Sequence[str],
+    shared: SharedFiles,
 ) -> Iterator[Entry]:
     """Yields the files of some distributions, without bytecode: the image's Python makes its own.
 
     Args:
         site_packages: The environment.
         owners: See `top_levels`.
-        distributions: Which. A folder that some share comes whole with each of them.
+        distributions: Which. A folder that some share comes whole with each of them, but for
+            `shared`.
         place: Where the environment is in the image.
         excluded: Patterns of paths below the environment, as of `fnmatch`, that are left out.
+        shared: Files that come with their own distributions alone.
     """
     is_excluded = re.compile("|".join(map(fnmatch.translate, excluded)) or r"(?!)").match
     wanted = frozenset(distributions)
@@ -115,6 +125,8 @@ def environment_entries(
         if of_name & wanted:
             for path in _files(site_packages / name):
                 relative = path.relative_to(site_packages).as_posix()
+                if wanted.isdisjoint(shared.get(relative, wanted)):
+                    continue
                 if not is_excluded(relative) and not relative.endswith(_BYTECODE):
                     yield file_entry(f"{place}/{relative}", path)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -60,9 +61,14 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-def paths(site_packages: Path, wanted: Sequence[str], excluded: Sequence[str] = ()) -> set[str]:
-    owners = top_levels(site_packages, MODULES)
-    entries = environment_entries(site_packages, owners, wanted, "opt", excluded)
+def paths(
+    site_packages: Path,
+    wanted: Sequence[str],
+    excluded: Sequence[str] = (),
+    shared: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> set[str]:
+    owners = top_levels(site_packages, MODULES, shared)
+    entries = environment_entries(site_packages, owners, wanted, "opt", excluded, shared)
     return {entry.path for entry in entries if "dist-info" not in entry.path}
 
 
@@ -100,6 +106,22 @@ def test_a_namespace_comes_whole_and_once(site_packages: Path) -> None:
     assert paths(site_packages, ["cloud_a"]) == whole
     assert paths(site_packages, ["cloud_b"]) == whole
     assert paths(site_packages, ["cloud_a", "cloud_b"]) == whole
+
+
+def test_a_folder_whose_files_owners_are_known_is_divided(site_packages: Path) -> None:
+    """Also among those that bring no module, as libraries of NVIDIA's do."""
+    for name in ("libblas.so.13", "libfft.so.12", "libboth.so.1"):
+        write(site_packages / f"cuda/lib/{name}", name)
+    shared = {
+        "cuda/lib/libblas.so.13": ["blas"],
+        "cuda/lib/libfft.so.12": ["fft"],
+        "cuda/lib/libboth.so.1": ["blas", "fft"],
+    }
+    both = "opt/cuda/lib/libboth.so.1"
+    blas = paths(site_packages, ["blas"], shared=shared)
+    assert blas == {"opt/cuda/lib/libblas.so.13", both}
+    assert paths(site_packages, ["fft"], shared=shared) == {"opt/cuda/lib/libfft.so.12", both}
+    assert paths(site_packages, ["single"], shared=shared) == {"opt/single.py"}
 
 
 def test_what_is_excluded_is_left_out(site_packages: Path) -> None:

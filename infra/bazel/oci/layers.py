@@ -58,6 +58,7 @@ def environment_content(specification: Specification) -> Content:
     """Distributions of an environment.
 
     Those in `direct` with all that they need, but for `elsewhere` and `without`; or `only` these.
+    `shared`, if it is not None, says whose the files are of folders that several have.
     """
     site_packages = Path(specification["environment"])
     modules = json.loads(Path(specification["modules"]).read_text())
@@ -68,9 +69,12 @@ def environment_content(specification: Specification) -> Content:
         wanted = closure(site_packages, specification["direct"], extras)
         for name in map(normalized, (*specification["elsewhere"], *specification["without"])):
             wanted.discard(name)
-    owners = top_levels(site_packages, modules)
+    shared = (
+        json.loads(Path(specification["shared"]).read_text()) if specification["shared"] else {}
+    )
+    owners = top_levels(site_packages, modules, shared)
     entries = environment_entries(
-        site_packages, owners, wanted, specification["place"], specification["excluded"]
+        site_packages, owners, wanted, specification["place"], specification["excluded"], shared
     )
     return _compiled(entries, specification), sorted(_installed(site_packages, wanted))
 
@@ -88,7 +92,7 @@ def application_content(specification: Specification) -> Content:
         path = f"{specification['place']}/{relative}"
         if path.endswith(".pyi"):  # for people who write code
             continue
-        entries.append(file_entry(path, Path(source)))
+        entries += _file_or_folder(path, Path(source))
     return _compiled(entries, specification), []
 
 
@@ -103,6 +107,16 @@ KINDS: Mapping[str, Callable[[Specification], Content]] = {
     "environment": environment_content,
     "folders": folders_content,
 }
+
+
+def _file_or_folder(path: str, source: Path) -> Iterator[Entry]:
+    """A file, or all files of a folder that is the output of a rule, such as one of cubins."""
+    if not source.is_dir():
+        yield file_entry(path, source)
+        return
+    for file in source.rglob("*"):
+        if not file.is_dir():
+            yield file_entry(f"{path}/{file.relative_to(source).as_posix()}", file)
 
 
 def _compiled(entries: Iterable[Entry], specification: Specification) -> list[Entry]:
