@@ -17,9 +17,9 @@
 
 makes `:serving`, a folder that is an OCI image layout; `:serving.digest` and `:serving.sbom`, files; and three programs:
 `:serving.load` hands the image to podman or docker, `:serving.push` sends it to a registry, `:serving.unpack` writes its files. Layers go from what seldom changes to
-what often does: Debian, the heavy distributions, a layer each, all other distributions that the program needs, and last the
-program's own files, so that a change of a source is a layer of some hundred kilobytes. All of it is the same bytes wherever it is
-built. The tools are in oci/.
+what often does: Debian, the heavy distributions, a layer each, all other distributions that the program needs, the kernels with
+what else of the project is compiled or data, and last its sources, so that a change of one sends some hundred kilobytes. All of it
+is the same bytes wherever it is built. The tools are in oci/.
 
 With --define=cuda=1 the distributions are those of @pip_gpu, PyTorch and JAX for CUDA, and the image is called hpc-NAME-cuda13.
 """
@@ -53,33 +53,45 @@ _LayerInfo = provider(
     },
 )
 
-_DistributionsInfo = provider(
-    doc = "What a target needs of the locked environment.",
-    fields = {"names": "depset of targets' names in @pip."},
+_ProgramInfo = provider(
+    doc = "What a target needs besides its own files.",
+    fields = {
+        "distributions": "depset of targets' names in @pip.",
+        "launchers": "depset of the files by which Bazel starts programs.",
+    },
 )
 
-def _distributions_impl(target, ctx):
+def _program_impl(target, ctx):
     # What a rule of our own has read, such as the sources of a kernel, is not there any more when the program runs.
     if ctx.rule.kind not in ["alias", "py_binary", "py_library"]:
-        return [_DistributionsInfo(names = depset())]
-    transitive = [
-        dep[_DistributionsInfo].names
+        return [_ProgramInfo(distributions = depset(), launchers = depset())]
+    needed = [
+        dep[_ProgramInfo]
         for attribute in ["deps", "data", "actual"]
         for dep in _listed(getattr(ctx.rule.attr, attribute, None))
-        if _DistributionsInfo in dep
+        if _ProgramInfo in dep
     ]
-    own = [target.label.name] if target.label.workspace_name == "pip" and PyInfo in target else []
-    return [_DistributionsInfo(names = depset(own, transitive = transitive))]
+    is_distribution = target.label.workspace_name == "pip" and PyInfo in target
+    return [_ProgramInfo(
+        distributions = depset(
+            [target.label.name] if is_distribution else [],
+            transitive = [one.distributions for one in needed],
+        ),
+        launchers = depset(
+            [target[DefaultInfo].files_to_run.executable] if ctx.rule.kind == "py_binary" else [],
+            transitive = [one.launchers for one in needed],
+        ),
+    )]
 
 def _listed(value):
     if type(value) == "list":
         return [one for one in value if type(one) == "Target"]
     return [value] if type(value) == "Target" else []
 
-_distributions = aspect(
-    implementation = _distributions_impl,
+_program = aspect(
+    implementation = _program_impl,
     attr_aspects = ["deps", "data", "actual"],
-    doc = "Collects the distributions that a program imports, by its targets' own words.",
+    doc = "Collects what a program needs, by its targets' own words.",
 )
 
 def _write_layer(ctx, kind, specification, inputs, distributions = []):
@@ -210,7 +222,7 @@ def environment_layer(name, only, excluded = [], **kwargs):
     )
 
 def _needed_layer_impl(ctx):
-    names = depset(transitive = [binary[_DistributionsInfo].names for binary in ctx.attr.binaries])
+    names = depset(transitive = [binary[_ProgramInfo].distributions for binary in ctx.attr.binaries])
     elsewhere = [name for layer in ctx.attr.elsewhere for name in layer[_LayerInfo].distributions]
     specification = _environment_specification(
         ctx,
@@ -223,7 +235,7 @@ def _needed_layer_impl(ctx):
 _needed_layer = rule(
     implementation = _needed_layer_impl,
     attrs = dict(_LAYER_TOOL, **dict(_ENVIRONMENT_ATTRS, **{
-        "binaries": attr.label_list(aspects = [_distributions], mandatory = True),
+        "binaries": attr.label_list(aspects = [_program], mandatory = True),
         "elsewhere": attr.label_list(providers = [_LayerInfo]),
         "without": attr.string_list(doc = "Distributions that no program imports where it runs, though its code says so."),
     })),
@@ -236,17 +248,27 @@ def _place(file):
     path = path[len("../"):] if path.startswith("../") else "hpc/" + path
     return None if path.startswith("pip/") or path.startswith("python/") else path
 
+# Endings of what is compiled, and of data.
+_SELDOM = (".cubin", ".npz", ".so")
+
+def _changes_seldom(place):
+    """Whether a file is in the layer below that of the sources."""
+    return place.startswith("hpc/kernels/") or place.endswith(_SELDOM)
+
 def _application_layer_impl(ctx):
     runfiles = depset(transitive = [
         part
         for binary in ctx.attr.binaries
         for part in [binary[DefaultInfo].default_runfiles.files, binary[DefaultInfo].files]
     ])
-    files = {_place(file): file for file in runfiles.to_list() if _place(file)}
 
     # The launcher that Bazel makes of a program finds Python in its own way; an image has one of its own.
-    launchers = [binary[DefaultInfo].files_to_run.executable for binary in ctx.attr.binaries]
-    files = {place: file for place, file in files.items() if file not in launchers}
+    launchers = depset(transitive = [binary[_ProgramInfo].launchers for binary in ctx.attr.binaries]).to_list()
+    files = {
+        _place(file): file
+        for file in runfiles.to_list()
+        if _place(file) and file not in launchers and _changes_seldom(_place(file)) == ctx.attr.kernels
+    }
     specification = {
         "files": {place: file.path for place, file in files.items()},
         "links": ctx.attr.links,
@@ -258,10 +280,11 @@ def _application_layer_impl(ctx):
 _application_layer = rule(
     implementation = _application_layer_impl,
     attrs = dict(_LAYER_TOOL, **dict(_PYTHON, **{
-        "binaries": attr.label_list(mandatory = True),
+        "binaries": attr.label_list(aspects = [_program], mandatory = True),
+        "kernels": attr.bool(doc = "Of what seldom changes, or of all the rest."),
         "links": attr.string_dict(doc = "Paths in the image, and the files among the runfiles that they lead to."),
     })),
-    doc = "A layer of all that programs need but for Debian's files and the environment.",
+    doc = "A layer of a part of what programs need besides Debian's files and the environment.",
 )
 
 def _imports(binaries):
@@ -420,11 +443,16 @@ def oci_image(
             **_environment()
         )
         _application_layer(
+            name = name + ".kernels",
+            binaries = binaries,
+            kernels = True,
+        )
+        _application_layer(
             name = name + ".application",
             binaries = binaries,
             links = links,
         )
-        own = [":%s.distributions" % name, ":%s.application" % name]
+        own = [":%s.%s" % (name, part) for part in ["distributions", "kernels", "application"]]
     _oci_image(
         name = name,
         binaries = binaries,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.images.testing.layouts import config, manifest, members
+from infra.images.testing.layouts import config, layers, manifest, members, members_of
 
 IMAGES = [Path(f"infra/images/{name}") for name in ("serving", "train")]
 # Programs of Debian's, without Python.
@@ -64,11 +64,20 @@ def test_a_service_is_its_program_alone(layout: Path) -> None:
 
 
 def test_images_share_what_is_large() -> None:
-    serving, train = (
-        {layer["digest"]: layer["size"] for layer in manifest(one)["layers"]} for one in IMAGES
-    )
-    common = serving.keys() & train.keys()
-    assert len(common) >= 3
-    for sizes in (serving, train):
-        application = list(sizes.values())[-1]
-        assert application < 10 * 2**20  # what is sent again when a source changes
+    serving, train = ({layer["digest"] for layer in manifest(one)["layers"]} for one in IMAGES)
+    assert len(serving & train) >= 3
+
+
+@pytest.mark.parametrize("layout", IMAGES, ids=lambda layout: layout.name)
+def test_a_change_of_a_source_sends_sources_alone(layout: Path) -> None:
+    assert manifest(layout)["layers"][-1]["size"] < 2 * 2**20
+    *_, kernels, application = layers(layout)
+    assert [one.name for one in members_of(application) if one.name.endswith((".so", ".npz"))] == []
+    assert [one.name for one in members_of(kernels) if one.name.endswith(".so")]
+
+
+@pytest.mark.parametrize("layout", IMAGES, ids=lambda layout: layout.name)
+def test_its_programs_are_started_by_python(layout: Path) -> None:
+    *_, application = layers(layout)
+    files = [one for one in members_of(application) if one.isfile()]
+    assert [one.name for one in files if one.mode & 0o111 and Path(one.name).suffix != ".py"] == []

@@ -28,11 +28,12 @@ def layers(layout: Path) -> Iterator[Path]:
 def members(layout: Path) -> Iterator[tarfile.TarInfo]:
     """Yields what is in any of its layers."""
     for layer in layers(layout):
-        yield from _members(layer)
+        yield from members_of(layer)
 
 
 @cache
-def _members(archive: Path) -> list[tarfile.TarInfo]:
+def members_of(archive: Path) -> list[tarfile.TarInfo]:
+    """Returns what is in a layer."""
     with tarfile.open(archive) as layer:
         return layer.getmembers()
 
