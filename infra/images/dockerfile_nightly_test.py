@@ -13,14 +13,13 @@ import shutil
 import stat
 import subprocess
 import tarfile
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from infra.images.testing.podman import Podman, give_up
+from infra.images.testing.podman import Podman, give_up, storage
 
 FILE = Path("infra/images/Dockerfile")
 LAYOUT = Path("infra/images/serving")
@@ -84,17 +83,11 @@ def engine() -> Iterator[Podman]:
     for program in ("podman", "mmdebstrap", "runc"):
         if not shutil.which(program):
             give_up(f"no {program}; Debian's package of that name has it")
-    folder = Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp"))
-    engine = Podman(folder)
-    try:
-        debian = folder / "debian.tar"
+    with storage() as engine:
+        debian = engine.folder / "debian.tar"
         bootstrap(debian)
         engine("import", "--quiet", debian, BASE)
         yield engine
-    finally:
-        engine.run("image", "unmount", "--all")
-        engine.run("unmount", "--all")
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def bootstrap(target: Path) -> None:

@@ -53,12 +53,28 @@ events_logger = "file"
 network_backend = "netavark"
 """
 
+# The first line ends when the test does, however it ends.
+_CLEAN_UP = """
+cat
+folder="$1"
+shift
+"$@" rm --all --force --time 0
+"$@" network prune --force
+"$@" unmount --all
+"$@" image unmount --all
+rm -rf "$folder"
+"""
+
 
 class Podman:
     """podman with its state below a folder.
 
     Args:
         folder: For all of it. Its path should be short: sockets are in there.
+
+    Attributes:
+        command: The words before a command of podman.
+        environment: With which it runs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,13 +94,13 @@ class Podman:
             "XDG_RUNTIME_DIR": str(folder / "run"),
         }
         (folder / "run").mkdir()
-        self._command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
-        self._command += ["--network-config-dir", str(folder / "networks")]
+        self.command = ["podman", "--root", str(folder / "root"), "--runroot", str(folder / "run")]
+        self.command += ["--network-config-dir", str(folder / "networks")]
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Runs a command of podman as a process."""
         return subprocess.Popen(
-            [*self._command, *map(str, arguments)],
+            [*self.command, *map(str, arguments)],
             env=dict(self.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -106,9 +122,11 @@ class Podman:
 
     def load(self, layout: Path, name: str) -> None:
         """Takes an image of a layout into the storage, as `.load` does."""
-        command = [*self._command, "load", "--quiet"]
+        command = [*self.command, "load", "--quiet"]
         environment = dict(self.environment)
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as loading:
+        with subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+        ) as loading:
             assert loading.stdin is not None
             write_archive(layout, f"{name}:latest", loading.stdin)
             loading.stdin.close()
@@ -118,7 +136,7 @@ class Podman:
         """Returns a program that is this podman, for those who are told which one to run."""
         program = self.folder / "podman"
         variables = [f"{key}={value}" for key, value in self.environment.items()]
-        words = shlex.join(["env", *variables, *self._command])
+        words = shlex.join(["env", *variables, *self.command])
         program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         program.chmod(0o755)
         return program
@@ -130,22 +148,34 @@ class Podman:
 
 @contextmanager
 def podman() -> Iterator[Podman]:
-    """A podman; all its containers and files are removed at the end.
+    """A podman in a network of its own; all its containers and files are removed at the end.
 
     Skips the test where it cannot run, and fails it if the environment says that it has to.
     """
     if reason := _obstacle():
         give_up(reason)
     _leave_the_machines_network()
+    with storage() as engine:
+        yield engine
+
+
+@contextmanager
+def storage() -> Iterator[Podman]:
+    """A podman whose containers and files are removed at the end, also if the test is killed."""
     folder = Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp"))
     engine = Podman(folder)
+    cleaner = subprocess.Popen(
+        ["sh", "-c", _CLEAN_UP, "sh", folder, *engine.command],
+        env=dict(engine.environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         yield engine
     finally:
-        engine.run("rm", "--all", "--force", "--time", "0")
-        engine.run("network", "prune", "--force")
-        engine.run("unmount", "--all")
-        shutil.rmtree(folder, ignore_errors=True)
+        cleaner.communicate(timeout=_TIMEOUT_S)
 
 
 def give_up(reason: str) -> NoReturn:
