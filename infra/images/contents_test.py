@@ -39,6 +39,14 @@ def test_all_of_it_is_roots_and_none_of_it_gives_rights(layout: Path) -> None:
         assert member.issym() or not member.mode & 0o022 or member.mode & 0o1000, member.name
 
 
+@pytest.mark.parametrize(("name", "folder"), [("train", "output"), ("prometheus", "prometheus")])
+def test_anyone_may_write_where_a_volume_is_mounted(name: str, folder: str) -> None:
+    """Docker makes a new volume like the folder that it hides."""
+    (member,) = (one for one in all_members(Path("infra/images") / name) if one.name == folder)
+    assert member.isdir()
+    assert member.mode == 0o1777
+
+
 @pytest.mark.parametrize("layout", [*IMAGES, *SERVICES], ids=lambda layout: layout.name)
 def test_no_path_is_in_two_layers(layout: Path) -> None:
     files = [member.name for member in members(layout) if not member.isdir()]

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from base.files import write_file
+from base.interrupts import exit_when_interrupted
 from infra.bazel.debian_packages import Apt, DebianError, Package
 
 _HEADER = "# Written by `./bazelw run //infra/images:lock` from {}; edit that file instead.\n"
@@ -59,4 +60,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted: locks that were not named are as they were"):
+        _main()

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from base.interrupts import exit_when_interrupted
+
 _MIB = 2**20
 
 
@@ -69,4 +71,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted"):
+        _main()

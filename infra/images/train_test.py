@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.images.testing.podman import Podman, podman
+from infra.images.train_main import is_lost
 from registry.artifact import LoadedArtifact, load
 
 LAYOUT = Path("infra/images/train")
@@ -96,9 +97,50 @@ def test_a_volume_that_cannot_be_written_is_told(engine: Podman, tmp_path: Path)
     assert ended.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [(), ("jax",), ("--help",)])
+def test_what_would_end_with_the_container_is_not_begun(engine: Podman) -> None:
+    ended = engine.run("run", "--rm", IMAGE, "flax", *SHORT, "--output", "/output/run")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: nothing is mounted at /output, and what is written")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_no_place_for_temporary_files_is_told(engine: Podman, output: Path) -> None:
+    confined = ("--read-only", "--read-only-tmpfs=false", "--volume", f"{output}:/output")
+    ended = engine.run("run", "--rm", *confined, IMAGE, "torch", *SHORT, "--output", "/output/run")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: a trainer writes temporary files, and may do so nowhere")
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [(), ("jax",)])
 def test_what_it_can_do_is_told(engine: Podman, words: tuple[str, ...]) -> None:
     ended = engine.run("run", "--rm", *CONFINED, IMAGE, *words)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: expected flax, torch, hpc and its arguments, such as")
     assert ended.stderr.count("\n") == 1
+
+
+def test_it_helps(engine: Podman) -> None:
+    told = engine("run", "--rm", *CONFINED, IMAGE, "--help")
+    assert told.startswith("expected flax, torch, hpc and its arguments, such as")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mounts", "lost"),
+    [
+        (["--output", "/output/run"], ["/output"], False),
+        (["--output", "/output/run"], ["/output/run"], False),
+        (["--output", "/output/run"], ["/data"], True),
+        (["--output=/output"], [], True),
+        (["--output", "output/run"], [], True),
+        (["--output", "/data/../output/run"], ["/data"], True),
+        (["--output", "/data/run"], [], False),
+        (["--output", "/output/run", "--output", "/data/run"], [], False),
+        (["--config", "/presets/digits.yaml"], [], False),
+        (["--output"], [], False),
+    ],
+)
+def test_what_is_below_no_mount_is_lost(
+    arguments: list[str], mounts: list[str], lost: bool
+) -> None:
+    assert is_lost(arguments, lambda place: str(place) in mounts) == lost
