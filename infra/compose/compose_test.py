@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -171,6 +172,27 @@ def test_prometheus_knows_all_that_there_is(deployment: Deployment) -> None:
     assert list(ready.values()) == [1.0] * GATEWAYS
 
 
+def test_without_a_gateway_that_is_ready_an_error_can_be_read(deployment: Deployment) -> None:
+    """The gateways, told to end and started again, are away for some seconds."""
+    names = [gateway.identity for gateway in gateways(deployment.site)]
+    deployment.engine("stop", "--time", "0", *names)
+    try:
+        wait_until(lambda: status_of("/v2/health/ready")[0] == 503)
+        status, body = status_of("/v2/health/ready")
+        assert status == 503
+        assert json.loads(body) == {"error": "no gateway is ready; try again"}
+    finally:
+        deployment.engine("start", *names)
+        wait_until(lambda: serving(deployment.site, GATEWAYS), START_S)
+
+
+def status_of(page: str) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection(HTTP, timeout=START_S)) as connection:
+        connection.request("GET", page)
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+
+
 def test_no_container_has_rights(deployment: Deployment) -> None:
     """As the kernel sees their processes."""
     names = deployment.engine("ps", "--format", "{{.Names}}").split()
@@ -194,6 +216,7 @@ def test_an_image_that_does_not_serve_takes_nobodys_place(deployment: Deployment
     done = upgrade(deployment, "hpc-redis:latest", "--timeout-s", "3")
     assert done.returncode == 1
     assert done.stderr.startswith("error: a gateway of hpc-redis:latest was not ready after 3 s")
+    assert "It said: " in done.stderr
     assert done.stderr.count("\n") == 1
     assert gateways(deployment.site) == before
     done = upgrade(deployment, "hpc-nobody:made")
@@ -202,11 +225,15 @@ def test_an_image_that_does_not_serve_takes_nobodys_place(deployment: Deployment
     assert gateways(deployment.site) == before
 
 
-def upgrade(deployment: Deployment, image: str, *options: str) -> subprocess.CompletedProcess[str]:
+def upgrade_command(deployment: Deployment, image: str) -> list[str]:
     site = deployment.site
-    command = ["--engine", site.engine, "--compose", shlex.join(site.compose), "--image", image]
+    words = ["--engine", site.engine, "--compose", shlex.join(site.compose), "--image", image]
+    return [sys.executable, "-m", "infra.compose.upgrade", *words]
+
+
+def upgrade(deployment: Deployment, image: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "infra.compose.upgrade", *command, *options],
+        [*upgrade_command(deployment, image), *options],
         capture_output=True,
         text=True,
         check=False,
@@ -214,13 +241,36 @@ def upgrade(deployment: Deployment, image: str, *options: str) -> subprocess.Com
     )
 
 
-def test_an_upgrade_fails_no_request(
-    deployment: Deployment,
-    tmp_path: Path,
-    record_property: Callable[[str, object], None],
-) -> None:
+@pytest.fixture
+def next_image(deployment: Deployment, tmp_path: Path) -> str:
+    """The name of an image that serves as well."""
     (tmp_path / "Dockerfile").write_text("FROM hpc-serving:latest\nLABEL release=next\n")
     deployment.engine("build", "--pull-never", "--tag", NEXT, str(tmp_path))
+    return NEXT
+
+
+def test_an_upgrade_that_is_interrupted_leaves_as_many_as_there_were(
+    deployment: Deployment, next_image: str
+) -> None:
+    before = gateways(deployment.site)
+    with subprocess.Popen(
+        upgrade_command(deployment, next_image), stderr=subprocess.PIPE, text=True
+    ) as upgrading:
+        wait_until(lambda: len(gateways(deployment.site)) > GATEWAYS)
+        upgrading.send_signal(signal.SIGTERM)
+        _, told = upgrading.communicate(timeout=START_S)
+    assert upgrading.returncode == 128 + signal.SIGTERM
+    assert told.endswith(
+        f"interrupted: not all gateways are of {next_image}; the same command goes on\n"
+    )
+    assert gateways(deployment.site) == before
+
+
+def test_an_upgrade_fails_no_request(
+    deployment: Deployment,
+    next_image: str,
+    record_property: Callable[[str, object], None],
+) -> None:
     old = gateways(deployment.site)
     done: list[Call] = []
     stop = Event()
@@ -230,7 +280,7 @@ def test_an_upgrade_fails_no_request(
             callers.submit(kind, Asking(deployment.predict, seed, stop, done))
         wait_until(lambda: len(done) > COMPARED)
         began = time.monotonic()
-        upgraded = upgrade(deployment, NEXT)
+        upgraded = upgrade(deployment, next_image)
         stop.set()
     assert upgraded.returncode == 0, upgraded.stderr
     new = gateways(deployment.site)

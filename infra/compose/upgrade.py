@@ -5,7 +5,12 @@
 One gateway more than there are is started, and each old one is ended only while all others are
 ready and the balancer sends to them. A gateway that is told to end says that it is not ready, goes
 on answering until the balancer has turned away, and answers what it has taken; so no request
-fails. If a new gateway does not become ready it is removed again, and the old ones go on serving.
+fails. Old gateways that do not answer go first, and nobody waits for them. If a new gateway does
+not become ready it is removed again, and the others go on serving.
+
+On Ctrl-C, SIGTERM and SIGHUP what was begun is ended, and as many gateways serve as before, some
+of them new; the same command goes on. After SIGKILL there may be one too many: `--gateways` says
+how many there are to be.
 
 Afterwards HPC_SERVING_IMAGE has to say the same (in `.env`), or the next `up` goes back. Needs
 nothing but Python, an engine and its compose.
@@ -15,6 +20,7 @@ import argparse
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +53,10 @@ class UpgradeError(Exception):
     """Not all gateways are of the new image; the message says why."""
 
 
+class InterruptedUpgradeError(UpgradeError):
+    """Somebody has asked the upgrade to end."""
+
+
 class Gateway(NamedTuple):
     """A container of the service.
 
@@ -70,6 +80,7 @@ class Site(NamedTuple):
         project: Name under which compose has started it.
         image: What gateways are to be, by name.
         timeout_s: How long a gateway may take until it is ready.
+        signals: That have asked the upgrade to end.
     """
 
     engine: str
@@ -77,6 +88,7 @@ class Site(NamedTuple):
     project: str
     image: str
     timeout_s: float
+    signals: Sequence[int] = ()
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs a command of the engine."""
@@ -109,11 +121,12 @@ def gateways(site: Site) -> list[Gateway]:
     return sorted(Gateway(int(number), one, _digest(image)) for number, one, image in found)
 
 
-def upgrade(site: Site, say: Callable[[str], None]) -> None:
+def upgrade(site: Site, count: int | None, say: Callable[[str], None]) -> None:
     """Replaces all gateways that are not of the site's image.
 
     Args:
         site: Where.
+        count: How many there are afterwards; None: as many as there are.
         say: Is told what has been done.
 
     Raises:
@@ -123,41 +136,62 @@ def upgrade(site: Site, say: Callable[[str], None]) -> None:
     before = gateways(site)
     if not before:
         raise UpgradeError(f"no gateway of the project {site.project!r}; start it with compose")
+    count = count or len(before)
     old = [gateway for gateway in before if gateway.image != wanted]
-    if not old:
-        say(f"all {len(before)} gateways are of {site.image}")
+    if not old and len(before) == count:
+        say(f"all {count} gateways are of {site.image}")
         return
-    _grow(site, len(before) + 1)
-    for gateway in old:
-        _end(site, gateway)
-        say(f"gateway {gateway.number} has ended")
-        _grow(site, len(before) + 1)
-    # Compose expects the lowest numbers.
-    _end(site, gateways(site)[-1])
-    say(f"{len(before)} gateways of {site.image} serve")
+    silent = [gateway for gateway in old if not _is_ready(site, gateway)]
+    try:
+        for number, gateway in enumerate(silent + [one for one in old if one not in silent]):
+            _grow(site, count + 1, count + 1 - max(len(silent) - number, 0))
+            _end(site, gateway)
+            say(f"gateway {gateway.number} has ended")
+        # Compose expects the lowest numbers; the last of one more is ended.
+        _grow(site, count + 1, count + 1)
+    finally:
+        _shrink(site, count, wanted)
+    say(f"{count} gateways of {site.image} serve")
 
 
-def _grow(site: Site, count: int) -> None:
-    """Starts what is missing of a number of gateways, and waits until they get requests."""
-    known = set(gateways(site))
-    site.scale(count)
-    if _wait(lambda: serving(site, count), site.timeout_s):
-        return
-    for gateway in set(gateways(site)) - known:
-        site("rm", "--force", gateway.identity)
+def _grow(site: Site, count: int, answering: int) -> None:
+    """Starts what is missing of a number of gateways, and waits until some get requests."""
+    if not site.signals:
+        known = set(gateways(site))
+        site.scale(max(count, len(known)))
+        if _wait(site, lambda: serving(site, answering)):
+            return
+    if site.signals:
+        raise InterruptedUpgradeError(
+            f"interrupted: not all gateways are of {site.image}; the same command goes on"
+        )
+    new = [one for one in gateways(site) if one not in known and not _is_ready(site, one)]
+    told = [line for gateway in new for line in _last_line(site, gateway)]
     raise UpgradeError(
         f"a gateway of {site.image} was not ready after {site.timeout_s:g} s and is removed again; "
-        "those that were there go on"
+        f"those that were there go on{f'. It said: {told[0]}' if told else ''}"
     )
+
+
+def _last_line(site: Site, gateway: Gateway) -> list[str]:
+    said = site.run("logs", "--tail", "1", gateway.identity)
+    return f"{said.stdout}\n{said.stderr}".strip().splitlines()[-1:]
+
+
+def _shrink(site: Site, count: int, wanted: str) -> None:
+    """Leaves so many gateways: without what is not ready of the new image, and the last ones."""
+    found = [(gateway, _is_ready(site, gateway)) for gateway in reversed(gateways(site))]
+    found.sort(key=lambda one: one[1] or one[0].image != wanted)
+    for gateway, is_ready in found[: max(len(found) - count, 0)]:
+        if is_ready:
+            _end(site, gateway)
+        else:
+            site("rm", "--force", gateway.identity)
 
 
 def serving(site: Site, count: int) -> bool:
     """Whether so many gateways are ready, and the balancer knows it."""
-    ready = [
-        gateway.identity
-        for gateway in gateways(site)
-        if site.run("exec", gateway.identity, *_IS_READY).returncode == 0
-    ]
+    ready = [gateway.identity for gateway in gateways(site) if _is_ready(site, gateway)]
     if len(ready) < count:
         return False
     page = site.run("exec", ready[0], "python3", "-c", _READ_BALANCER).stdout
@@ -165,15 +199,19 @@ def serving(site: Site, count: int) -> bool:
     return all(up.count(proxy) >= count for proxy in ("http", "grpc"))
 
 
+def _is_ready(site: Site, gateway: Gateway) -> bool:
+    return site.run("exec", gateway.identity, *_IS_READY).returncode == 0
+
+
 def _end(site: Site, gateway: Gateway) -> None:
     site("stop", "-t", str(_GRACE_S), gateway.identity)
     site("rm", gateway.identity)
 
 
-def _wait(holds: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
+def _wait(site: Site, holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + site.timeout_s
     while not holds():
-        if time.monotonic() > deadline:
+        if site.signals or time.monotonic() > deadline:
             return False
         time.sleep(_PAUSE_S)
     return True
@@ -195,6 +233,8 @@ def _run(
             check=False,
             stdin=subprocess.DEVNULL,
             env=os.environ | (variables or {}),
+            # Ctrl-C is for this program, which lets them come to an end.
+            start_new_session=True,
         )
     except OSError as error:
         raise UpgradeError(f"{command[0]}: {error.strerror}") from error
@@ -207,6 +247,21 @@ def _checked(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout.strip()
 
 
+def _heard_signals() -> list[int]:
+    """Returns where signals come that ask the program to end; the second of a kind ends it."""
+    heard: list[int] = []
+
+    def hear(number: int, _: object) -> None:
+        heard.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        print("what was begun is ended first; once more, and it is not", file=sys.stderr)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hear)
+    return heard
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], prog="upgrade")
     parser.add_argument("--image", required=True, help="what gateways are to be, NAME:TAG")
@@ -217,15 +272,22 @@ def _main() -> None:
     beside = Path(__file__).resolve().with_name("compose.yaml")
     parser.add_argument("--file", type=Path, default=beside, help="default: %(default)s")
     parser.add_argument("--timeout-s", type=float, default=300.0, help="default: %(default)g")
+    parser.add_argument("--gateways", type=int, help="afterwards; default: as many as there are")
     options = parser.parse_args()
     name = Path(options.engine).name
     if options.compose is None and name not in COMPOSE:
         parser.error(f"--engine {name}: say by --compose what starts its compose files")
     described = ("--file", str(options.file), "--project-name", options.project)
     compose = shlex.split(options.compose or f"{COMPOSE[name]} {shlex.join(described)}")
-    site = Site(options.engine, compose, options.project, options.image, options.timeout_s)
+    if options.gateways is not None and options.gateways < 1:
+        parser.error(f"--gateways {options.gateways}: expected 1 or more")
+    signals = _heard_signals()
+    site = Site(options.engine, compose, options.project, options.image, options.timeout_s, signals)
     try:
-        upgrade(site, lambda line: print(line, flush=True))
+        upgrade(site, options.gateways, lambda line: print(line, flush=True))
+    except InterruptedUpgradeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + signals[0])
     except UpgradeError as error:
         sys.exit(f"error: {error}")
 
