@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from base.interrupts import exit_when_interrupted
 from infra.bazel.oci.bundle import read_description
 from infra.bazel.oci.push import PushError, push
 
@@ -84,4 +85,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted: not all images were sent"):
+        _main()

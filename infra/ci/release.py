@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from base.files import new_directory
+from base.interrupts import exit_when_interrupted
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
 from infra.bazel.oci.bundle import write_bundle
 from infra.bazel.oci.push import PushError
@@ -135,10 +136,11 @@ def _main() -> None:
         except (PublishError, PushError) as error:
             end_with_error(
                 f"{error} (the release is whole; python3 -m infra.ci.publish {target} "
-                f"{options.registry} sends it again)",
+                f"{options.registry}{' --insecure' * options.insecure} sends it again)",
                 EXIT_FAILED,
             )
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted: no release was made, or not all of it was sent"):
+        _main()

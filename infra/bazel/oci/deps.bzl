@@ -12,6 +12,8 @@ DEPS = {
     "layers_test.py": [":layers_module"],
     "layout.py": [":sbom"],
     "layout_test.py": [":archive", ":bundle", ":layout_module", ":sbom", "@pip//:pytest"],
-    "load.py": [":bundle"],
+    "load.py": [":bundle", "//base:interrupts"],
+    "push.py": ["//base:interrupts"],
+    "unpack.py": ["//base:files", "//base:interrupts"],
     "unpack_test.py": [":archive", ":layout_module", ":unpack_module", "@pip//:pytest"],
 }

@@ -4,14 +4,20 @@ The engine is given the image on its stdin, as one archive.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+from base.interrupts import exit_when_interrupted
 from infra.bazel.oci.bundle import write_archive
 
 ENGINES = ("podman", "docker")
+
+# podman's own default: an image may be more than /tmp holds.
+_TEMPORARY = "/var/tmp"  # noqa: S108
 
 
 class LoadError(Exception):
@@ -28,13 +34,23 @@ def load(layout: Path, tag: str, engine: str | None) -> str:
     if found is None:
         wanted = engine or " nor ".join(ENGINES)
         raise LoadError(f"there is no {wanted} on PATH; Debian's package podman has one")
-    with subprocess.Popen([found, "load"], stdin=subprocess.PIPE) as loading:
-        assert loading.stdin is not None
-        try:
-            write_archive(layout, tag, loading.stdin)
-            loading.stdin.close()
-        except BrokenPipeError:
-            pass  # It has ended, and its status says why.
+    # podman first puts the archive into a file, which it leaves when it is told to end.
+    temporary = tempfile.TemporaryDirectory(
+        prefix="load-", dir=os.environ.get("TMPDIR", _TEMPORARY), ignore_cleanup_errors=True
+    )
+    with temporary as folder:
+        environment = os.environ | {"TMPDIR": folder}
+        with subprocess.Popen([found, "load"], stdin=subprocess.PIPE, env=environment) as loading:
+            assert loading.stdin is not None
+            try:
+                write_archive(layout, tag, loading.stdin)
+                loading.stdin.close()
+                loading.wait()
+            except BrokenPipeError:
+                pass  # It has ended, and its status says why.
+            except BaseException:
+                loading.kill()
+                raise
     if loading.returncode:
         raise LoadError(f"{found} load failed with status {loading.returncode}")
     return found
@@ -56,4 +72,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted: the image was not loaded"):
+        _main()

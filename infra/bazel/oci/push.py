@@ -4,11 +4,18 @@ Debian's skopeo does it, with the credentials of podman or docker (`skopeo login
 """
 
 import argparse
+import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from base.interrupts import exit_when_interrupted
+
+# How skopeo says why it ends.
+_FATAL = re.compile(r' level=fatal msg=(?P<text>"(?:[^"\\]|\\.)*")')
 
 
 class PushError(Exception):
@@ -51,7 +58,10 @@ def _skopeo(*arguments: str) -> str:
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise PushError(f"skopeo {arguments[0]} failed: {last}")
+        told = _FATAL.search(last)
+        reason = json.loads(told["text"]) if told else last
+        hint = "; --insecure speaks HTTP" if "HTTP response to HTTPS" in reason else ""
+        raise PushError(f"skopeo {arguments[0]} failed: {reason}{hint}")
     return done.stdout
 
 
@@ -72,4 +82,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted: the registry may have layers of the image"):
+        _main()

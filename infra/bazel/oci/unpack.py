@@ -6,10 +6,14 @@ second only.
 
 import argparse
 import json
+import os
 import sys
 import tarfile
 from pathlib import Path
 from typing import Any
+
+from base.files import new_directory
+from base.interrupts import exit_when_interrupted
 
 DEPENDENCIES = "dependencies"
 APPLICATION = "application"
@@ -26,22 +30,21 @@ def unpack(layout: Path, target: Path) -> None:
 
     Args:
         layout: The folder.
-        target: A folder that is made. `application` in it gets the last layer, `dependencies` all
-            others.
+        target: A folder that is made, whole or not at all. `application` in it gets the last layer,
+            `dependencies` all others.
 
     Raises:
         UnpackError: The target exists, or something in the image cannot be unpacked there.
     """
-    try:
-        target.mkdir(parents=True)
-    except FileExistsError as error:
-        raise UnpackError(f"{target} exists; name a folder that does not") from error
+    if os.path.lexists(target):
+        raise UnpackError(f"{target} exists; name a folder that does not")
     manifest = _read(layout, _json(layout / "index.json")["manifests"][0]["digest"])
     *lower, last = [_blob(layout, layer["digest"]) for layer in manifest["layers"]]
-    for name, archives in ((DEPENDENCIES, lower), (APPLICATION, [last])):
-        (target / name).mkdir(mode=0o755)
-        for archive in archives:
-            _extract(archive, target / name)
+    with new_directory(target) as assembled:
+        for name, archives in ((DEPENDENCIES, lower), (APPLICATION, [last])):
+            (assembled / name).mkdir(mode=0o755)
+            for archive in archives:
+                _extract(archive, assembled / name)
 
 
 def _extract(archive: Path, target: Path) -> None:
@@ -82,4 +85,5 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    with exit_when_interrupted("interrupted: nothing was unpacked"):
+        _main()
