@@ -42,7 +42,7 @@ def test_all_of_it_is_roots_and_none_of_it_gives_rights(layout: Path) -> None:
 @pytest.mark.parametrize(("name", "folder"), [("train", "output"), ("prometheus", "prometheus")])
 def test_anyone_may_write_where_a_volume_is_mounted(name: str, folder: str) -> None:
     """Docker makes a new volume like the folder that it hides."""
-    (member,) = (one for one in all_members(Path("infra/images") / name) if one.name == folder)
+    (member,) = (one for one in members(Path("infra/images") / name) if one.name == folder)
     assert member.isdir()
     assert member.mode == 0o1777
 
