@@ -10,6 +10,7 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -161,7 +162,11 @@ def podman() -> Iterator[Podman]:
 
 @contextmanager
 def storage() -> Iterator[Podman]:
-    """A podman whose containers and files are removed at the end, also if the test is killed."""
+    """A podman whose containers and files are removed at the end, also if the test is killed.
+
+    Bazel ends a test by SIGTERM, and then kills all that it has started, so that nothing can tidy
+    up but the test itself; whoever else kills it leaves that to a process that outlives it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp"))
     engine = Podman(folder)
     cleaner = subprocess.Popen(
@@ -172,10 +177,12 @@ def storage() -> Iterator[Podman]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield engine
     finally:
         cleaner.communicate(timeout=_TIMEOUT_S)
+        signal.signal(signal.SIGTERM, before)
 
 
 def give_up(reason: str) -> NoReturn:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from infra.images.testing.podman import podman
 from serving.testing.gateway_process import wait_until
 
@@ -38,14 +40,15 @@ def processes_below(folder: str) -> list[int]:
     return found
 
 
-def test_a_test_that_is_killed_leaves_nothing() -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_test_that_is_killed_leaves_nothing(number: signal.Signals) -> None:
     with podman():  # or this test is skipped
         pass
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE) as test:
         assert test.stdout is not None
         folder = test.stdout.readline().decode().strip()
         assert processes_below(folder)
-        os.kill(test.pid, signal.SIGKILL)
+        os.kill(test.pid, number)
     wait_until(lambda: not Path(folder).exists())
     wait_until(lambda: not processes_below(folder))
     assert folder not in Path("/proc/mounts").read_text()
