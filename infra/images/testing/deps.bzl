@@ -2,5 +2,5 @@
 
 DEPS = {
     "podman.py": ["//infra/bazel/oci:bundle", "@pip//:pytest"],
-    "podman_test.py": [":podman", "//serving/testing:gateway_process"],
+    "podman_test.py": [":podman", "//serving/testing:gateway_process", "@pip//:pytest"],
 }
