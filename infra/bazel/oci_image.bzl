@@ -1,6 +1,6 @@
 """Container images, made by Bazel alone: no daemon, no root, no base image that somebody else has made.
 
-    load("//infra/bazel:oci_image.bzl", "application_layer", "debian_layer", "environment_layer", "oci_image")
+    load("//infra/bazel:oci_image.bzl", "debian_layer", "environment_layer", "oci_image")
 
     debian_layer(name = "debian", packages = "@debian//:python")
     environment_layer(name = "torch", only = ["torch", "sympy", ...])

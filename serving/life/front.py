@@ -1,7 +1,7 @@
 """The servers of a gateway: gRPC, HTTP, and the one for those who run it."""
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import NamedTuple
 
 from serving.configuration.schema import ServeConfig
@@ -64,8 +64,8 @@ class Front:
             StartError: One of them is taken.
         """
         config = self._config
-        grpc = self._held.enter_context(HeldPort(config.host, config.grpc_port))
-        http = self._held.enter_context(HeldPort(config.host, config.http_port))
+        grpc = self._held.enter_context(closing(HeldPort(config.host, config.grpc_port)))
+        http = self._held.enter_context(closing(HeldPort(config.host, config.http_port)))
         self._numbers = (grpc.number, http.number)
         admin = await self._admin.listen(config.host, config.admin_port)
         return Addresses(grpc=str(grpc), http=str(http), admin=admin)

@@ -1,8 +1,6 @@
 """Ports: held before anybody may connect, and the one way to say that one cannot be had."""
 
 import socket
-from types import TracebackType
-from typing import Self
 
 from serving.errors import StartError
 
@@ -23,7 +21,7 @@ def authority(host: str) -> str:
 class HeldPort:
     """A port that is ours, and refuses connections until a server listens on it.
 
-    Held as a context; a server may listen on `number` before it ends.
+    A server may listen on `number` before it is closed.
 
     Args:
         host: An address or a name of this machine.
@@ -55,13 +53,6 @@ class HeldPort:
     def __str__(self) -> str:
         return f"{authority(self._host)}:{self.number}"
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Lets go of it."""
         self._socket.close()

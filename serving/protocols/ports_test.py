@@ -1,6 +1,7 @@
 """Ports that are held: known at once, refusing, and a server's when it comes."""
 
 import socket
+from contextlib import closing
 
 import pytest
 
@@ -12,7 +13,7 @@ LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_it_refuses_until_a_server_listens(host: str) -> None:
-    with HeldPort(host, 0) as held:
+    with closing(HeldPort(host, 0)) as held:
         assert str(held) == f"{f'[{host}]' if ':' in host else host}:{held.number}"
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((host, held.number))
@@ -38,7 +39,7 @@ def test_a_port_is_free_at_once_after_its_connections() -> None:
         address = before.getsockname()
         with socket.create_connection(address), before.accept()[0] as accepted:
             accepted.close()
-    with HeldPort(*address) as held:
+    with closing(HeldPort(*address)) as held:
         assert held.number == address[1]
 
 
