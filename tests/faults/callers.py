@@ -24,6 +24,7 @@ PUSHBACK = "grpc-retry-pushback-ms"
 TOLERANCE = 1e-4
 RIGHT = "answered"
 WRONG = "answered wrongly"
+TOO_MUCH = "RESOURCE_EXHAUSTED"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ async def ask(
         counts.details[error.code().name] = error.details() or ""
         counts.refusals_s.append(time.monotonic() - start)
         hints = [key for key, _ in error.trailing_metadata() or ()]
-        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and PUSHBACK not in hints:
+        if error.code().name == TOO_MUCH and PUSHBACK not in hints:
             counts.unhinted += 1
         return True
     end = time.monotonic()

@@ -17,7 +17,7 @@ from registry.artifact import load
 from serving.predictor import predictor
 from serving.testing.example import example_images, publish_example
 from serving.testing.gateway_process import Gateway, running
-from tests.faults.callers import RIGHT, Question, ask_at_rate, asking, question, questions
+from tests.faults.callers import RIGHT, TOO_MUCH, Question, ask_at_rate, asking, question, questions
 from tests.faults.events import Record, note
 
 # Of 10 ms a request on a core, so that it is the model that is overloaded, and neither the gateway
@@ -30,7 +30,6 @@ NUM_QUESTIONS = 32
 # Of what the model computes in full batches.
 CALM, OVERLOAD = 0.3, 3.0
 BURST_S = 1.0
-TOO_MUCH = "RESOURCE_EXHAUSTED"
 LATE = "DEADLINE_EXCEEDED"
 
 

@@ -21,7 +21,7 @@ from serving.testing.example import example_images, publish_example
 from serving.testing.gateway_process import START_S, Gateway, fetch, running, wait_until
 from serving.testing.redis_process import RedisProcess, running_redis
 from serving.testing.rude_client import rude_client
-from tests.faults.callers import RIGHT, Question, example_questions
+from tests.faults.callers import RIGHT, TOO_MUCH, Question, example_questions
 from tests.faults.events import Record, during, note
 
 # More than the gateway's own cache holds, of a few hundred bytes each, so that Redis is asked.
@@ -213,4 +213,7 @@ def test_the_page_of_a_saturated_gateway_comes(
     note(record_property, "128 callers", counts)
     p50, most = sorted(took_s)[SCRAPES // 2], max(took_s)
     record_property("a scrape meanwhile, seconds", {"p50": round(p50, 3), "max": round(most, 3)})
-    assert set(counts.results) == {RIGHT}, counts.details
+    # More callers than a burst: on a machine that is slow for a moment, some are sent away.
+    assert set(counts.results) <= {RIGHT, TOO_MUCH}, counts.details
+    assert counts.answered > counts.results[TOO_MUCH]
+    assert counts.unhinted == 0
