@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 UNKNOWN_COMMIT = "unknown"
 
+# Where images say it, which have no checkout.
+_COMMIT = "HPC_COMMIT"
+
 # The instruction sets that numerical kernels choose by, as /proc/cpuinfo spells them.
 _CPU_FEATURES = (
     "fma",
@@ -54,17 +57,17 @@ _GIT_TIMEOUT_S = 10
 
 
 class SourceState(NamedTuple):
-    """The commit of the source tree, `unknown` outside a checkout, and whether files differ."""
+    """The commit of the source tree, `unknown` if nothing says it, and whether files differ."""
 
     commit: str
     dirty: bool
 
 
 def source_state() -> SourceState:
-    """Asks git about the workspace that `bazel run` was called in."""
+    """Asks git about the workspace that `bazel run` was called in, or outside of one the image."""
     workspace = os.environ.get("BUILD_WORKSPACE_DIRECTORY")
     if workspace is None:
-        return SourceState(UNKNOWN_COMMIT, dirty=False)
+        return SourceState(os.environ.get(_COMMIT) or UNKNOWN_COMMIT, dirty=False)
     try:
         commit = _git(workspace, "rev-parse", "--verify", "HEAD")
         return SourceState(commit, dirty=bool(_git(workspace, "status", "--porcelain")))

@@ -51,8 +51,20 @@ def test_without_git_it_is_unknown(workspace: Path, monkeypatch: pytest.MonkeyPa
     assert source_state() == SourceState("unknown", dirty=False)
 
 
-def test_outside_bazel_it_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_bazel_it_is_unknown_but_where_an_image_says_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("BUILD_WORKSPACE_DIRECTORY", raising=False)
+    monkeypatch.delenv("HPC_COMMIT", raising=False)
+    assert source_state() == SourceState("unknown", dirty=False)
+    monkeypatch.setenv("HPC_COMMIT", "c0ffee" * 6 + "c0ff")
+    assert source_state() == SourceState("c0ffee" * 6 + "c0ff", dirty=False)
+
+
+def test_a_checkout_knows_better_than_an_image(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPC_COMMIT", "c0ffee" * 6 + "c0ff")
     assert source_state() == SourceState("unknown", dirty=False)
 
 

@@ -1,6 +1,7 @@
 """Container images, made by Bazel alone: no daemon, no root, no base image that somebody else has made.
 
-    load("//infra/bazel:oci_image.bzl", "debian_layer", "environment_layer", "oci_image")
+    load("//infra/bazel:oci_image.bzl", "oci_image")
+    load("//infra/bazel:oci_layers.bzl", "debian_layer", "environment_layer")
 
     debian_layer(name = "debian", packages = "@debian//:python")
     environment_layer(name = "torch", only = ["torch", "sympy", ...])
@@ -16,20 +17,24 @@
     )
 
 makes `:serving`, a folder that is an OCI image layout; `:serving.digest` and `:serving.sbom`, files; and three programs:
-`:serving.load` hands the image to podman or docker, `:serving.push` sends it to a registry, `:serving.unpack` writes its files. Layers go from what seldom changes to
-what often does: Debian, the heavy distributions, a layer each, all other distributions that the program needs, the kernels with
+`:serving.load` hands the image to podman or docker, `:serving.push` sends it to a registry, `:serving.unpack` writes its files.
+Layers go from what seldom changes to what often does: Debian, the heavy distributions, a layer each, all other distributions that the program needs, the kernels with
 what else of the project is compiled or data, and last its sources, so that a change of one sends some hundred kilobytes. All of it
-is the same bytes wherever it is built. The tools are in oci/.
+is the same bytes wherever it is built. Layers are in oci_layers.bzl, the tools in oci/.
+
+With --define=commit=$(git rev-parse HEAD) an image, and what its programs write, say of which commit they are.
 
 With --define=cuda=1 the distributions are those of @pip_gpu, PyTorch and JAX for CUDA, and the image is called hpc-NAME-cuda13.
 """
 
-# Where the runfiles of a program are in its image, and the environment among them.
-_APPLICATION = "opt/app"
-_ENVIRONMENT = "opt/app/pip/site-packages"
-
-# For GPUs or not: all that is from the environment, and what the image says of itself.
-_FOR_GPUS = "//infra/bazel:cuda"
+load(
+    ":oci_layers.bzl",
+    "APPLICATION",
+    "FOR_GPUS",
+    "LayerInfo",
+    "UID",
+    "program_layers",
+)
 
 # The release of CUDA that torch in @pip_gpu is built for; //infra/images:gpu_contents_test compares them.
 _CUDA = "13.0"
@@ -41,252 +46,6 @@ _GPU_VARIABLES = {
     "NVIDIA_VISIBLE_DEVICES": "all",
 }
 
-# A user that has no rights on any machine.
-_UID = 10001
-
-_LayerInfo = provider(
-    doc = "A layer of an image.",
-    fields = {
-        "archive": "The gzipped tar file.",
-        "descriptor": "JSON of its digests and what is in it.",
-        "distributions": "Names of the distributions that it holds, where it says which.",
-    },
-)
-
-_ProgramInfo = provider(
-    doc = "What a target needs besides its own files.",
-    fields = {
-        "distributions": "depset of targets' names in @pip.",
-        "launchers": "depset of the files by which Bazel starts programs.",
-    },
-)
-
-def _program_impl(target, ctx):
-    # What a rule of our own has read, such as the sources of a kernel, is not there any more when the program runs.
-    if ctx.rule.kind not in ["alias", "py_binary", "py_library"]:
-        return [_ProgramInfo(distributions = depset(), launchers = depset())]
-    needed = [
-        dep[_ProgramInfo]
-        for attribute in ["deps", "data", "actual"]
-        for dep in _listed(getattr(ctx.rule.attr, attribute, None))
-        if _ProgramInfo in dep
-    ]
-    is_distribution = target.label.workspace_name == "pip" and PyInfo in target
-    return [_ProgramInfo(
-        distributions = depset(
-            [target.label.name] if is_distribution else [],
-            transitive = [one.distributions for one in needed],
-        ),
-        launchers = depset(
-            [target[DefaultInfo].files_to_run.executable] if ctx.rule.kind == "py_binary" else [],
-            transitive = [one.launchers for one in needed],
-        ),
-    )]
-
-def _listed(value):
-    if type(value) == "list":
-        return [one for one in value if type(one) == "Target"]
-    return [value] if type(value) == "Target" else []
-
-_program = aspect(
-    implementation = _program_impl,
-    attr_aspects = ["deps", "data", "actual"],
-    doc = "Collects what a program needs, by its targets' own words.",
-)
-
-def _write_layer(ctx, kind, specification, inputs, distributions = []):
-    archive = ctx.actions.declare_file(ctx.label.name + ".tar.gz")
-    descriptor = ctx.actions.declare_file(ctx.label.name + ".json")
-    file = ctx.actions.declare_file(ctx.label.name + ".specification.json")
-    ctx.actions.write(file, json.encode(specification))
-    ctx.actions.run(
-        executable = ctx.executable._tool,
-        arguments = [kind, file.path, archive.path, descriptor.path],
-        inputs = depset([file], transitive = [inputs]),
-        outputs = [archive, descriptor],
-        mnemonic = "OciLayer",
-        progress_message = "Writing layer %s" % ctx.label,
-    )
-    return [
-        DefaultInfo(files = depset([archive])),
-        _LayerInfo(archive = archive, descriptor = descriptor, distributions = distributions),
-    ]
-
-# By which modules are compiled: the Python of the base.
-_PYTHON = {
-    "_python": attr.label(default = "@debian//:python"),
-}
-
-_LAYER_TOOL = {
-    "_tool": attr.label(default = "//infra/bazel/oci:layers", executable = True, cfg = "exec"),
-}
-
-def _debian_layer_impl(ctx):
-    specification = {
-        "packages": [file.path for file in ctx.files.packages],
-        "excluded": ctx.attr.excluded,
-        "left_out": ctx.attr.left_out,
-        "uid": _UID,
-    }
-    return _write_layer(ctx, "debian", specification, depset(ctx.files.packages))
-
-debian_layer = rule(
-    implementation = _debian_layer_impl,
-    attrs = dict(_LAYER_TOOL, **{
-        "excluded": attr.string_list(doc = "Patterns of paths in the image of what no program needs."),
-        "left_out": attr.string_list(doc = "Packages that others name and no image needs, such as dpkg."),
-        "packages": attr.label(doc = "The .deb files.", mandatory = True),
-    }),
-    doc = "A layer that is a small Debian, with a user `app` and no package manager.",
-)
-
-def _folders_layer_impl(ctx):
-    return _write_layer(ctx, "folders", {"folders": ctx.attr.folders}, depset())
-
-folders_layer = rule(
-    implementation = _folders_layer_impl,
-    attrs = dict(_LAYER_TOOL, **{
-        "folders": attr.string_list(doc = "Paths in the image.", mandatory = True),
-    }),
-    doc = "A layer of empty folders to which anyone may write, as is a new volume that is mounted there.",
-)
-
-def _environment_specification(ctx, **more):
-    return dict(
-        more,
-        environment = ctx.file.environment.path,
-        modules = ctx.file.modules.path,
-        requirements = ctx.file._requirements.path,
-        shared = ctx.file.shared.path if ctx.file.shared else None,
-        place = _ENVIRONMENT,
-        python = [file.path for file in ctx.files._python],
-        excluded = ctx.attr.excluded,
-    )
-
-_ENVIRONMENT_ATTRS = dict(_PYTHON, **{
-    "environment": attr.label(allow_single_file = True, mandatory = True),
-    "excluded": attr.string_list(doc = "Patterns of paths below site-packages that no program needs."),
-    "modules": attr.label(allow_single_file = True, mandatory = True),
-    "shared": attr.label(doc = "Whose each file is of folders that several distributions have.", allow_single_file = True),
-    "_requirements": attr.label(default = "//infra/python:requirements.in", allow_single_file = True),
-})
-
-def _environment_inputs(ctx):
-    files = [ctx.file.environment, ctx.file.modules, ctx.file._requirements] + ctx.files.shared
-    return depset(files + ctx.files._python)
-
-def _environment():
-    """The attributes of a layer that say of which environment it is."""
-    return {
-        "environment": select({
-            _FOR_GPUS: "@pip_gpu//:site-packages",
-            "//conditions:default": "@pip//:site-packages",
-        }),
-        "modules": select({
-            _FOR_GPUS: "@pip_gpu//:modules.json",
-            "//conditions:default": "@pip//:modules.json",
-        }),
-        # NVIDIA's libraries have one folder, and are several layers.
-        "shared": select({
-            _FOR_GPUS: "@pip_gpu//:shared.json",
-            "//conditions:default": None,
-        }),
-    }
-
-def _environment_layer_impl(ctx):
-    specification = _environment_specification(ctx, only = ctx.attr.only)
-    return _write_layer(ctx, "environment", specification, _environment_inputs(ctx), ctx.attr.only)
-
-_environment_layer = rule(
-    implementation = _environment_layer_impl,
-    attrs = dict(_LAYER_TOOL, **dict(_ENVIRONMENT_ATTRS, **{
-        "only": attr.string_list(doc = "Names of the distributions.", mandatory = True),
-    })),
-    doc = "A layer of some distributions of the locked environment, for all images that need them.",
-)
-
-def environment_layer(name, only, excluded = [], **kwargs):
-    """Declares a layer of some distributions of the locked environment, for all images that need them.
-
-    Args:
-      name: The target's name.
-      only: Names of the distributions.
-      excluded: Patterns of paths below site-packages that no program needs.
-      **kwargs: tags, visibility.
-    """
-    _environment_layer(
-        name = name,
-        excluded = excluded,
-        only = only,
-        **dict(_environment(), **kwargs)
-    )
-
-def _needed_layer_impl(ctx):
-    names = depset(transitive = [binary[_ProgramInfo].distributions for binary in ctx.attr.binaries])
-    elsewhere = [name for layer in ctx.attr.elsewhere for name in layer[_LayerInfo].distributions]
-    specification = _environment_specification(
-        ctx,
-        direct = names.to_list(),
-        elsewhere = elsewhere,
-        without = ctx.attr.without,
-    )
-    return _write_layer(ctx, "environment", specification, _environment_inputs(ctx))
-
-_needed_layer = rule(
-    implementation = _needed_layer_impl,
-    attrs = dict(_LAYER_TOOL, **dict(_ENVIRONMENT_ATTRS, **{
-        "binaries": attr.label_list(aspects = [_program], mandatory = True),
-        "elsewhere": attr.label_list(providers = [_LayerInfo]),
-        "without": attr.string_list(doc = "Distributions that no program imports where it runs, though its code says so."),
-    })),
-    doc = "A layer of the distributions that programs need and that no other layer has.",
-)
-
-def _place(file):
-    """Where a file is among the runfiles; None for the environment, which has its own layers."""
-    path = file.short_path
-    path = path[len("../"):] if path.startswith("../") else "hpc/" + path
-    return None if path.startswith("pip/") or path.startswith("python/") else path
-
-# Endings of what is compiled, and of data.
-_SELDOM = (".cubin", ".npz", ".so")
-
-def _changes_seldom(place):
-    """Whether a file is in the layer below that of the sources."""
-    return place.startswith("hpc/kernels/") or place.endswith(_SELDOM)
-
-def _application_layer_impl(ctx):
-    runfiles = depset(transitive = [
-        part
-        for binary in ctx.attr.binaries
-        for part in [binary[DefaultInfo].default_runfiles.files, binary[DefaultInfo].files]
-    ])
-
-    # The launcher that Bazel makes of a program finds Python in its own way; an image has one of its own.
-    launchers = depset(transitive = [binary[_ProgramInfo].launchers for binary in ctx.attr.binaries]).to_list()
-    files = {
-        _place(file): file
-        for file in runfiles.to_list()
-        if _place(file) and file not in launchers and _changes_seldom(_place(file)) == ctx.attr.kernels
-    }
-    specification = {
-        "files": {place: file.path for place, file in files.items()},
-        "links": ctx.attr.links,
-        "place": _APPLICATION,
-        "python": [file.path for file in ctx.files._python],
-    }
-    return _write_layer(ctx, "application", specification, depset(files.values() + ctx.files._python))
-
-_application_layer = rule(
-    implementation = _application_layer_impl,
-    attrs = dict(_LAYER_TOOL, **dict(_PYTHON, **{
-        "binaries": attr.label_list(aspects = [_program], mandatory = True),
-        "kernels": attr.bool(doc = "Of what seldom changes, or of all the rest."),
-        "links": attr.string_dict(doc = "Paths in the image, and the files among the runfiles that they lead to."),
-    })),
-    doc = "A layer of a part of what programs need besides Debian's files and the environment.",
-)
-
 def _imports(binaries):
     """PYTHONPATH in the image: the roots that the programs' targets name."""
     if not binaries:
@@ -296,7 +55,7 @@ def _imports(binaries):
     return {
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONNOUSERSITE": "1",
-        "PYTHONPATH": ":".join(["/%s/%s" % (_APPLICATION, root) for root in roots]),
+        "PYTHONPATH": ":".join(["/%s/%s" % (APPLICATION, root) for root in roots]),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
     }
@@ -305,14 +64,29 @@ def _image_name(attr):
     """What the image is called: those for GPUs say so, by the major release of CUDA."""
     return attr.image_name + ("-cuda" + attr.cuda.partition(".")[0] if attr.cuda else "")
 
+def _commit(ctx):
+    """What --define=commit=HASH says that images are built from; none: "".
+
+    By default nothing does, so that a commit that changes none of an image's files leaves its digest as it was.
+    """
+    commit = ctx.var.get("commit", "")
+    if commit and (len(commit) not in (40, 64) or commit.strip("0123456789abcdef")):
+        fail("--define=commit=%s: expected the hash of a commit, as of $(git rev-parse HEAD)" % commit)
+    return commit
+
 def _oci_image_impl(ctx):
     layout = ctx.actions.declare_directory(ctx.label.name)
     digest = ctx.actions.declare_file(ctx.label.name + ".digest.txt")
     sbom = ctx.actions.declare_file(ctx.label.name + ".spdx.json")
-    layers = [layer[_LayerInfo] for layer in ctx.attr.layers]
+    layers = [layer[LayerInfo] for layer in ctx.attr.layers]
     specification = ctx.actions.declare_file(ctx.label.name + ".specification.json")
     environment = dict(_imports(ctx.attr.binaries), HOME = "/tmp", LANG = "C.UTF-8", PATH = "/usr/sbin:/usr/bin")
     labels = dict(ctx.attr.labels, **{"org.opencontainers.image.title": _image_name(ctx.attr)})
+    commit = _commit(ctx)
+    if commit:
+        labels["org.opencontainers.image.revision"] = commit
+        if ctx.attr.binaries:
+            environment["HPC_COMMIT"] = commit
     if ctx.attr.cuda:
         environment.update(_GPU_VARIABLES)
         labels["hpc.cuda.version"] = ctx.attr.cuda
@@ -324,12 +98,12 @@ def _oci_image_impl(ctx):
         "health": ctx.attr.health,
         "labels": labels,
         "layers": [
-            {"archive": layer[_LayerInfo].archive.path, "descriptor": layer[_LayerInfo].descriptor.path, "name": layer.label.name}
+            {"archive": layer[LayerInfo].archive.path, "descriptor": layer[LayerInfo].descriptor.path, "name": layer.label.name}
             for layer in ctx.attr.layers
         ],
         "ports": ctx.attr.ports,
         "reference": _image_name(ctx.attr),
-        "user": "%d:%d" % (_UID, _UID),
+        "user": "%d:%d" % (UID, UID),
         "volumes": ctx.attr.volumes,
     }))
     ctx.actions.run(
@@ -358,7 +132,7 @@ _oci_image = rule(
         "env": attr.string_dict(),
         "health": attr.string_list(),
         "labels": attr.string_dict(),
-        "layers": attr.label_list(providers = [_LayerInfo], mandatory = True),
+        "layers": attr.label_list(providers = [LayerInfo], mandatory = True),
         "ports": attr.int_list(),
         "image_name": attr.string(doc = "Without that of CUDA.", mandatory = True),
         "volumes": attr.string_list(),
@@ -431,28 +205,17 @@ def oci_image(
     cuda = ""
     if binaries:
         cuda = select({
-            _FOR_GPUS: _CUDA,
+            FOR_GPUS: _CUDA,
             "//conditions:default": "",
         })
-        _needed_layer(
-            name = name + ".distributions",
+        own = program_layers(
+            name,
             binaries = binaries,
             elsewhere = environment,
             excluded = excluded,
-            without = without,
-            **_environment()
-        )
-        _application_layer(
-            name = name + ".kernels",
-            binaries = binaries,
-            kernels = True,
-        )
-        _application_layer(
-            name = name + ".application",
-            binaries = binaries,
             links = links,
+            without = without,
         )
-        own = [":%s.%s" % (name, part) for part in ["distributions", "kernels", "application"]]
     _oci_image(
         name = name,
         binaries = binaries,

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from base.files import new_directory
 from base.interrupts import exit_when_interrupted
 from base.program import EXIT_FAILED, PathError, directory_from_user, end_with_error, from_user
-from infra.bazel.oci.bundle import write_bundle
+from infra.bazel.oci.bundle import name_of, write_bundle
 from infra.bazel.oci.push import PushError
 from infra.ci.publish import ARCHIVE, CHECKSUMS, PublishError, file_digest, publish
 from registry.descriptor import SEMANTIC_VERSION
@@ -96,7 +96,7 @@ def make(
 
 
 def _add_image(layout: Path, version: str, folder: Path) -> None:
-    name = f"hpc-{layout.name}"
+    name = name_of(layout)
     with (folder / f"{name}-{version}{ARCHIVE}").open("wb") as archive:
         write_bundle(layout, f"{name}:{version}", archive)
     for suffix, written in ((".spdx.json", ".spdx.json"), (".digest.txt", ".digest")):

@@ -14,7 +14,7 @@ import pytest
 from infra.bazel.oci.archive import Entry, write_layer
 from infra.bazel.oci.layout import serialize, write_layout
 from infra.bazel.oci.push import PushError, push
-from infra.bazel.oci.sbom import document
+from infra.bazel.oci.sbom import Part, document
 from infra.ci.publish import PublishError, publish
 from infra.ci.release import ReleaseError, make, notes
 from infra.images.testing.podman import give_up
@@ -48,7 +48,7 @@ log: {{level: info}}
 
 def image(folder: Path, name: str) -> Path:
     """A layout with inventory and digest, as oci_image.bzl leaves it."""
-    parts = [("deb", "libc6", "2.36")]
+    parts = [Part("deb", "libc6", "2.36", "glibc")]
     layers = []
     for content in ("base", name):
         archive = folder / f"{name}.{content}.tar.gz"

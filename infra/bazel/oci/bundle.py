@@ -37,6 +37,12 @@ def write_bundle(layout: Path, tag: str, target: IO[bytes]) -> None:
     _write(layout, target, texts, names)
 
 
+def name_of(layout: Path) -> str:
+    """Returns what the image of a layout is called, without a tag."""
+    index, _ = _described(layout)
+    return str(index["manifests"][0]["annotations"][_REFERENCE])
+
+
 def read_description(archive: Path) -> tuple[str, str]:
     """Returns what the image of such a file is called, "NAME:TAG", and its digest, "sha256:..."."""
     with tarfile.open(archive, "r:") as content:

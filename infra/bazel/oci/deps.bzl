@@ -8,7 +8,7 @@ DEPS = {
     "debian_test.py": [":archive", ":debian", "@pip//:pytest"],
     "distributions.py": [":archive", "@pip//:packaging"],
     "distributions_test.py": [":distributions", "@pip//:pytest"],
-    "layers.py": [":archive", ":bytecode", ":debian", ":distributions"],
+    "layers.py": [":archive", ":bytecode", ":debian", ":distributions", ":sbom"],
     "layers_test.py": [":layers_module"],
     "layout.py": [":sbom"],
     "layout_test.py": [":archive", ":bundle", ":layout_module", ":sbom", "@pip//:pytest"],

@@ -1,4 +1,4 @@
-"""Writes one layer of an image; run by oci_image.bzl, with a specification in JSON.
+"""Writes one layer of an image; run by oci_layers.bzl, with a specification in JSON.
 
 layers KIND SPECIFICATION.json LAYER.tar.gz DESCRIPTOR.json
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from infra.bazel.oci.archive import Entry, file_entry, write_layer
 from infra.bazel.oci.bytecode import bytecode
-from infra.bazel.oci.debian import debian_entries, read_deb
+from infra.bazel.oci.debian import Deb, debian_entries, read_deb
 from infra.bazel.oci.distributions import (
     closure,
     environment_entries,
@@ -23,11 +23,10 @@ from infra.bazel.oci.distributions import (
     normalized,
     top_levels,
 )
+from infra.bazel.oci.sbom import Part
 
 Specification = Mapping[str, Any]
 
-# What is in a layer, as SPDX wants to know it: ecosystem, name and version.
-Part = tuple[str, str, str]
 Content = tuple[list[Entry], list[Part]]
 
 # By anyone, and what somebody made is removed by nobody else.
@@ -45,7 +44,9 @@ def debian_content(specification: Specification) -> Content:
     if not left_out <= names:
         raise ValueError(f"left out, but not there: {', '.join(sorted(left_out - names))}")
     debs = [deb for deb in debs if deb.field("Package") not in left_out]
-    parts = [("deb", deb.field("Package"), deb.field("Version")) for deb in debs]
+    parts = [
+        Part("deb", deb.field("Package"), deb.field("Version"), _source_of(deb)) for deb in debs
+    ]
     entries = [
         entry
         for entry in debian_entries(debs, specification["uid"])
@@ -130,11 +131,17 @@ def _compiled(entries: Iterable[Entry], specification: Specification) -> list[En
     return found + bytecode(modules, map(Path, specification["python"]))
 
 
+def _source_of(deb: Deb) -> str:
+    """What a package says that it was built from: nothing, "NAME" or "NAME (VERSION)"."""
+    name, _, version = deb.field("Source").partition(" ")
+    return f"{name}@{version.strip('()')}" if version else name
+
+
 def _installed(site_packages: Path, wanted: set[str]) -> Iterator[Part]:
     for info in site_packages.glob("*.dist-info"):
         distribution = PathDistribution(info)
         if normalized(distribution.name) in wanted:
-            yield ("pypi", distribution.name, distribution.version)
+            yield Part("pypi", distribution.name, distribution.version)
 
 
 def _main() -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from infra.bazel.oci.layers import application_content
+from infra.bazel.oci.layers import application_content, debian_content
 
 PYTHON = [str(file) for file in Path("../debian").glob("*.deb")]
 
@@ -29,3 +29,14 @@ def test_a_folder_comes_file_by_file(tmp_path: Path) -> None:
         "opt/app/hpc/cubins/sm_90/kernel.cubin",
         "opt/app/hpc/module.py",
     }
+
+
+def test_a_package_says_what_it_was_built_from() -> None:
+    """By that, scanners look up what is known of it."""
+    specification = {"packages": PYTHON, "left_out": [], "excluded": [], "uid": 10001}
+    _, parts = debian_content(specification)
+    sources = {part.name: part.source for part in parts}
+    assert sources["libstdc++6"] == "gcc-12"
+    assert sources["libc6"] == "glibc"
+    assert sources["base-files"] == ""
+    assert {part.kind for part in parts} == {"deb"}

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.bazel.oci.sbom import document
+from infra.bazel.oci.sbom import Part, document
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -143,7 +143,7 @@ def _main() -> None:
     ]
     digest = write_layout(settings, layers, Path(target))
     Path(digest_file).write_text(f"{digest}\n")
-    parts = [part for layer in layers for part in layer["parts"]]
+    parts = [Part(*part) for layer in layers for part in layer["parts"]]
     Path(sbom_file).write_bytes(serialize(document(settings["reference"], digest, parts)))
 
 

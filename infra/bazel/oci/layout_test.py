@@ -12,7 +12,7 @@ import pytest
 from infra.bazel.oci.archive import Entry, write_layer
 from infra.bazel.oci.bundle import write_archive
 from infra.bazel.oci.layout import serialize, write_layout
-from infra.bazel.oci.sbom import document
+from infra.bazel.oci.sbom import Part, document
 
 SETTINGS = {
     "entrypoint": ["python3", "-m", "program"],
@@ -100,14 +100,17 @@ def test_the_archive_is_what_either_engine_takes(
 
 def test_an_inventory_names_each_part_once_by_its_url() -> None:
     parts = [
-        ("pypi", "Typing_Extensions", "4.0"),
-        ("deb", "libstdc++6", "12.2.0-14+deb12u1"),
-        ("pypi", "Typing_Extensions", "4.0"),
+        Part("pypi", "Typing_Extensions", "4.0"),
+        Part("deb", "libstdc++6", "12.2.0-14+deb12u1", "gcc-12@12.2.0-14"),
+        Part("deb", "base-files", "12.4+deb12u12"),
+        Part("pypi", "Typing_Extensions", "4.0"),
     ]
     found = document("example", "sha256:0", parts)
     urls = [package["externalRefs"][0]["referenceLocator"] for package in found["packages"][1:]]
     assert urls == [
-        "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1",
+        "pkg:deb/debian/base-files@12.4%2Bdeb12u12?distro=debian-12",
+        "pkg:deb/debian/libstdc%2B%2B6@12.2.0-14%2Bdeb12u1"
+        "?distro=debian-12&upstream=gcc-12%4012.2.0-14",
         "pkg:pypi/typing-extensions@4.0",
     ]
     ids = [package["SPDXID"] for package in found["packages"]]

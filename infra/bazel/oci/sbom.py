@@ -1,24 +1,47 @@
 """What is in an image, as SPDX 2.3 in JSON.
 
-Reference: the SPDX specification 2.3, and package-url's types `deb` and `pypi`.
+References: the SPDX specification 2.3; package-url's types `deb` and `pypi`. Scanners look
+vulnerabilities of Debian up by release and source package, which a URL says by `distro` and, as
+syft writes and grype reads it, `upstream`.
 """
 
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 _CREATED = "1970-01-01T00:00:00Z"
 
 
-def document(name: str, digest: str, parts: Sequence[Sequence[str]]) -> dict[str, Any]:
+class Part(NamedTuple):
+    """What is in an image.
+
+    Attributes:
+        kind: "deb" or "pypi".
+        name: As its metadata spells it.
+        version: Likewise.
+        source: Of a Debian package: what it was built from, "NAME" or, where that has another
+            version, "NAME@VERSION".
+    """
+
+    kind: str
+    name: str
+    version: str
+    source: str = ""
+
+
+# The package of Debian whose version is that of the release.
+_RELEASE = "base-files"
+
+
+def document(name: str, digest: str, parts: Sequence[Part]) -> dict[str, Any]:
     """Returns the document of an image.
 
     Args:
         name: Of the image.
         digest: Of its manifest, "sha256:...".
-        parts: What is in it: "deb" or "pypi", name and version of each.
+        parts: What is in it.
     """
     image = {
         "SPDXID": "SPDXRef-image",
@@ -28,7 +51,8 @@ def document(name: str, digest: str, parts: Sequence[Sequence[str]]) -> dict[str
         "filesAnalyzed": False,
         "primaryPackagePurpose": "CONTAINER",
     }
-    packages = [_package(*part) for part in sorted({tuple(part) for part in parts})]
+    (release,) = {_release(part) for part in parts if part.name == _RELEASE} or {""}
+    packages = [_package(part, release) for part in sorted(set(parts))]
     contains = [
         {
             "spdxElementId": image["SPDXID"],
@@ -55,21 +79,32 @@ def document(name: str, digest: str, parts: Sequence[Sequence[str]]) -> dict[str
     }
 
 
-def _package(kind: str, name: str, version: str) -> dict[str, Any]:
-    vendor = "debian/" if kind == "deb" else ""
-    known_as = name if kind == "deb" else re.sub(r"[-_.]+", "-", name).lower()
-    locator = f"pkg:{kind}/{vendor}{quote(known_as)}@{quote(version)}"
+def _release(base_files: Part) -> str:
+    """Which Debian it is, as scanners call it: "debian-12"."""
+    return f"debian-{re.split('[^0-9]', base_files.version)[0]}"
+
+
+def _url(part: Part, release: str) -> str:
+    if part.kind == "pypi":
+        return f"pkg:pypi/{re.sub(r'[-_.]+', '-', part.name).lower()}@{quote(part.version)}"
+    qualifiers = {"distro": release, "upstream": part.source}
+    told = "&".join(f"{key}={quote(value)}" for key, value in qualifiers.items() if value)
+    url = f"pkg:deb/debian/{quote(part.name)}@{quote(part.version)}"
+    return f"{url}?{told}" if told else url
+
+
+def _package(part: Part, release: str) -> dict[str, Any]:
     return {
-        "SPDXID": f"SPDXRef-{kind}-{re.sub(r'[^A-Za-z0-9.-]', '-', name)}",
-        "name": name,
-        "versionInfo": version,
+        "SPDXID": f"SPDXRef-{part.kind}-{re.sub(r'[^A-Za-z0-9.-]', '-', part.name)}",
+        "name": part.name,
+        "versionInfo": part.version,
         "downloadLocation": "NOASSERTION",
         "filesAnalyzed": False,
         "externalRefs": [
             {
                 "referenceCategory": "PACKAGE-MANAGER",
                 "referenceType": "purl",
-                "referenceLocator": locator,
+                "referenceLocator": _url(part, release),
             }
         ],
     }
