@@ -17,8 +17,10 @@ from serving.protocols.over_http.inference_request import header_length_of, pars
 from serving.protocols.over_http.replies import HEADER_LENGTH, Reply
 from serving.testing.served_models import DIGITS
 
-MAX_JSON_BYTES = 10_000
+MAX_JSON_BYTES = 200_000
 BATCH = 3
+# So many elements that JSON is parsed into an array.
+MANY = 800
 
 
 def model_of(datatype: str, *shape: int) -> ServedModel:
@@ -72,12 +74,53 @@ def parts(reply: Reply) -> tuple[Any, bytes]:
 
 @pytest.mark.parametrize("datatype", [name for name in DTYPES if name not in ("FP16", "BF16")])
 @pytest.mark.parametrize("nested", [False, True])
-def test_json_of_every_datatype_is_exact(datatype: str, nested: bool) -> None:
-    array = values_of(datatype, BATCH, 2, 4)
+@pytest.mark.parametrize("size", [4, MANY])
+def test_json_of_every_datatype_is_exact(datatype: str, nested: bool, size: int) -> None:
+    array = values_of(datatype, BATCH, 2, size)
     data = array.tolist() if nested else array.ravel().tolist()
-    inputs, _ = read(model_of(datatype, 2, 4), {"inputs": [in_json(array, data=data)]})
+    inputs, _ = read(model_of(datatype, 2, size), {"inputs": [in_json(array, data=data)]})
     assert inputs.arrays["x"].dtype == array.dtype
+    assert inputs.arrays["x"].flags.owndata or inputs.arrays["x"].base.flags.owndata
     np.testing.assert_array_equal(inputs.arrays["x"], array)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "last", "message"),
+    [
+        ("INT8", 128, "'x' has values outside INT8; expected -128 to 127"),
+        ("UINT8", -1, "'x' has values outside UINT8; expected 0 to 255"),
+        ("INT64", 2**63, "'x' has values outside INT64; expected -9223372036854775808 to"),
+        ("FP32", 1e39, "'x' has values outside FP32; expected -3.4"),
+        ("INT32", 0.5, "has numbers with a point or an exponent; expected whole numbers for INT32"),
+        ("BOOL", 1, "'x' has the element 1; expected true and false for BOOL"),
+        ("FP32", True, "'x' has the element true; expected numbers for FP32"),
+        ("FP32", [1], "'x' has the element a list; expected numbers for FP32"),
+    ],
+)
+def test_many_numbers_are_checked_as_few_are(datatype: str, last: Any, message: str) -> None:
+    numbers = [*[1] * (MANY * 4 - 1), last]
+    tensor = {"name": "x", "datatype": datatype, "shape": [1, MANY * 4], "data": numbers}
+    with pytest.raises(ServingError, match=message):
+        read(model_of(datatype, MANY * 4), {"inputs": [tensor]})
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ([1, MANY + 1], "has 800 elements; expected 801"),
+        ([2, MANY // 2], ""),
+        ([3, MANY // 2], "has 800 elements; expected 1200"),
+    ],
+)
+def test_many_numbers_have_the_shape_of_the_request(shape: list[int], message: str) -> None:
+    tensor = {"name": "x", "datatype": "FP32", "shape": shape, "data": [0.125] * MANY}
+    request = {"inputs": [tensor], "id": " " * 4096}
+    if not message:
+        inputs, _ = read(model_of("FP32", shape[1]), request)
+        assert inputs.arrays["x"].shape == tuple(shape)
+        return
+    with pytest.raises(ServingError, match=message):
+        read(model_of("FP32", shape[1]), request)
 
 
 @pytest.mark.parametrize("datatype", DTYPES)

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from serving.core.errors import Kind, ServingError, invalid, quote
+from serving.protocols.over_http.json_arrays import loads
 
 Json = Any
 
@@ -13,7 +14,8 @@ Json = Any
 def parse_json(where: str, text: bytes | bytearray | memoryview, max_bytes: int) -> Json:
     """Parses strictly: no NaN, no infinity, and at most about a thousand brackets in each other.
 
-    Integers are exact from -2^63 to 2^64 - 1; beyond, they are floating-point numbers.
+    Integers are exact from -2^63 to 2^64 - 1; beyond, they are floating-point numbers. Large lists
+    of numbers are arrays, as `json_arrays.loads` says.
 
     Args:
         where: what it is, as errors name it.
@@ -30,7 +32,7 @@ def parse_json(where: str, text: bytes | bytearray | memoryview, max_bytes: int)
             "tensors are sent as binary data after the JSON",
         )
     try:
-        return orjson.loads(text)
+        return loads(bytes(text))
     except orjson.JSONDecodeError as error:
         raise invalid(f"{where} is no JSON that is accepted here: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The values of a tensor in JSON: lists of numbers to numpy, and back.
+"""The values of a tensor in JSON: lists or arrays of numbers to a datatype's, and back.
 
 Reference: https://github.com/kserve/open-inference-protocol, "Tensor Data".
 """
@@ -34,7 +34,8 @@ def elements_of(where: str, datatype: str, data: Any, shape: Sequence[int]) -> n
     Args:
         where: the tensor, as errors name it: "input 'image'".
         datatype: a key of DTYPES, but not of BINARY_ONLY.
-        data: as JSON had it: all elements in one list, or nested lists as the shape says.
+        data: as JSON had it: all elements in one list, or nested lists as the shape says; large
+            lists of numbers as an array, see `json_arrays`.
         shape: of the tensor, at least one dimension.
 
     Raises:
@@ -48,9 +49,17 @@ def elements_of(where: str, datatype: str, data: Any, shape: Sequence[int]) -> n
     return numbers_of(where, datatype, flatten(where, data, shape))
 
 
-def flatten(where: str, data: Any, shape: Sequence[int]) -> list[Any]:
-    """The elements of a list that is flat already, or nested as the shape says."""
+def flatten(where: str, data: Any, shape: Sequence[int]) -> list[Any] | np.ndarray:
+    """The elements of a list, or array, that is flat already, or nested as the shape says.
+
+    Raises:
+        ServingError: INVALID: it has another shape.
+    """
     count = math.prod(shape)
+    if isinstance(data, np.ndarray):
+        if data.shape in ((count,), tuple(shape)):
+            return data.ravel()
+        data = data.tolist()
     if type(data) is not list:
         raise _other_list(where, shape, f"{where} has data that is {_shown(data)}")
     nested = bool(data) and type(data[0]) is list
@@ -69,7 +78,7 @@ def flatten(where: str, data: Any, shape: Sequence[int]) -> list[Any]:
     return level
 
 
-def numbers_of(where: str, datatype: str, flat: list[Any]) -> np.ndarray:
+def numbers_of(where: str, datatype: str, flat: list[Any] | np.ndarray) -> np.ndarray:
     """Values of JSON as a datatype has them; none is cut off, and a string is no number.
 
     Raises:
@@ -77,17 +86,39 @@ def numbers_of(where: str, datatype: str, flat: list[Any]) -> np.ndarray:
     """
     dtype = DTYPES[datatype]
     kinds, words = _ACCEPTED.get(dtype.kind, _NUMBERS)
-    if not kinds.issuperset(map(type, flat)):
-        wrong = next(value for value in flat if type(value) not in kinds)
-        raise invalid(f"{where} has the element {_shown(wrong)}; expected {words} for {datatype}")
+    other = _other_than(kinds, flat)
+    if other:
+        raise invalid(f"{where} has {other}; expected {words} for {datatype}")
     try:
-        with np.errstate(over="raise"):
-            return np.array(flat, dtype)
+        return _cast(flat, dtype)
     except (OverflowError, FloatingPointError):
         limits = np.iinfo(dtype) if dtype.kind in "iu" else ml_dtypes.finfo(dtype)
         raise invalid(
             f"{where} has values outside {datatype}; expected {limits.min} to {limits.max}"
         ) from None
+
+
+def _other_than(kinds: frozenset[type], flat: list[Any] | np.ndarray) -> str:
+    """What is of none of the kinds, in words; "": nothing is."""
+    if isinstance(flat, np.ndarray):
+        if (float if flat.dtype.kind == "f" else int) in kinds:
+            return ""
+        if int in kinds:
+            return "numbers with a point or an exponent"
+        return f"the element {flat[0]}"
+    if kinds.issuperset(map(type, flat)):
+        return ""
+    return f"the element {_shown(next(value for value in flat if type(value) not in kinds))}"
+
+
+def _cast(flat: list[Any] | np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The same in an array of its own; OverflowError or FloatingPointError where it is too much."""
+    if isinstance(flat, np.ndarray) and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if int(flat.min()) < limits.min or int(flat.max()) > limits.max:
+            raise OverflowError
+    with np.errstate(over="raise"):
+        return np.array(flat, dtype)
 
 
 def from_array(name: str, datatype: str, array: np.ndarray) -> Any:
@@ -123,4 +154,4 @@ def _shown(value: Any) -> str:
         return str(value)
     if isinstance(value, str):
         return "a string"
-    return "a list" if isinstance(value, list) else "an object"
+    return "a list" if isinstance(value, list | np.ndarray) else "an object"

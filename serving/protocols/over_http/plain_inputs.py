@@ -23,9 +23,10 @@ def plain_inputs(model: ServedModel, given: Any) -> Arrays:
     Args:
         model: whose.
         given: as JSON had it: an object by the names of the inputs, or of a model of one input
-            that input itself. An input is a list of numbers, nested as the signature says, of one
-            example or of a batch; dimensions of 1 may be left out, and an example may be one flat
-            list. Sequences of a batch may differ in length where the signature pads them.
+            that input itself. An input is a list of numbers, or an array of them where they are
+            many, nested as the signature says, of one example or of a batch; dimensions of 1 may be
+            left out, and an example may be one flat list. Sequences of a batch may differ in length
+            where the signature pads them.
 
     Raises:
         ServingError: INVALID; the message says what is expected.
@@ -90,6 +91,8 @@ def _may_be(spec: TensorSpec, axis: int, size: int) -> bool:
 
 def _shape_of(where: str, given: Any) -> list[int]:
     """The shape that the first elements tell; `flatten` sees to the others."""
+    if isinstance(given, np.ndarray):
+        return list(given.shape)
     shape: list[int] = []
     while type(given) is list:
         shape.append(len(given))

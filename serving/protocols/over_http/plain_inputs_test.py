@@ -107,6 +107,17 @@ def test_what_does_not_fit_is_refused(case: str) -> None:
         plain_inputs(OF_IMAGES, given)
 
 
+@pytest.mark.parametrize("shape", [(8,), (2, 4), (3, 8), (3, 2, 4, 1)])
+def test_arrays_are_read_as_lists_are(shape: tuple[int, ...]) -> None:
+    """As large lists come."""
+    given = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+    for form in (given, {"x": given}):
+        arrays = plain_inputs(OF_IMAGES, form)
+        np.testing.assert_array_equal(arrays["x"], plain_inputs(OF_IMAGES, given.tolist())["x"])
+    with pytest.raises(ServingError, match=r"of the shape \[3\]; expected"):
+        plain_inputs(OF_IMAGES, np.arange(3))
+
+
 def test_lists_in_lists_without_end_are_refused() -> None:
     given: Any = 1.0
     for _ in range(1000):
