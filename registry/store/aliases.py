@@ -61,6 +61,18 @@ def last(objects: Objects, key: str) -> registry_pb2.AliasMove | None:
     return move
 
 
+def before(objects: Objects, key: str, move: registry_pb2.AliasMove) -> str | None:
+    """Returns the version that an alias meant before it came to mean that of a move; None: none.
+
+    Two movers to one version leave two moves, of which the second is from that version itself.
+    """
+    earlier: registry_pb2.AliasMove | None = move
+    while earlier is not None and earlier.from_version == move.to_version:
+        where = keys.in_sequence(key, earlier.sequence - 1)
+        earlier = records.read(objects, where, registry_pb2.AliasMove)
+    return (earlier.from_version or None) if earlier is not None else None
+
+
 def require(objects: Objects, name: str, alias: str) -> registry_pb2.AliasMove:
     """Returns the last move of an alias that means a version.
 

@@ -22,7 +22,7 @@ DEPS = {
     "remote_objects.py": [":copying", ":objects", ":remote_errors", "//registry:errors", "@pip//:fsspec"],
     "resolving.py": [":aliases", ":catalogue", ":descriptors", ":keys", ":objects", ":references", ":versions", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors"],
     "stages.py": [":aliases", ":catalogue", ":keys", ":objects", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors"],
-    "stages_test.py": [":store", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors", "//registry/store/testing:artifacts", "@pip//:pytest"],
+    "stages_test.py": [":aliases", ":keys", ":local_objects", ":stages", ":store", "//proto/hpc/registry/v1:registry_py_proto", "//registry:errors", "//registry/store/testing:artifacts", "@pip//:pytest"],
     "store.py": [":aliases", ":catalogue", ":descriptors", ":evaluations", ":fetching", ":garbage", ":majors", ":marker", ":objects", ":opening", ":people", ":publishing", ":resolving", ":stages", ":versions", "//proto/hpc/artifact/v1:artifact_py_proto", "//proto/hpc/registry/v1:registry_py_proto", "//registry:artifact", "//registry:errors"],
     "store_test.py": [":majors", ":objects", ":opening", ":publishing", ":store", "//registry:artifact", "//registry:errors", "//registry/store/testing:artifacts", "//registry/store/testing:contents", "//registry/store/testing:s3_server", "@pip//:numpy", "@pip//:pytest"],
     "versions.py": ["//registry:descriptor", "//registry:errors", "@pip//:semver"],

@@ -61,11 +61,30 @@ def _move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2
     moved = aliases.move(objects, name, alias, wanted)
     # Both sides write first and look afterwards, so that at least one of them sees the other.
     if aliases.is_archived(objects, name, wanted.to_version):
-        back = Move(moved.from_version or None, wanted.by, "it was archived meanwhile")
         with suppress(ConflictError):  # it means another version by now
-            aliases.move(objects, name, alias, back._replace(after=moved.sequence))
+            _take_back(objects, name, alias, moved)
         raise _is_archived(name, alias, wanted.to_version)
     return moved
+
+
+def _take_back(
+    objects: Objects, name: str, alias: str, moved: registry_pb2.AliasMove
+) -> registry_pb2.AliasMove:
+    """Has an alias mean what it did before a version that was archived meanwhile, or nothing.
+
+    Raises:
+        ConflictError: It was moved since.
+    """
+    key = keys.alias(name, alias)
+    before = aliases.before(objects, key, moved)
+    if before is not None and aliases.is_archived(objects, name, before):
+        before = None
+    back = Move(before, moved.moved_by, "it was archived meanwhile", after=moved.sequence)
+    taken = aliases.move(objects, name, alias, back)
+    # As in `_move`: written first, looked at afterwards.
+    if before is not None and aliases.is_archived(objects, name, before):
+        return _take_back(objects, name, alias, taken)
+    return taken
 
 
 def promote(objects: Objects, name: str, wanted: Move) -> registry_pb2.AliasMove:

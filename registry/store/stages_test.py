@@ -6,6 +6,9 @@ import pytest
 from hpc.registry.v1 import registry_pb2
 
 from registry.errors import BadReferenceError, ConflictError, NotFoundError, StageError
+from registry.store import aliases, keys, stages
+from registry.store.aliases import ARCHIVED, Move
+from registry.store.local_objects import LocalObjects
 from registry.store.store import Store, open_store
 from registry.store.testing.artifacts import write_artifact
 
@@ -121,6 +124,42 @@ def test_what_is_in_use_is_not_archived(store: Store) -> None:
     assert store.archived("digits") == set()
     store.promote("digits", "1.1.0")
     store.archive("digits", "1.0.0")
+
+
+@pytest.mark.parametrize(
+    ("promoted", "archived", "champion"),
+    [
+        (["1.0.0"], ["1.1.0"], "1.0.0"),
+        # Another one has promoted the same version, and is before this one.
+        (["1.0.0", "1.1.0"], ["1.1.0"], "1.0.0"),
+        ([], ["1.1.0"], None),
+        (["1.1.0"], ["1.1.0"], None),
+        (["1.0.0"], ["1.1.0", "1.0.0"], None),
+        (["1.0.0", "1.1.0"], ["1.0.0", "1.1.0"], None),
+    ],
+)
+def test_who_is_archived_while_it_is_promoted_is_not_champion(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    promoted: list[str],
+    archived: list[str],
+    champion: str | None,
+) -> None:
+    """Whoever promotes has looked already when the mark comes, and whoever archives as well."""
+    objects = LocalObjects(tmp_path / "store")
+
+    def mark(*_: object) -> None:
+        for version in archived:
+            key = keys.archived_version("digits", version)
+            aliases.append(objects, "digits", ARCHIVED, key, Move(version, "eve"))
+
+    for version in promoted:
+        store.promote("digits", version)
+    monkeypatch.setattr(stages, "_require_unarchived", mark)
+    with pytest.raises(StageError, match="is archived and cannot become champion"):
+        stages._move(objects, "digits", stages.CHAMPION, Move("1.1.0", "ada"))
+    assert meanings(store).get("champion") == champion
 
 
 def test_the_mark_is_no_alias(store: Store) -> None:
