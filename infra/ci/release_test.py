@@ -13,8 +13,9 @@ import pytest
 
 from infra.bazel.oci.archive import Entry, write_layer
 from infra.bazel.oci.layout import serialize, write_layout
+from infra.bazel.oci.parts import Part
 from infra.bazel.oci.push import PushError, push
-from infra.bazel.oci.sbom import Part, document
+from infra.bazel.oci.sbom import document
 from infra.ci.publish import PublishError, publish
 from infra.ci.release import ReleaseError, make, notes
 from infra.images.testing.podman import give_up

@@ -61,7 +61,7 @@ def last(objects: Objects, key: str) -> registry_pb2.AliasMove | None:
     return move
 
 
-def before(objects: Objects, key: str, move: registry_pb2.AliasMove) -> str | None:
+def meant_before(objects: Objects, key: str, move: registry_pb2.AliasMove) -> str | None:
     """Returns the version that an alias meant before it came to mean that of a move; None: none.
 
     Two movers to one version leave two moves, of which the second is from that version itself.

@@ -67,24 +67,20 @@ def _move(objects: Objects, name: str, alias: str, wanted: Move) -> registry_pb2
     return moved
 
 
-def _take_back(
-    objects: Objects, name: str, alias: str, moved: registry_pb2.AliasMove
-) -> registry_pb2.AliasMove:
+def _take_back(objects: Objects, name: str, alias: str, moved: registry_pb2.AliasMove) -> None:
     """Has an alias mean what it did before a version that was archived meanwhile, or nothing.
 
     Raises:
         ConflictError: It was moved since.
     """
-    key = keys.alias(name, alias)
-    before = aliases.before(objects, key, moved)
+    before = aliases.meant_before(objects, keys.alias(name, alias), moved)
     if before is not None and aliases.is_archived(objects, name, before):
         before = None
     back = Move(before, moved.moved_by, "it was archived meanwhile", after=moved.sequence)
     taken = aliases.move(objects, name, alias, back)
     # As in `_move`: written first, looked at afterwards.
     if before is not None and aliases.is_archived(objects, name, before):
-        return _take_back(objects, name, alias, taken)
-    return taken
+        _take_back(objects, name, alias, taken)
 
 
 def promote(objects: Objects, name: str, wanted: Move) -> registry_pb2.AliasMove:

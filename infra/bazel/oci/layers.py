@@ -23,7 +23,7 @@ from infra.bazel.oci.distributions import (
     normalized,
     top_levels,
 )
-from infra.bazel.oci.sbom import Part
+from infra.bazel.oci.parts import Part
 
 Specification = Mapping[str, Any]
 

@@ -12,7 +12,8 @@ import pytest
 from infra.bazel.oci.archive import Entry, write_layer
 from infra.bazel.oci.bundle import write_archive
 from infra.bazel.oci.layout import serialize, write_layout
-from infra.bazel.oci.sbom import Part, document
+from infra.bazel.oci.parts import Part
+from infra.bazel.oci.sbom import document
 
 SETTINGS = {
     "entrypoint": ["python3", "-m", "program"],

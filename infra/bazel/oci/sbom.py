@@ -8,28 +8,12 @@ syft writes and grype reads it, `upstream`.
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
+from infra.bazel.oci.parts import Part
+
 _CREATED = "1970-01-01T00:00:00Z"
-
-
-class Part(NamedTuple):
-    """What is in an image.
-
-    Attributes:
-        kind: "deb" or "pypi".
-        name: As its metadata spells it.
-        version: Likewise.
-        source: Of a Debian package: what it was built from, "NAME" or, where that has another
-            version, "NAME@VERSION".
-    """
-
-    kind: str
-    name: str
-    version: str
-    source: str = ""
-
 
 # The package of Debian whose version is that of the release.
 _RELEASE = "base-files"
